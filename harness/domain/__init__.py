@@ -1,0 +1,1 @@
+"""The words that all stages share: declarations (pydantic) and results (frozen dataclasses)."""

@@ -1,0 +1,39 @@
+"""The errors a user can meet, as one small tree.
+
+HarnessError                 the request was wrong, or could not be served; exit code 2
+├── SuiteError               a declaration is wrong: a suite, a path, a value, an expression
+├── DataError                a dataset cannot be had, or is not what it should be
+├── ResultsError             a results folder or file cannot be written or read
+└── SetupError               this machine or cluster cannot do what was asked
+
+A trial that fails is no error but a result: see `harness.domain.outcome`.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """One clear message: what is wrong, where, with which value, and the way out."""
+
+    exit_code = 2
+
+
+class SuiteError(HarnessError):
+    """A declaration is wrong."""
+
+
+class DataError(HarnessError):
+    """A dataset cannot be had, or is not what it should be."""
+
+
+class ResultsError(HarnessError):
+    """A results folder or file cannot be written or read."""
+
+
+class SetupError(HarnessError):
+    """This machine or cluster cannot do what was asked."""
+
+
+def known(names: object) -> str:
+    """Return the names that would have been right, sorted and joined for a message."""
+    return ", ".join(sorted(str(name) for name in names))  # type: ignore[attr-defined]

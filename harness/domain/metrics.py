@@ -1,0 +1,28 @@
+"""The quantities that are recorded every epoch, each declared once: unit and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One recorded quantity; `low` and `high` bound the values it can take (None: unbounded)."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    low: float | None = None
+    high: float | None = None
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(name="loss", unit="1", better="lower"),
+        Metric(name="accuracy", unit="1", better="higher", low=0.0, high=1.0),
+        Metric(name="val_loss", unit="1", better="lower"),
+        Metric(name="val_accuracy", unit="1", better="higher", low=0.0, high=1.0),
+    )
+}

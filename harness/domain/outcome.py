@@ -1,0 +1,119 @@
+"""What a trial left behind: its epochs and how it ended. Everything here is observed; nothing is derived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["completed", "failed", "timeout", "lost"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """One evaluation: means over the samples; None where the quantity does not exist for the task."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """One epoch of one trial. Times in seconds; what was not measured is None, never 0."""
+
+    epoch: int  # from 1
+    train_s: float  # the timed span: training alone, device drained at both ends
+    eval_s: float | None  # evaluation on the held-out part, off the training clock
+    elapsed_train_s: float  # the training clock at the epoch's end
+    samples: int  # training samples consumed
+    steps: int | None  # optimizer steps taken
+    chunks: int  # compiled calls the epoch was cut into
+    loss: float | None
+    accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    user_cpu_s: float  # of the worker process, within the timed span
+    system_cpu_s: float
+    started_at: float  # seconds since the Unix epoch, to join telemetry
+    ended_at: float
+    warmup: bool = False  # flagged, never dropped: an epoch still paying for something that later ones do not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopwatches:
+    """Where a trial's wall time went, in seconds. They do not overlap; the rest is `unattributed_s`."""
+
+    build_s: float = 0.0  # model construction and initial weights
+    compile_s: float = 0.0  # tracing and compiling; 0.0 when a warm program was reused
+    data_s: float = 0.0  # loading, preparing and moving the data to the device
+    train_s: float = 0.0
+    eval_s: float = 0.0
+    record_s: float = 0.0  # handing epochs to the recorder
+    wall_s: float = 0.0
+
+    @property
+    def unattributed_s(self) -> float:
+        """Wall time less the sum of all other stopwatches."""
+        return self.wall_s - (
+            self.build_s + self.compile_s + self.data_s + self.train_s + self.eval_s + self.record_s
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the worker knows about how a trial was run; None where it does not apply or was not reached."""
+
+    engine: str | None = None  # "xla", "graph" or "fit": what really ran
+    engine_reason: str | None = None  # why this engine, when it is not the one first chosen
+    program_reused: bool | None = None  # True: no compiling was needed
+    parameters: int | None = None  # trainable parameters of the model
+    train_samples: int | None = None
+    val_samples: int | None = None
+    initial_val_loss: float | None = None  # of the untrained model, off the clock
+    initial_val_accuracy: float | None = None
+    threads: int | None = None  # size of the compute thread pool in effect
+    cores: tuple[int, ...] | None = None  # the cores the process is pinned to
+    gpus: tuple[str, ...] | None = None  # UUIDs
+    pid: int | None = None
+    worker_trials_before: int | None = None  # trials this process had run before this one
+    peak_rss_bytes: int | None = None
+    rss_bytes: int | None = None  # after the trial
+    user_cpu_s: float | None = None
+    system_cpu_s: float | None = None
+    versions: str | None = None  # e.g. "tensorflow 2.21.0, keras 3.15.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one attempt at a trial ended, with every epoch that was measured before it ended."""
+
+    status: Status
+    epochs: tuple[EpochRecord, ...] = ()
+    error: str | None = None  # one line; None when completed
+    error_detail: str | None = None  # the traceback or the last lines the worker printed
+    step: str | None = None  # where it failed: "data", "build", "compile", "train", "eval", ...
+    watches: Stopwatches = field(default_factory=Stopwatches)
+    facts: Facts = field(default_factory=Facts)
+    started_at: float = 0.0  # seconds since the Unix epoch
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and when the scheduler ran a trial: added to an Outcome on the driver."""
+
+    worker: str  # e.g. "0": the share of the node; unique in the run
+    node: str  # host name
+    position: int  # the how-manieth trial to be started in this run, from 0
+    block: int  # the shuffled block (one repeat of each setting), from 0
+    attempt: int  # from 1
+    neighbours: int  # most other trials that ran on the node at any one time meanwhile
+    warmth: str = ""  # "" | "cold" | "warm": did the scheduler expect the program to be warm here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A trial that is done for this run: what the recorder writes."""
+
+    trial: object  # harness.domain.trial.Trial
+    outcome: Outcome
+    placement: Placement

@@ -1,0 +1,170 @@
+"""A setting: what a training is, without its seed, and how it is executed.
+
+Two groups of fields, told apart by `EXECUTION`: those that change the mathematics make up `setting_id`;
+those that only say how or where it is executed make up the *arm*, so that one setting can be compared
+across back ends, engines, precisions and hardware.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from harness.domain.component import Component, Declaration, plain_value
+from harness.domain.errors import SuiteError
+
+# Fields that leave the mathematics as it is (in exact arithmetic): they name the arm, not the setting.
+EXECUTION = ("backend", "precision", "engine", "dispatch", "cpus", "gpus", "exclusive", "label")
+
+
+def _component(kind: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: value if value is None else Component.of(kind, value))
+
+
+class Dataset(Declaration):
+    """Which samples: a name, the options that every dataset has, and the arguments of its own.
+
+    `take` keeps the first samples of the training part; `scale` is "none" (as stored), "unit" (divided by
+    the largest value the type can hold, 255 for pixels) or "standard" (less the mean, over the standard
+    deviation, both of the training samples used, as two scalars). `held_out` is what `val_*` refers to.
+    """
+
+    name: str
+    take: Annotated[int, Field(ge=1, strict=True)] | None = None
+    scale: Literal["none", "unit", "standard"] = "unit"
+    held_out: Annotated[Component, _component("held_out")] = Component(kind="held_out", name="test")
+    args: dict[str, Any] = {}
+
+    def plain(self) -> dict[str, Any]:
+        """Return the flat mapping that stands for this dataset in files and on the command line."""
+        return {
+            "name": self.name,
+            "take": self.take,
+            "scale": self.scale,
+            "held_out": self.held_out.plain(),
+            **self.args,
+        }
+
+    @classmethod
+    def of(cls, value: Any) -> Dataset:
+        """Return the dataset that a suite author meant by a name, a function, a mapping or a dataset."""
+        if isinstance(value, Dataset):
+            return value
+        if isinstance(value, str):
+            return cls(name=value)
+        if isinstance(value, Mapping):
+            given = dict(value)
+            given.pop("kind", None)
+            own = {key: given.pop(key) for key in ("name", "take", "scale", "held_out") if key in given}
+            args = {key: plain_value(item, f"dataset, argument {key!r}") for key, item in given.items()}
+            return cls(**own, args=args)
+        if callable(value):
+            component = Component.of("dataset", value)
+            return cls(name=component.name, args=component.args)
+        raise SuiteError(f"expected a dataset (a name or dataset(...)), got {value!r}")
+
+
+class Setting(Declaration):
+    """What a training is, without its seed (see the module for which fields are identity)."""
+
+    dataset: Annotated[Dataset, BeforeValidator(Dataset.of)] | None = None
+    model: Annotated[Component | None, _component("model")] = None
+    loss: Annotated[Component, _component("loss")] = Component(kind="loss", name="categorical_crossentropy")
+    optimizer: Annotated[Component, _component("optimizer")] = Component(
+        kind="optimizer", name="sgd", args={"learning_rate": 0.01}
+    )
+    batch_size: Annotated[int, Field(ge=1, strict=True)] = 32
+    epochs: Annotated[int, Field(ge=1, strict=True)] = 1
+    shuffle: Annotated[bool, Field(strict=True)] = True
+    workload: Annotated[Component, _component("workload")] = Component(kind="workload", name="training")
+    # How it is executed:
+    backend: Literal["tensorflow"] = "tensorflow"
+    precision: Literal["float32"] = "float32"
+    engine: Literal["auto", "xla", "graph", "fit"] = "auto"
+    dispatch: Literal["epoch", "step"] = "epoch"
+    cpus: Annotated[int, Field(ge=1, strict=True)] = 1
+    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0
+    exclusive: Annotated[bool, Field(strict=True)] = False
+    label: str = ""
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_fraction(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"gpus must be a whole number or a fraction of one, got {value}")
+        return value
+
+    def plain(self) -> dict[str, Any]:
+        """Return every field as plain JSON: the namespace of paths and expressions."""
+        values: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            values[name] = value.plain() if isinstance(value, Component | Dataset) else value
+        return values
+
+    def canonical(self) -> str:
+        """Return the canonical JSON of all that changes the mathematics; fields at their default are left out,
+        so that a field added by a later version leaves the ids of today's settings as they are."""
+        defaults = _DEFAULTS
+        kept = {
+            name: value
+            for name, value in self.plain().items()
+            if name not in EXECUTION and (name not in defaults or value != defaults[name])
+        }
+        if isinstance(kept.get("dataset"), dict):
+            kept["dataset"] = {
+                key: value
+                for key, value in kept["dataset"].items()
+                if key not in _DATASET_DEFAULTS or value != _DATASET_DEFAULTS[key]
+            }
+        return json.dumps(_canonical_numbers(kept), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def setting_id(self) -> str:
+        """Twelve hexadecimal digits that are the same for the same mathematics on any machine."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+
+    @property
+    def arm(self) -> str:
+        """How it is executed, as ``"cpus=2,dispatch=step"``; ``"default"`` when nothing was asked for."""
+        values = self.plain()
+        told = [f"{name}={_arm_value(values[name])}" for name in sorted(EXECUTION) if values[name] != _DEFAULTS[name]]
+        return ",".join(told) or "default"
+
+    @property
+    def program_key(self) -> str:
+        """A cheap guess at which settings share a compiled program, for dispatch alone: equal but for what a
+        program holds in variables (the optimizer's numbers such as the learning rate) and for the epochs."""
+        values = self.plain()
+        del values["epochs"], values["shuffle"], values["label"]
+        values["optimizer"] = {
+            key: None if isinstance(value, float) else value for key, value in values["optimizer"].items()
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _arm_value(value: Any) -> str:
+    if isinstance(value, float) and value == int(value):
+        return str(int(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _canonical_numbers(value: Any) -> Any:
+    """Return `value` with 1.0 written as 1, so that equal numbers have one text."""
+    if isinstance(value, float) and value == int(value) and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _canonical_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical_numbers(item) for item in value]
+    return value
+
+
+_DEFAULTS: dict[str, Any] = Setting().plain()
+_DATASET_DEFAULTS: dict[str, Any] = {
+    key: value for key, value in Dataset(name="-").plain().items() if key in ("take", "scale", "held_out")
+}

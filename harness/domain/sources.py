@@ -1,0 +1,84 @@
+"""Own Python functions inside a declaration: identified by their file's hash and qualified name.
+
+The text of the file travels to the worker with the trials, so that a node needs no copy of the suite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.domain.errors import SuiteError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A Python file as text. `folder` is put on the import path, for files that the text imports."""
+
+    path: str
+    folder: str
+    text: str
+    sha256: str
+
+    @property
+    def module_name(self) -> str:
+        return f"_harness_source_{self.sha256[:16]}"
+
+
+_collected: dict[str, Source] = {}
+
+
+def collected() -> dict[str, Source]:
+    """Return every source file that a declaration of this process has named, by its sha256."""
+    return dict(_collected)
+
+
+def describe(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the identity of a function, ``{"function": qualified name, "sha256": hash of its file}``.
+
+    Raises:
+        SuiteError: for what another process could not find again: lambdas, nested functions, built-ins.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    if "<lambda>" in name or "<locals>" in name:
+        raise SuiteError(
+            f"{name} cannot be sent to a worker; define the function at the top level of the suite's file with `def`"
+        )
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    try:
+        path = inspect.getsourcefile(function)
+        text = open(path, encoding="utf-8").read() if path else None
+    except (TypeError, OSError):
+        path = text = None
+    if path is None or text is None or module is None:
+        raise SuiteError(f"{name} has no Python source file; define it in the suite's file or in one beside it")
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    folder = path.rpartition("/")[0]
+    _collected.setdefault(sha256, Source(path=path, folder=folder, text=text, sha256=sha256))
+    return {"function": name, "sha256": sha256}
+
+
+def resolve(function: str, sha256: str, sources: dict[str, Source]) -> Callable[..., Any]:
+    """Return the function that `describe` named, importing its source text once a process."""
+    source = sources[sha256]
+    module = sys.modules.get(source.module_name)
+    if module is None:
+        module = types.ModuleType(source.module_name)
+        module.__file__ = source.path
+        sys.modules[source.module_name] = module
+        if source.folder not in sys.path:
+            sys.path.insert(0, source.folder)
+        try:
+            exec(compile(source.text, source.path, "exec"), module.__dict__)
+        except BaseException:
+            del sys.modules[source.module_name]
+            raise
+    found: Any = module
+    for part in function.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]

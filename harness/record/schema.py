@@ -1,0 +1,305 @@
+"""The four tables of a run, each column declared once: its type, unit, meaning, and what a null says.
+
+The Arrow schemas (`harness.record.tables`) and docs/results.md are made from these declarations. Types are
+Arrow's names, so that this module needs no PyArrow. Units: base units, which also stand in the names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+
+_HEX = "twelve hexadecimal digits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column; `null` says what a null means (None: there is never one), `since` the first version that has it."""
+
+    name: str
+    type: str
+    description: str
+    unit: str | None = None
+    null: str | None = None
+    since: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One Parquet file of a run. `key` names the columns that no two rows share."""
+
+    name: str
+    description: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+
+def _text(name: str, description: str, null: str | None = None) -> Column:
+    return Column(name=name, type="string", description=description, null=null)
+
+
+def _count(name: str, description: str, null: str | None = None, unit: str | None = None) -> Column:
+    return Column(name=name, type="int64", description=description, null=null, unit=unit)
+
+
+def _bytes(name: str, description: str, null: str | None = None) -> Column:
+    return Column(name=name, type="int64", description=description, null=null, unit="B")
+
+
+def _seconds(name: str, description: str, null: str | None = None) -> Column:
+    return Column(name=name, type="float64", description=description, null=null, unit="s")
+
+
+def _real(name: str, description: str, null: str | None = None, unit: str | None = "1") -> Column:
+    return Column(name=name, type="float64", description=description, null=null, unit=unit)
+
+
+def _flag(name: str, description: str, null: str | None = None) -> Column:
+    return Column(name=name, type="bool", description=description, null=null)
+
+
+def _instant(name: str, description: str, null: str | None = None) -> Column:
+    return Column(name=name, type="timestamp[us, tz=UTC]", description=description, null=null)
+
+
+_UNREACHED = "the trial ended before this was known, or it does not apply to the workload"
+_UNTIMED = "the worker was lost, or the trial ended, before it could report its stopwatches"
+_NO_QUANTITY = "the task has no such quantity; a value that is not a number is NaN, not null"
+
+_IDS = (
+    _text("run_id", "the run that the row belongs to: UTC time of its start and four random hexadecimal digits"),
+    _text("trial_id", f"identity of setting and seed, the same on any machine: {_HEX}"),
+    _text("setting_id", f"identity of all that changes the mathematics, without the seed: {_HEX}"),
+    _text("arm", 'how the trial was executed, as "cpus=2,dispatch=step"; "default" when nothing was asked for'),
+)
+
+TRIALS = Table(
+    name="trials",
+    description=(
+        "One row a trial, the last attempt of it. Beside the columns below, each axis of the grid has a column "
+        "named by its dotted path (such as `optimizer.learning_rate`) unless a column below already holds that "
+        "value: integers, numbers, booleans and text keep their type, mixed kinds, lists and mappings are JSON text, "
+        "and null means that this trial's part of the grid does not have the axis, or that its value is None. "
+        "An axis `engine` is the column `engine_asked`."
+    ),
+    key=("run_id", "trial_id", "arm"),
+    columns=(
+        *_IDS,
+        _count("seed", "seed of the initial weights and of the shuffles"),
+        _count("repeat", "which repeat of its setting, from 0"),
+        _text("status", "how it ended: completed, failed, timeout or lost"),
+        _text("error", "why it did not complete, in one line", null="it completed"),
+        _text("error_detail", "the traceback, or the last lines that the worker printed", null="there was nothing"),
+        _text("step", "where it ended: data, build, compile, train, eval, ...", null="it completed, or not known"),
+        _text("setting", "canonical JSON of the setting, fields at their default left out; its hash is setting_id"),
+        _count("batch_size", "samples a step, as asked"),
+        _count("epochs", "epochs asked for"),
+        _count("epochs_recorded", "epochs measured: rows of this trial in `epochs`"),
+        _flag("shuffle", "whether each epoch draws a new order of the samples"),
+        _text("backend", "tensorflow, jax or torch"),
+        _text("precision", "of the computation, such as float32"),
+        _text("engine_asked", "the engine that the suite asked for; auto leaves it to the fixed rule"),
+        _text("engine", "the engine that ran: xla, graph or fit", null=_UNREACHED),
+        _text("engine_reason", "why this engine", null="it was the one first chosen"),
+        _text("dispatch", "epoch: a whole epoch is one program; step: one call a step"),
+        _count("cpus", "CPUs asked for"),
+        _real("gpus", "GPUs asked for", unit=None),
+        _flag("exclusive", "whether the trial was to have the node for itself"),
+        _text("label", "the arm's own name; empty when none was given"),
+        Column(name="timeout_s", type="float64", unit="s", description="time allowed", null="no limit"),
+        _text("node", "name of the node, as in `nodes`"),
+        _text("worker", "share of the node that ran it, unique in the run"),
+        _count("position", "the how-manieth trial to be started in the run, from 0"),
+        _count("block", "shuffled block (one repeat of each setting) it belonged to, from 0"),
+        _count("attempt", "the how-manieth attempt at this trial, from 1"),
+        _count("neighbours", "most other trials that ran on the node at any one time meanwhile"),
+        _text("warmth", "cold or warm: whether a warm program was expected on the worker; empty: no expectation"),
+        _flag("program_reused", "whether a program that was already compiled ran it", null=_UNREACHED),
+        _count("parameters", "trainable parameters of the model", null=_UNREACHED),
+        _count("train_samples", "samples trained on each epoch", null=_UNREACHED),
+        _count("val_samples", "samples held out", null=_UNREACHED),
+        _real("initial_val_loss", "val_loss of the untrained model, evaluated off the clock", null=_UNREACHED),
+        _real("initial_val_accuracy", "val_accuracy of the untrained model, off the clock", null=_UNREACHED),
+        _count("threads", "size of the compute thread pool in effect", null=_UNREACHED),
+        Column(
+            name="cores", type="list<int32>", description="CPU numbers that the worker was pinned to", null=_UNREACHED
+        ),
+        Column(name="gpu_uuids", type="list<string>", description="GPUs that the worker saw", null=_UNREACHED),
+        _count("pid", "process id of the worker", null=_UNREACHED),
+        _count("worker_trials_before", "trials that the worker's process had run before this one", null=_UNREACHED),
+        _bytes("peak_rss_bytes", "largest resident memory of the worker's process so far", null=_UNREACHED),
+        _bytes("rss_bytes", "resident memory of the worker's process after the trial", null=_UNREACHED),
+        _seconds("user_cpu_s", "user CPU time of the worker's process during the trial", null=_UNREACHED),
+        _seconds("system_cpu_s", "system CPU time of the worker's process during the trial", null=_UNREACHED),
+        _text("versions", "versions of what computed it", null=_UNREACHED),
+        _seconds("build_s", "building the model and its initial weights", null=_UNTIMED),
+        _seconds("compile_s", "tracing and compiling; 0 when a compiled program was reused", null=_UNTIMED),
+        _seconds("data_s", "loading, preparing and moving the data to the device", null=_UNTIMED),
+        _seconds("train_s", "training alone: the sum of the epochs' timed spans", null=_UNTIMED),
+        _seconds("eval_s", "all evaluations", null=_UNTIMED),
+        _seconds("record_s", "handing epochs to the recorder", null=_UNTIMED),
+        _seconds("wall_s", "the whole trial", null=_UNTIMED),
+        _seconds("unattributed_s", "wall_s less the six stopwatches before it", null=_UNTIMED),
+        _instant("started_at", "start of the trial, by the node's clock", null=_UNTIMED),
+        _instant("ended_at", "end of the trial, by the node's clock", null=_UNTIMED),
+    ),
+)
+
+EPOCHS = Table(
+    name="epochs",
+    description="One row an epoch of a trial's last attempt, also of trials that failed later.",
+    key=("run_id", "trial_id", "arm", "epoch"),
+    columns=(
+        *_IDS,
+        _count("epoch", "from 1"),
+        _seconds("train_s", "the timed span: training alone, the device drained at both ends"),
+        _seconds("eval_s", "evaluation on the held-out part, off the training clock", null="not evaluated"),
+        _seconds("elapsed_train_s", "the training clock at the epoch's end: the sum of train_s so far"),
+        _count("samples", "training samples consumed"),
+        _real("samples_per_s", "samples over train_s", null="train_s is 0", unit="1/s"),
+        _count("steps", "optimizer steps taken", null="the workload has none"),
+        _count("chunks", "compiled calls that the epoch was cut into"),
+        _real("loss", "mean over the epoch's samples, as they were trained on", null=_NO_QUANTITY),
+        _real("accuracy", "share of the epoch's samples classified right as they were trained on", null=_NO_QUANTITY),
+        _real("val_loss", "mean over the whole held-out part after the epoch", null=_NO_QUANTITY),
+        _real("val_accuracy", "share of the whole held-out part classified right after the epoch", null=_NO_QUANTITY),
+        _seconds("user_cpu_s", "user CPU time of the worker's process within the timed span"),
+        _seconds("system_cpu_s", "system CPU time of the worker's process within the timed span"),
+        _flag("warmup", "whether the epoch still paid for something that later ones do not; flagged, never dropped"),
+        _instant("started_at", "start of the epoch, by the node's clock", null="not known"),
+        _instant("ended_at", "end of the epoch, by the node's clock", null="not known"),
+    ),
+)
+
+TELEMETRY = Table(
+    name="telemetry",
+    description=(
+        "One row a reading of the hardware, in long form. To put readings beside epochs, compare `time` with the "
+        "epochs' `started_at` and `ended_at` on the same node."
+    ),
+    key=("run_id", "node", "time", "device", "metric"),
+    columns=(
+        _text("run_id", "the run that the row belongs to"),
+        _text("node", "name of the node, as in `nodes`"),
+        _instant("time", "when it was read, by the node's clock"),
+        _text("device", 'what it was read from: "host", "cpu0", "gpu:<uuid>", "worker:<share>", ...'),
+        _text("metric", "what was read; its unit is the end of the name (_bytes, _w, _percent, ...)"),
+        _real("value", "the reading, in the unit that ends the metric's name", null="it could not be read", unit=None),
+    ),
+)
+
+NODES = Table(
+    name="nodes",
+    description="One row a node that took part in the run.",
+    key=("run_id", "node"),
+    columns=(
+        _text("run_id", "the run that the row belongs to"),
+        _text("node", "name of the node in this run"),
+        _text("hostname", "host name", null="not known"),
+        _text("os", "operating system and its version", null="not known"),
+        _text("kernel", "kernel release", null="not known"),
+        _text("architecture", "machine type, such as x86_64", null="not known"),
+        _text("python", "version of Python", null="not known"),
+        _text("cpu_model", "model name of the CPU", null="not known"),
+        _count("cpu_count_logical", "logical CPUs of the machine", null="not known"),
+        _count("cpu_count_physical", "physical cores of the machine", null="not known"),
+        _real("cpu_limit", "CPUs that the run may use, in all", null="no limit, or not known", unit=None),
+        _bytes("memory_bytes", "memory of the machine", null="not known"),
+        _bytes("memory_limit_bytes", "memory that the run may use (control group)", null="no limit, or not known"),
+        Column(name="gpu_names", type="list<string>", description="GPUs by model name", null="could not be looked up"),
+        Column(name="gpu_uuids", type="list<string>", description="in the same order", null="could not be looked up"),
+        Column(
+            name="gpu_memory_bytes",
+            type="list<int64>",
+            description="memory of each GPU, in the same order",
+            unit="B",
+            null="could not be looked up",
+        ),
+        _text("gpu_driver", "version of the GPUs' driver", null="no GPU, or could not be looked up"),
+        _text("slurm_job_id", "Slurm job that the node belonged to", null="not within Slurm"),
+        _text("versions", "JSON object: versions of the packages that took part", null="not known"),
+        _text("environment", "JSON object: environment variables that change speed or results", null="not known"),
+    ),
+)
+
+TABLES = {table.name: table for table in (TRIALS, EPOCHS, TELEMETRY, NODES)}
+
+# An axis with one of these paths needs no column of its own: the fixed column holds the same value.
+AXIS_COLUMNS = {
+    **{
+        name: name
+        for name in (
+            "seed", "batch_size", "epochs", "shuffle", "backend", "precision", "dispatch", "cpus", "gpus",
+            "exclusive", "label",
+        )
+    },
+    "engine": "engine_asked",
+}  # fmt: skip
+
+
+def document() -> str:
+    """Return docs/results.md: what a run leaves behind, every column of it."""
+    lines = [_INTRODUCTION]
+    for table in TABLES.values():
+        lines += [
+            f"## {table.name}.parquet",
+            "",
+            table.description,
+            "",
+            f"Key: {', '.join(f'`{name}`' for name in table.key)}.",
+            "",
+            "| column | type | unit | what it is | null means | since |",
+            "|---|---|---|---|---|---|",
+        ]
+        for column in table.columns:
+            null = "never null" if column.null is None else column.null
+            cells = (f"`{column.name}`", column.type, column.unit or "", column.description, null, str(column.since))
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+_INTRODUCTION = f"""\
+# What a run leaves behind
+
+<!-- Made from harness/record/schema.py by `python -m harness.record`; a test holds the two together. -->
+
+`results/<suite>/<run>/` holds, once the run has ended:
+
+| file | what it holds |
+|---|---|
+| `trials.parquet` | one row a trial |
+| `epochs.parquet` | one row an epoch |
+| `telemetry.parquet` | one row a reading of the hardware |
+| `nodes.parquet` | one row a node |
+| `run.json` | what was asked for, how the run ended, and its counts by status |
+| `log/` | the log: one checksummed line a finished trial, one file each time the run was started or resumed |
+
+Any Parquet reader opens the tables: `pd.read_parquet("results/<suite>/<run>/epochs.parquet")`.
+`harness.load(path)` reads a run, all runs of a suite, or a whole results folder, and also runs that are
+still going on. `trials` has one column an axis, so several suites together need DuckDB's `union_by_name`.
+
+The schema's version is {SCHEMA_VERSION}. It stands in each file's metadata (`harness_schema_version`), and so do the
+columns' units and descriptions (in the fields' metadata). Times are in seconds, instants are UTC with microseconds.
+What was not measured is null, never 0; a loss that is not a number is NaN, which is not null.
+
+## While the run goes on, and after it was killed
+
+- The log is the truth: a trial counts as finished once its line is synced to disk, at most 50 ms after it arrived.
+  Each line is a CRC-32, a head (`kind`, key, status, axes) and a body as JSON; a line that was cut off or damaged
+  loses only itself. The log stays when the run has ended, since resuming and rebuilding the tables
+  (`harness.record.recorder.rebuild`) need it; whoever wants neither may delete it.
+- `parts/trials/`, `parts/epochs/` and `parts/telemetry/` are folders of Parquet files that any other program can
+  read meanwhile; they become the tables above at the end. A trial that was retried has a row in them for
+  each attempt. Readings of the last seconds before a kill are lost, finished trials are not.
+- `owner.json` names the one process that may write. A second one is refused; `harness run --resume` takes over
+  from a process that is gone.
+- `run.json` says `"state": "running"` until the end, then `completed`, `failed`, `interrupted` or `preempted`.
+"""

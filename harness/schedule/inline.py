@@ -1,0 +1,98 @@
+"""Trials in this very process, one after another, without Ray: for debuggers and for looking closely.
+
+A timeout is checked between the chunks of a trial only, since nothing can end this process from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from harness.domain.errors import SetupError
+from harness.domain.outcome import EpochRecord
+from harness.domain.sources import Source
+from harness.domain.trial import Trial
+from harness.schedule.order import Demand
+from harness.schedule.protocol import Body, Checked, Done, Event, Progress, Ready, Worker
+from harness.telemetry.environment import describe_node
+from harness.telemetry.sampler import Sampler
+
+
+class InlineExecutor:
+    """An `Executor` whose one worker is the calling process."""
+
+    def __init__(self, body: Body, *, telemetry_hz: float) -> None:
+        self._body = body
+        self._events: list[Event] = []
+        self._workers: dict[str, Worker] = {}
+        self._progress: dict[str, Progress] = {}
+        self._waiting: list[tuple[str, Trial]] = []
+        self._last_rows: list[dict[str, Any]] = []
+        self._sampler = Sampler(rate_hz=telemetry_hz) if telemetry_hz > 0 else None
+
+    def start(self, sources: Mapping[str, Source]) -> None:
+        if self._sampler is not None:
+            self._sampler.start()
+            self._sampler.watch("inline", os.getpid())
+        self._body.sources(sources)
+
+    def open(self, demand: Demand) -> list[Worker]:
+        if demand.gpus:
+            raise SetupError("the inline executor gives out no GPUs; leave --inline away")
+        name = "inline" if not self._workers else f"inline.{demand.backend}.{demand.cpus}"
+        worker = next((one for one in self._workers.values() if one.demand == demand), None)
+        if worker is None:
+            cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+            worker = Worker(name=name, node=socket.gethostname(), demand=demand, cores=cores)
+            self._workers[name] = worker
+            began = time.perf_counter()
+            self._body.prepare(demand.backend)
+            self._events.append(Ready(worker=name, prepare_s=time.perf_counter() - began, pid=os.getpid()))
+        return [worker]
+
+    def check(self, worker: str, trial: Trial) -> None:
+        self._events.append(Checked(worker=worker, error=self._body.check(trial)))
+
+    def submit(self, worker: str, trial: Trial) -> None:
+        self._waiting.append((worker, trial))
+
+    def replace(self, worker: str) -> None:
+        raise SetupError("--fresh-workers needs worker processes; leave --inline away")
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        while self._waiting:
+            worker, trial = self._waiting.pop(0)
+            epochs: list[EpochRecord] = []
+
+            def on_epoch(epoch: EpochRecord, worker: str = worker, epochs: list[EpochRecord] = epochs) -> None:
+                epochs.append(epoch)
+                self._progress[worker] = Progress(epochs=len(epochs), last=epoch)
+
+            deadline = None if trial.timeout_s is None else time.monotonic() + trial.timeout_s
+
+            def on_progress(deadline: float | None = deadline, trial: Trial = trial) -> None:
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError(f"timed out after {trial.timeout_s:g} s")
+
+            outcome = self._body.run(trial, on_epoch, on_progress)
+            self._events.append(Done(worker=worker, outcome=outcome, alive=True))
+        events, self._events = self._events, []
+        return events
+
+    def progress(self) -> dict[str, Progress]:
+        return dict(self._progress)
+
+    def telemetry(self) -> list[dict[str, Any]]:
+        rows, self._last_rows = self._last_rows, []
+        return rows if self._sampler is None else rows + self._sampler.drain()
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [describe_node()]
+
+    def stop(self) -> None:
+        if self._sampler is not None:
+            self._last_rows = self._sampler.stop()
+            self._sampler = None

@@ -1,0 +1,264 @@
+"""The loop that keeps every worker busy and turns what happens to trials into finished ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from harness.domain.errors import SetupError, SuiteError
+from harness.domain.outcome import Finished, Outcome, Placement
+from harness.domain.trial import Trial
+from harness.schedule.order import Ordered, Queue
+from harness.schedule.protocol import Checked, Done, Event, Executor, Gone, Ready, Worker
+
+LOST_ATTEMPTS: Final = 3  # a trial whose worker or node was lost runs so many times in all
+LEAK_BYTES: Final = 1 << 30  # a worker this much above (and twice) its size after its first trial is replaced
+_POLL_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the user asked for beyond the trials themselves."""
+
+    retry: Collection[str] = ()  # statuses that get one more attempt, e.g. ("failed", "timeout")
+    max_fail: int | None = None  # stop once so many trials have not completed
+    budget_s: float | None = None  # start no trial after so many seconds
+    fresh_workers: bool = False  # a new process for each trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something to show: a worker became ready, a trial began, is tried again, or a worker was replaced."""
+
+    what: Literal["opened", "ready", "started", "retried", "replaced", "gone"]
+    worker: str
+    trial: Trial | None = None
+    text: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    ordered: Ordered
+    position: int
+    neighbours: int
+    warm: bool
+
+
+@dataclass(slots=True)
+class _State:
+    worker: Worker
+    ready: bool = False
+    warm: set[str] = field(default_factory=set)  # program keys this process has run
+    baseline: int | None = None
+    running: _Running | None = None
+    checking: bool = False
+
+    @property
+    def free(self) -> bool:
+        return self.ready and self.running is None and not self.checking
+
+
+class Loop:
+    """Runs the trials of a queue on an executor's workers. Iterate over it once; `stopped` then says why it ended
+    early ("signal", "max_fail" or "budget"), or is None."""
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        executor: Executor,
+        *,
+        seed: int,
+        policy: Policy,
+        should_stop: Callable[[], bool] = lambda: False,
+        notify: Callable[[Notice], None] = lambda notice: None,
+        tick: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = Queue(trials, seed=seed)
+        self._executor = executor
+        self._policy = policy
+        self._should_stop = should_stop
+        self._notify = notify
+        self._tick = tick
+        self._clock = clock
+        self._states: dict[str, _State] = {}
+        self._attempts: dict[tuple[str, str], int] = {}
+        self._retried: set[tuple[str, str]] = set()
+        self._to_check = deque(_distinct(trials))
+        self._in_check: dict[str, Trial] = {}
+        self._problems: list[str] = []
+        self._position = 0
+        self._failures = 0
+        self._gone: list[str] = []
+        self.stopped: str | None = None
+
+    @property
+    def running(self) -> dict[str, Trial]:
+        """The trials now running, by worker."""
+        return {name: state.running.ordered.trial for name, state in self._states.items() if state.running}
+
+    def __iter__(self) -> Iterator[Finished]:
+        began = self._clock()
+        budget_s = self._policy.budget_s
+        while True:
+            if self._should_stop():
+                self.stopped = "signal"
+                return
+            if budget_s is not None and self._clock() - began > budget_s and self.stopped is None:
+                self.stopped = "budget"
+            if self.stopped is None:
+                self._dispatch()
+            if not self.running and not self._in_check and (self.stopped or not len(self._queue)):
+                return
+            for event in self._executor.wait(_POLL_S):
+                yield from self._handle(event)
+            self._tick()
+
+    def _dispatch(self) -> None:
+        demand = self._queue.demand
+        if demand is None:
+            return
+        for worker in self._executor.open(demand):
+            if worker.name not in self._states:
+                self._states[worker.name] = _State(worker)
+                self._notify(Notice(what="opened", worker=worker.name))
+        serving = [state for state in self._states.values() if state.worker.demand == demand]
+        if not serving:
+            raise SetupError("no worker is left to run trials on: " + "; ".join(dict.fromkeys(self._gone)))
+        for number, state in enumerate(serving):
+            if not state.free:
+                continue
+            if self._to_check or self._in_check:
+                self._check(state)
+                continue
+            ordered = self._queue.take(index=number, workers=len(serving), warm=state.warm)
+            if ordered is not None:
+                self._submit(state, ordered)
+
+    def _check(self, state: _State) -> None:
+        """Have a free worker build what nobody has built yet, or what another is building: it will need it too."""
+        trial = self._to_check.popleft() if self._to_check else next(iter(self._in_check.values()))
+        self._in_check[state.worker.name] = trial
+        state.checking = True
+        self._executor.check(state.worker.name, trial)
+
+    def _submit(self, state: _State, ordered: Ordered) -> None:
+        trial, name = ordered.trial, state.worker.name
+        beside = [
+            other.running
+            for other in self._states.values()
+            if other.running is not None and other.worker.node == state.worker.node
+        ]
+        for one in beside:
+            one.neighbours = max(one.neighbours, len(beside))
+        warm = trial.program_key in state.warm
+        state.running = _Running(ordered=ordered, position=self._position, neighbours=len(beside), warm=warm)
+        self._position += 1
+        self._attempts[trial.key] = self._attempts.get(trial.key, 0) + 1
+        self._notify(Notice(what="started", worker=name, trial=trial))
+        self._executor.submit(name, trial)
+
+    def _handle(self, event: Event) -> Iterator[Finished]:
+        state = self._states[event.worker]
+        match event:
+            case Ready():
+                state.ready, state.baseline, state.warm = True, None, set()
+                self._notify(Notice(what="ready", worker=event.worker, text=f"{event.prepare_s:.1f} s"))
+            case Checked():
+                del self._in_check[event.worker]
+                state.checking = False
+                if event.error is not None:
+                    self._problems.append(event.error)
+                if self._problems and not self._to_check and not self._in_check:
+                    raise SuiteError("\n".join(dict.fromkeys(self._problems)))
+            case Gone():
+                self._gone.append(event.reason)
+                self._in_check.pop(event.worker, None)
+                self._notify(Notice(what="gone", worker=event.worker, text=event.reason))
+                running = state.running
+                del self._states[event.worker]
+                if running is not None:
+                    outcome = Outcome(status="lost", error=event.reason)
+                    yield from self._ended(state, running, outcome)
+            case Done():
+                running, state.running = state.running, None
+                assert running is not None
+                yield from self._ended(state, running, event.outcome)
+                self._after(state, running, event)
+
+    def _after(self, state: _State, running: _Running, event: Done) -> None:
+        name, rss = event.worker, event.outcome.facts.rss_bytes
+        if not event.alive:
+            state.ready = False
+            self._notify(Notice(what="replaced", worker=name, text=event.outcome.error or ""))
+            return
+        state.warm.add(running.ordered.trial.program_key)
+        if state.baseline is None:
+            state.baseline = rss
+        leaked = rss is not None and state.baseline is not None and rss > state.baseline + max(LEAK_BYTES, state.baseline)
+        if self._policy.fresh_workers or leaked:
+            if leaked:
+                text = f"its memory grew from {state.baseline or 0:,} to {rss:,} bytes"
+                self._notify(Notice(what="replaced", worker=name, text=text))
+            state.ready = False
+            self._executor.replace(name)
+
+    def _ended(self, state: _State, running: _Running, outcome: Outcome) -> Iterator[Finished]:
+        trial = running.ordered.trial
+        self._queue.ended()
+        attempt = self._attempts[trial.key]
+        if self._again(trial, outcome, attempt):
+            self._notify(Notice(what="retried", worker=state.worker.name, trial=trial, text=outcome.error or ""))
+            self._queue.put_back(running.ordered)
+            return
+        if outcome.status != "completed":
+            self._failures += 1
+            if self._policy.max_fail is not None and self._failures >= self._policy.max_fail:
+                self.stopped = self.stopped or "max_fail"
+        facts = outcome.facts
+        if facts.cores is None:
+            outcome = replace(outcome, facts=replace(facts, cores=state.worker.cores or None))
+        yield Finished(
+            trial=trial,
+            outcome=outcome,
+            placement=Placement(
+                worker=state.worker.name,
+                node=state.worker.node,
+                position=running.position,
+                block=running.ordered.block,
+                attempt=attempt,
+                neighbours=running.neighbours,
+                warmth="warm" if running.warm else "cold",
+            ),
+        )
+
+    def _again(self, trial: Trial, outcome: Outcome, attempt: int) -> bool:
+        if self.stopped:
+            return False
+        if outcome.status == "lost" and attempt < LOST_ATTEMPTS:
+            return True
+        if outcome.status in self._policy.retry and trial.key not in self._retried:
+            self._retried.add(trial.key)
+            return True
+        return False
+
+
+def _distinct(trials: Sequence[Trial]) -> list[Trial]:
+    """One trial for each distinct thing to build."""
+    found: dict[str, Trial] = {}
+    seen: dict[int, str] = {}
+    for trial in trials:
+        setting = trial.setting
+        key = seen.get(id(setting))
+        if key is None:
+            parts = [setting.workload, setting.model, setting.loss, setting.optimizer]
+            plain = [part.plain() if part is not None else None for part in parts]
+            dataset = setting.dataset.plain() if setting.dataset is not None else None
+            key = json.dumps([plain, dataset, setting.backend, setting.precision], sort_keys=True)
+            seen[id(setting)] = key
+        found.setdefault(key, trial)
+    return list(found.values())

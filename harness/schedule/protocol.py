@@ -1,0 +1,120 @@
+"""What the loop asks of whatever runs trials: an executor with workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from harness.domain.outcome import EpochRecord, Outcome
+from harness.domain.sources import Source
+from harness.domain.trial import Trial
+from harness.schedule.order import Demand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A process that holds a share of a node and runs trials one after another."""
+
+    name: str
+    node: str
+    demand: Demand
+    cores: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()  # UUIDs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A worker can take trials; `prepare_s` is what importing the back end took."""
+
+    worker: str
+    prepare_s: float
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A worker has built what a setting declares; `error` is what was wrong with it."""
+
+    worker: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A worker has ended a trial, or was ended because of it."""
+
+    worker: str
+    outcome: Outcome
+    alive: bool  # False: the process is gone and a new one is on its way; `Ready` will follow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """A worker is lost for good, with its node or because it cannot start."""
+
+    worker: str
+    reason: str
+
+
+Event = Ready | Checked | Done | Gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the trial on a worker has come."""
+
+    epochs: int = 0
+    last: EpochRecord | None = None
+
+
+class Body(Protocol):
+    """What runs inside a worker: the measuring side, handed to this package as an import path or an object."""
+
+    def prepare(self, backend: str) -> None:
+        """Import the back end and touch its devices, so that no trial pays for it."""
+
+    def sources(self, sources: Mapping[str, Source]) -> None:
+        """Take the text of the files whose functions the trials name."""
+
+    def check(self, trial: Trial) -> str | None:
+        """Build what the setting declares; return what is wrong with it, or None."""
+
+    def run(
+        self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Callable[[], None]
+    ) -> Outcome:
+        """Run one trial; `on_epoch` after each epoch, `on_progress` at least every few seconds."""
+
+
+class Executor(Protocol):
+    """Starts workers and runs trials on them. All calls come from one thread."""
+
+    def start(self, sources: Mapping[str, Source]) -> None:
+        """Get ready to open workers; `sources` is the text of the files whose functions the trials name."""
+
+    def open(self, demand: Demand) -> list[Worker]:
+        """Return the workers that serve a demand, starting those that are missing; each is `Ready` later."""
+
+    def check(self, worker: str, trial: Trial) -> None:
+        """Have a ready worker build what a trial declares; `Checked` follows."""
+
+    def submit(self, worker: str, trial: Trial) -> None:
+        """Have a ready worker run a trial; `Done` follows."""
+
+    def replace(self, worker: str) -> None:
+        """End the process of an idle worker and start a new one; `Ready` follows."""
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """Return what happened since the last call, waiting for at most `timeout_s` for the first event."""
+
+    def progress(self) -> dict[str, Progress]:
+        """Return how far the trials now running have come, by worker."""
+
+    def telemetry(self) -> list[dict[str, Any]]:
+        """Return the hardware readings since the last call."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the description of each node in use."""
+
+    def stop(self) -> None:
+        """End every process that was started; safe to call twice."""

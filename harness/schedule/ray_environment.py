@@ -1,0 +1,26 @@
+"""The variables that Ray reads when it is imported: call `prepare` before importing `ray_cluster`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Final
+
+# Loopback only, authentication on, no usage report (nor the empty one that says reports are off), CPU work sees no
+# GPU, nothing drained at the end.
+LOCAL: Final = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    "RAY_AUTH_MODE": "token",
+}
+
+
+def prepare(address: str | None) -> None:
+    """Set the variables for a Ray of our own (`address` None) or for one that runs already."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address is None:
+        os.environ.update(LOCAL)
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ.pop("RAY_ADDRESS", None)

@@ -1,0 +1,51 @@
+"""The limits that control groups (Linux, versions 1 and 2) put on this process: CPU time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/")
+
+
+def cpu_quota(*, root: Path = ROOT) -> float | None:
+    """Return how many CPUs' worth of time this process may use, such as 1.5; None where no quota is set or known.
+
+    The smallest quota on the way from this process's group up to the root counts. `root` is the file system's.
+    """
+    quotas = []
+    for folder in _groups("", root):
+        quota, _, period = _text(folder / "cpu.max").partition(" ")
+        quotas.append((quota, period))
+    for folder in _groups("cpu", root):
+        quotas.append((_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")))
+    return min((int(quota) / int(period) for quota, period in quotas if quota.isdigit() and period.isdigit()), default=None)
+
+
+def memory_limit_bytes(*, root: Path = ROOT) -> int | None:
+    """Return the memory this process's control groups allow, in bytes; None where no limit is set or known."""
+    limits = [_text(folder / "memory.max") for folder in _groups("", root)]
+    limits += [_text(folder / "memory.limit_in_bytes") for folder in _groups("memory", root)]
+    # Version 1 writes "no limit" as the largest multiple of a page, about 2**63.
+    return min((int(limit) for limit in limits if limit.isdigit() and int(limit) < 2**60), default=None)
+
+
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """Yield the folders of this process's group and of its parents; "" is the one hierarchy of version 2."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controller not in controllers.split(","):
+            continue
+        # A container may name a path that only the host can see; its parents, the mount's root last, then still hold.
+        group = Path(path.lstrip("/"))
+        for mount in {controllers, controller}:
+            base = root / "sys/fs/cgroup" / mount
+            yield from (base / part for part in (group, *group.parents))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,192 @@
+"""Readings of the machine and of the worker processes on it, through psutil and the kernel's own files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.telemetry.cgroup import ROOT
+from harness.telemetry.cores import allowed_cpus, cpu_list
+from harness.telemetry.probe import Reading
+
+CPU_INTERVAL_S = 0.09  # kernels count CPU time in ticks of 10 ms as a rule: a shorter span gives noise, not a share
+FREQUENCY_INTERVAL_S = 0.95  # costly on machines of many cores, so once a second at most
+
+
+def memory_total_bytes() -> int:
+    """Return the machine's memory in bytes, whatever a container may allow of it."""
+    return int(psutil.virtual_memory().total)
+
+
+def physical_core_count() -> int | None:
+    """Return how many physical cores the machine has; None where the kernel does not say."""
+    count: int | None = psutil.cpu_count(logical=False)
+    return count
+
+
+class HostProbe:
+    """The whole machine and the hardware threads this process may use.
+
+    `cpu_percent`: share of the time since the last such reading spent neither idle nor waiting for I/O nor stolen, of
+    one thread (cpu0 ...) or of all threads of the machine (host). `steal_percent`: share in which the hypervisor ran
+    something else. `cpu_frequency_hz`: as the kernel reports it. `load1`: runnable and waiting tasks, one-minute mean.
+    `memory_used_bytes`: total less what could be had without swapping. `swap_used_bytes`.
+    """
+
+    name = "host"
+
+    def __init__(self, *, cpus: Collection[int] | None = None, root: Path = ROOT) -> None:
+        """Watch the given hardware threads, by default those this process may run on; `root` is the file system's."""
+        self.absent: dict[str, str] = {}
+        self._cpus = sorted(allowed_cpus() if cpus is None else cpus)
+        self._root = root
+        self._times = _cpu_times()
+        self._times_at = float("-inf")
+        self._numbers = self._number_cpus()
+        self._frequency_at = float("-inf")
+        self._frequency_files = self._find_frequency_files()
+        self._has_swap = psutil.swap_memory().total > 0
+        if not self._has_swap:
+            self.absent["swap_used_bytes"] = "no swap space is configured on this machine"
+
+    def read(self, now: float) -> Iterator[Reading]:
+        yield from self._read_cpu(now)
+        yield Reading("host", "load1", os.getloadavg()[0])
+        memory = psutil.virtual_memory()
+        yield Reading("host", "memory_used_bytes", memory.total - memory.available)
+        if self._has_swap:
+            yield Reading("host", "swap_used_bytes", psutil.swap_memory().used)
+        if now - self._frequency_at >= FREQUENCY_INTERVAL_S:
+            self._frequency_at = now
+            yield from self._read_frequency()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _read_cpu(self, now: float) -> Iterator[Reading]:
+        if self._times_at == float("-inf"):  # the first reading only starts the span that the second one closes
+            self._times, self._times_at = _cpu_times(), now
+        if now - self._times_at < CPU_INTERVAL_S:
+            return
+        before, self._times, self._times_at = self._times, _cpu_times(), now
+        if len(before) != len(self._times):  # a CPU was switched on or off: what follows is numbered anew
+            self._numbers = self._number_cpus()
+            return
+        spent = [_difference(old, new) for old, new in zip(before, self._times, strict=True)]
+        yield from _cpu_readings("host", {key: sum(core[key] for core in spent) for key in spent[0]})
+        for number, core in zip(self._numbers, spent, strict=False):
+            if number in self._cpus:
+                yield from _cpu_readings(f"cpu{number}", core)
+
+    def _number_cpus(self) -> list[int]:
+        """Return the kernel's number of each entry of the CPU times, which skip CPUs that are switched off."""
+        count = len(self._times)
+        if not sys.platform.startswith("linux"):
+            return list(range(count))
+        try:
+            online = cpu_list((self._root / "sys/devices/system/cpu/online").read_text())
+        except (OSError, ValueError) as problem:
+            self.absent["cpu"] = f"which cores the CPU times belong to cannot be read: {problem}"
+            return []
+        if len(online) != count:
+            self.absent["cpu"] = f"the kernel lists {len(online)} cores but CPU times of {count}: a container hides some"
+            return []
+        self.absent.pop("cpu", None)
+        return online
+
+    def _find_frequency_files(self) -> dict[int, Path]:
+        """Return where the current frequency of each thread stands, and note it if nowhere."""
+        files = {}
+        for cpu in self._cpus:
+            path = self._root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq"
+            if os.access(path, os.R_OK):
+                files[cpu] = path
+        if not files:
+            self.absent["cpu_frequency_hz"] = "the kernel offers no cpufreq readings here, as in most virtual machines"
+        return files
+
+    def _read_frequency(self) -> Iterator[Reading]:
+        for cpu, path in list(self._frequency_files.items()):
+            try:
+                yield Reading(f"cpu{cpu}", "cpu_frequency_hz", float(path.read_text()) * 1000.0)  # given in kHz
+            except (OSError, ValueError) as problem:
+                self.absent[f"cpu{cpu}/cpu_frequency_hz"] = str(problem)
+                del self._frequency_files[cpu]
+
+
+class WorkerProbe:
+    """The worker processes, each by its name: `user_cpu_s`, `system_cpu_s` (since it began), `rss_bytes`, `threads`."""
+
+    name = "workers"
+
+    def __init__(self, pids: Mapping[str, int] | None = None) -> None:
+        self.absent: dict[str, str] = {}
+        self._pids: dict[str, int] = {}
+        self._processes: dict[str, psutil.Process] = {}
+        self.watch(pids or {})
+
+    def watch(self, pids: Mapping[str, int]) -> None:
+        """From now on, read exactly these processes, {name: process id}."""
+        for name, pid in pids.items():
+            if self._pids.get(name) != pid:
+                self._processes.pop(name, None)
+                self.absent.pop(f"worker:{name}", None)
+                try:
+                    self._processes[name] = psutil.Process(pid)
+                except psutil.Error as problem:
+                    self._lose(name, pid, problem)
+        for name in self._pids.keys() - pids.keys():
+            self._processes.pop(name, None)
+        self._pids = dict(pids)
+
+    def read(self, now: float) -> Iterator[Reading]:
+        for name, process in list(self._processes.items()):
+            try:
+                with process.oneshot():
+                    if process.status() == psutil.STATUS_ZOMBIE:
+                        raise psutil.NoSuchProcess(process.pid)
+                    times, memory, threads = process.cpu_times(), process.memory_info(), process.num_threads()
+            except psutil.Error as problem:
+                self._lose(name, process.pid, problem)
+                continue
+            yield Reading(f"worker:{name}", "user_cpu_s", times.user)
+            yield Reading(f"worker:{name}", "system_cpu_s", times.system)
+            yield Reading(f"worker:{name}", "rss_bytes", memory.rss)
+            yield Reading(f"worker:{name}", "threads", threads)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _lose(self, name: str, pid: int, problem: psutil.Error) -> None:
+        self._processes.pop(name, None)
+        ended = isinstance(problem, psutil.NoSuchProcess)
+        self.absent[f"worker:{name}"] = f"process {pid} has ended" if ended else f"process {pid} cannot be read: {problem}"
+
+
+def _cpu_times() -> list[dict[str, float]]:
+    """Return, for each hardware thread, the seconds spent since boot by kind; time run as a guest is within user's."""
+    return [_without_guests(times._asdict()) for times in psutil.cpu_times(percpu=True)]
+
+
+def _without_guests(times: dict[str, Any]) -> dict[str, float]:
+    return {kind: spent for kind, spent in times.items() if not kind.startswith("guest")}
+
+
+def _difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Return the seconds between two readings; kernels let single counters step back a little, which counts as none."""
+    return {kind: max(0.0, after[kind] - before[kind]) for kind in after}
+
+
+def _cpu_readings(device: str, spent: dict[str, float]) -> Iterator[Reading]:
+    total = sum(spent.values())
+    if total == 0.0:
+        return
+    not_run = spent["idle"] + spent.get("iowait", 0.0) + spent.get("steal", 0.0)
+    yield Reading(device, "cpu_percent", 100.0 * (total - not_run) / total)
+    if "steal" in spent:
+        yield Reading(device, "steal_percent", 100.0 * spent["steal"] / total)
