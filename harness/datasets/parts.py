@@ -17,12 +17,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Samples and labels as stored; the test part is None where there is none or where it was not asked for."""
+    """Samples and labels as stored; the test part is empty where there is none or where it was not asked for."""
 
     x_train: Array
     y_train: Array
-    x_test: Array | None
-    y_test: Array | None
+    x_test: Array
+    y_test: Array
     classes: int | None  # None: the targets are numbers
     sha256: str  # of all the dataset's stored arrays: see `catalogue.fingerprint`
 

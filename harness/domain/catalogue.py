@@ -241,12 +241,13 @@ _OWN: dict[str, dict[str, dict[str, tuple[Any, _Check]]]] = {
         "fold": {
             "k": (_NEEDED, _whole(0)),
             "of": (_NEEDED, _whole(2)),
-            "how": ("contiguous", _one_of("contiguous", "stratified")),
+            "how": ("contiguous", _one_of("contiguous", "shuffled", "stratified")),
+            "seed": (None, _optional(_whole(0))),
         },
     },
     "workload": {"training": {}},
 }
-_STATED = ("mlp", "fold")  # these state all their arguments, so that each is an axis and a column
+_STATED = ("mlp",)  # states all its arguments, so that each is an axis and a column
 
 
 def _check_own(kind: str, name: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -264,7 +265,7 @@ def _check_own(kind: str, name: str, args: dict[str, Any]) -> dict[str, Any]:
             raise SuiteError(f"{where}, argument {key!r}: expected {right}, got {value!r}")
     if name == "fold" and args["k"] >= args["of"]:
         raise SuiteError(f"{where}: k counts from 0 to {args['of'] - 1} when of={args['of']}, got {args['k']}")
-    if name == "test" and args.get("take") is None:
-        return {}
+    if kind == "held_out":
+        args = {key: value for key, value in args.items() if value != spec[key][0]}
     stated = {key: default for key, (default, _) in spec.items()} if name in _STATED else {}
     return {key: _value(where, key, value) for key, value in (stated | args).items()}

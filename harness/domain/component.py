@@ -15,12 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.domain import catalogue, sources
-from harness.domain.errors import SuiteError, known
-
-KINDS = (
-    "activation", "application", "constraint", "dataset", "held_out", "initializer", "layer", "loss",
-    "metric", "model", "optimizer", "regularizer", "schedule", "workload",
-)  # fmt: skip
+from harness.domain.errors import SuiteError
 
 
 class Declaration(BaseModel):
@@ -33,6 +28,10 @@ class Declaration(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise SuiteError(_explain(error, type(self))) from None
+
+    def plain(self) -> dict[str, Any]:
+        """Return this declaration as plain JSON."""
+        return {name: plain_value(getattr(self, name), name) for name in type(self).model_fields}
 
 
 class Component(Declaration):
@@ -105,7 +104,7 @@ def plain_value(value: Any, where: str) -> Any:
     Raises:
         SuiteError: naming `where`, for what JSON cannot hold (and so no id could cover).
     """
-    if isinstance(value, Component):
+    if isinstance(value, Declaration):
         return value.plain()
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -117,8 +116,6 @@ def plain_value(value: Any, where: str) -> Any:
         return [plain_value(item, where) for item in value]
     if isinstance(value, Mapping):
         return {str(key): plain_value(item, where) for key, item in value.items()}
-    if isinstance(value, BaseModel):
-        return plain_value(value.model_dump(exclude_defaults=True), where)
     if hasattr(value, "item") and hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
         return plain_value(value.item(), where)  # a NumPy scalar
     if callable(value):
@@ -128,14 +125,16 @@ def plain_value(value: Any, where: str) -> Any:
 
 def text(value: Any) -> str:
     """Return a plain value as a person reads it: ``sgd(learning_rate=0.1)``, ``[128, 64]``, ``true``."""
-    if isinstance(value, BaseModel):
-        value = plain_value(value, "value")
+    if isinstance(value, Declaration):
+        value = value.plain()
     if isinstance(value, dict) and isinstance(value.get("name"), str):
         args = {key: item for key, item in value.items() if key not in ("kind", "name")}
         name = value["name"]
         if name == "function" and "function" in args:
             name = args.pop("function")
             args.pop("sha256", None)
+        if name == "sequential" and isinstance(args.get("layers"), list):
+            return f"sequential({', '.join(map(text, args['layers']))})"
         return f"{name}({', '.join(f'{key}={text(item)}' for key, item in args.items())})" if args else name
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {text(item)}" for key, item in value.items()) + "}"
@@ -160,7 +159,9 @@ _RIGHT = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "a text",
-    "model_type": "a component, by its name or e.g. sgd(0.1)",
+    "string_pattern_mismatch": "made of letters, digits, dots, dashes and underscores",
+    "is_instance_of": "a grid, such as product(batch_size=[16, 32])",
+    "tuple_type": "a list",
 }
 
 
@@ -184,6 +185,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
             right = f"must be at least {context['ge']}"
         elif kind == "literal_error":
             right = f"must be {context['expected']}"
+        elif kind == "model_type":
+            expected = context["class_name"]
+            right = "must be named, or e.g. sgd(0.1)" if expected == "Component" else f"must be a {expected}"
         elif kind in _RIGHT:
             right = f"must be {_RIGHT[kind]}"
         else:

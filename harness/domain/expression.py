@@ -22,7 +22,7 @@ from typing import Any
 from harness.domain.component import did_you_mean
 from harness.domain.errors import SuiteError
 
-Lookup = Callable[[str], Any]  # a dotted path -> its plain value; raises KeyError for a path nothing has
+Lookup = Callable[[str], Any]  # a dotted path -> its plain value; raises KeyError, holding the message
 _Evaluate = Callable[[Lookup], Any]
 
 _LONGEST = 2000  # characters
@@ -74,12 +74,12 @@ class Expression:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
-            raise SuiteError(f"an expression is a text such as \"batch_size >= 32\", got {self.text!r}")
+            raise SuiteError(f'an expression is a text such as "batch_size >= 32", got {self.text!r}')
         builder = _Builder(self.text.strip())
         tree = builder.parse()
         object.__setattr__(self, "_run", builder.build(tree, depth=0))
         object.__setattr__(self, "names", tuple(sorted(builder.names)))
-        object.__setattr__(self, "text", re.sub(r"(?<=\w)\[(\d+)\]", r".\1", ast.unparse(tree)))
+        object.__setattr__(self, "text", _dotted(ast.unparse(tree)))
 
     def __reduce__(self) -> tuple[type[Expression], tuple[str]]:
         return Expression, (self.text,)
@@ -103,10 +103,15 @@ class Expression:
         raise SuiteError(f"{self.text!r} is no condition: its value is {value!r}; compare it with something")
 
 
-def unknown_path(path: str, right: Iterable[str]) -> str:
-    """Return the message for a path that nothing has."""
+def _dotted(text: str) -> str:
+    """Return the text with `layers[0].units` in paths, but not in quotes, as `layers.0.units`."""
+    return _PATHS.sub(lambda match: match[0] if match[0][0] in "'\"" else re.sub(r"\[(\d+)\]", r".\1", match[0]), text)
+
+
+def unknown_path(path: str, right: Iterable[str], also: Iterable[str] = ()) -> str:
+    """Return the message for a path that nothing has; the paths `also` serve as suggestions alone."""
     paths = list(right)
-    return f"unknown path {path!r};{did_you_mean(path, paths)} the paths are: {', '.join(paths)}"
+    return f"unknown path {path!r};{did_you_mean(path, [*paths, *also])} the paths are: {', '.join(paths)}"
 
 
 class _Builder:
@@ -148,6 +153,7 @@ class _Builder:
         """Return the error that shows the place: `column` counts from 0 in the parsed text."""
         column = max(0, column - sum(1 for place in self._inserted if place < column))
         shown = self.text.replace("\n", " ")
+        shown = shown if len(shown) <= 200 else shown[:200] + "…"
         return SuiteError(f"expression {shown!r}, column {column + 1}: {why}")
 
     def build(self, node: ast.expr, depth: int) -> _Evaluate:
@@ -167,16 +173,20 @@ class _Builder:
                 return self._logic(op, [self.build(value, below) for value in values])
             case ast.UnaryOp(op=op, operand=operand):
                 return self._unary(node, op, self.build(operand, below))
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return self._binary(node, type(op), self.build(left, below), self.build(right, below))
             case ast.Compare():
                 return self._compare(node, below)
+        return self._computed(node, below)
+
+    def _computed(self, node: ast.expr, depth: int) -> _Evaluate:
+        match node:
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
+                return self._binary(node, type(op), self.build(left, depth), self.build(right, depth))
             case ast.IfExp(test=test, body=body, orelse=orelse):
-                condition, then, other = (self.build(part, below) for part in (test, body, orelse))
+                condition, then, other = (self.build(part, depth) for part in (test, body, orelse))
                 return lambda lookup: then(lookup) if condition(lookup) else other(lookup)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
-                return self._call(node, name, [self.build(arg, below) for arg in args])
-            case ast.Call(func=ast.Name(id=name)):
+                return self._call(node, name, [self.build(arg, depth) for arg in args])
+            case ast.Call(func=ast.Name()):
                 raise self.refuse(f"the functions are {', '.join(_FUNCTIONS)}, without keywords", node.col_offset)
         raise self.refuse(f"{type(node).__name__} is not part of the expression language", node.col_offset)
 

@@ -24,7 +24,7 @@ class EpochRecord:
     train_s: float  # the timed span: training alone, device drained at both ends
     eval_s: float | None  # evaluation on the held-out part, off the training clock
     elapsed_train_s: float  # the training clock at the epoch's end
-    samples: int  # training samples consumed
+    samples: int | None  # training samples consumed
     steps: int | None  # optimizer steps taken
     chunks: int  # compiled calls the epoch was cut into
     loss: float | None
@@ -53,9 +53,7 @@ class Stopwatches:
     @property
     def unattributed_s(self) -> float:
         """Wall time less the sum of all other stopwatches."""
-        return self.wall_s - (
-            self.build_s + self.compile_s + self.data_s + self.train_s + self.eval_s + self.record_s
-        )
+        return self.wall_s - (self.build_s + self.compile_s + self.data_s + self.train_s + self.eval_s + self.record_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ class Dataset(Declaration):
     take: Annotated[int, Field(ge=1, strict=True)] | None = None
     scale: Literal["none", "unit", "standard"] = "unit"
     held_out: Annotated[Component, _component("held_out")] = Component(kind="held_out", name="test")
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Return the flat mapping that stands for this dataset in files and on the command line."""
@@ -56,6 +56,8 @@ class Dataset(Declaration):
             return value
         if isinstance(value, str):
             return cls(name=value)
+        if isinstance(value, Component) and value.kind in ("dataset", "function"):
+            return cls(name=value.name, args=value.args)
         if isinstance(value, Mapping):
             given = dict(value)
             given.pop("kind", None)
@@ -63,8 +65,7 @@ class Dataset(Declaration):
             args = {key: plain_value(item, f"dataset, argument {key!r}") for key, item in given.items()}
             return cls(**own, args=args)
         if callable(value):
-            component = Component.of("dataset", value)
-            return cls(name=component.name, args=component.args)
+            return cls.of(Component.of("dataset", value))
         raise SuiteError(f"expected a dataset (a name or dataset(...)), got {value!r}")
 
 
@@ -121,7 +122,7 @@ class Setting(Declaration):
                 for key, value in kept["dataset"].items()
                 if key not in _DATASET_DEFAULTS or value != _DATASET_DEFAULTS[key]
             }
-        return json.dumps(_canonical_numbers(kept), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(canonical_numbers(kept), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
     def setting_id(self) -> str:
@@ -153,14 +154,14 @@ def _arm_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _canonical_numbers(value: Any) -> Any:
+def canonical_numbers(value: Any) -> Any:
     """Return `value` with 1.0 written as 1, so that equal numbers have one text."""
     if isinstance(value, float) and value == int(value) and abs(value) < 2**53:
         return int(value)
     if isinstance(value, dict):
-        return {key: _canonical_numbers(item) for key, item in value.items()}
+        return {key: canonical_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_canonical_numbers(item) for item in value]
+        return [canonical_numbers(item) for item in value]
     return value
 
 

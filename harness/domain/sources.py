@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.domain.errors import SuiteError
@@ -25,12 +26,35 @@ class Source:
     text: str
     sha256: str
 
+    @classmethod
+    def of(cls, path: Path, text: str) -> Source:
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        return cls(path=str(path), folder=str(path.parent), text=text, sha256=sha256)
+
     @property
     def module_name(self) -> str:
         return f"_harness_source_{self.sha256[:16]}"
 
 
 _collected: dict[str, Source] = {}
+
+
+def run(source: Source, module: types.ModuleType) -> None:
+    """Run the text of `source` as `module`, its folder on the import path.
+
+    Raises:
+        BaseException: whatever the text raises; the module is forgotten then.
+    """
+    module.__file__ = source.path
+    sys.modules[source.module_name] = module
+    _collected[source.sha256] = source
+    if source.folder not in sys.path:
+        sys.path.insert(0, source.folder)
+    try:
+        exec(compile(source.text, source.path, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[source.module_name]
+        raise
 
 
 def collected() -> dict[str, Source]:
@@ -49,18 +73,18 @@ def describe(function: Callable[..., Any]) -> dict[str, str]:
         raise SuiteError(
             f"{name} cannot be sent to a worker; define the function at the top level of the suite's file with `def`"
         )
-    module = sys.modules.get(getattr(function, "__module__", ""))
-    try:
-        path = inspect.getsourcefile(function)
-        text = open(path, encoding="utf-8").read() if path else None
-    except (TypeError, OSError):
-        path = text = None
-    if path is None or text is None or module is None:
+    module = getattr(function, "__module__", "")
+    source = next((known for known in _collected.values() if known.module_name == module), None)
+    if source is None:  # not from a suite's file, nor from a text that travelled: a module as Python imports it
+        try:
+            path = inspect.getsourcefile(function)
+            source = Source.of(Path(path), Path(path).read_text(encoding="utf-8")) if path else None
+        except (TypeError, OSError):
+            pass
+    if source is None or module not in sys.modules:
         raise SuiteError(f"{name} has no Python source file; define it in the suite's file or in one beside it")
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
-    folder = path.rpartition("/")[0]
-    _collected.setdefault(sha256, Source(path=path, folder=folder, text=text, sha256=sha256))
-    return {"function": name, "sha256": sha256}
+    _collected.setdefault(source.sha256, source)
+    return {"function": name, "sha256": source.sha256}
 
 
 def resolve(function: str, sha256: str, sources: dict[str, Source]) -> Callable[..., Any]:
@@ -69,15 +93,7 @@ def resolve(function: str, sha256: str, sources: dict[str, Source]) -> Callable[
     module = sys.modules.get(source.module_name)
     if module is None:
         module = types.ModuleType(source.module_name)
-        module.__file__ = source.path
-        sys.modules[source.module_name] = module
-        if source.folder not in sys.path:
-            sys.path.insert(0, source.folder)
-        try:
-            exec(compile(source.text, source.path, "exec"), module.__dict__)
-        except BaseException:
-            del sys.modules[source.module_name]
-            raise
+        run(source, module)
     found: Any = module
     for part in function.split("."):
         found = getattr(found, part)

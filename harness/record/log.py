@@ -23,6 +23,7 @@ from harness.domain.errors import ResultsError
 
 COMMIT_INTERVAL_S = 0.025  # a record is committed at most this long, and one sync, after it was written
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _DECODER = json.JSONDecoder()
 _START = re.compile(rb"(?=[0-9a-f]{8} \{)")
 
@@ -57,7 +58,7 @@ class Damage:
 
 def encode(head: dict[str, Any], body: dict[str, Any]) -> bytes:
     """Return the line that holds a record."""
-    text = f"{json.dumps(head, separators=(',', ':'))}\t{json.dumps(body, separators=(',', ':'))}".encode("ascii")
+    text = f"{_ENCODER.encode(head)}\t{_ENCODER.encode(body)}".encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -73,9 +74,7 @@ def decode(line: bytes, offset: int) -> Entry | None:
     return Entry(offset=offset, length=len(line), head=head, text=decoded[end + 1 :])
 
 
-def scan(
-    path: Path, *, start: int = 0, end: int | None = None, damages: list[Damage] | None = None
-) -> Iterator[Entry]:
+def scan(path: Path, *, start: int = 0, end: int | None = None, damages: list[Damage] | None = None) -> Iterator[Entry]:
     """Yield the good records of a log file in order, one line in memory at a time.
 
     `start` and `end` are byte offsets between records. What is no good record is appended to `damages`.

@@ -129,9 +129,8 @@ def _refuse_if_owned(folder: Path, previous: Owner | None, *, locked: bool) -> N
         return
     alive = previous.alive()
     if alive or not locked:
-        raise ResultsError(
-            f"{folder}: this run belongs to {previous}, which is still running; wait for it or stop it first"
-        )
+        what = "which is still running" if alive is not False else "and a process that it left behind holds on to it"
+        raise ResultsError(f"{folder}: this run belongs to {previous}, {what}; wait for it or stop it first")
     if alive is None:
         raise ResultsError(
             f"{folder}: this run belongs to {previous}, and whether that still runs cannot be seen from "
@@ -154,7 +153,7 @@ def process_start(pid: int) -> str | None:
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists():
             return None
         try:

@@ -16,7 +16,9 @@ from harness.domain.trial import Trial
 from harness.schedule.order import Demand
 from harness.schedule.process import Broken, Launch, Started, WorkerProcess, private_folder, spawn
 from harness.schedule.protocol import Checked, Done, Progress, Ready
-from harness.telemetry.environment import describe_node, gpu_uuids, shares
+from harness.telemetry.cores import shares
+from harness.telemetry.environment import describe_node
+from harness.telemetry.nvidia import describe_gpus
 from harness.telemetry.sampler import Sampler
 
 _START_ATTEMPTS = 3
@@ -36,7 +38,7 @@ def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str
         )
     gpus: list[tuple[str, ...]] = [()] * len(cores)
     if demand.gpus:
-        present = gpu_uuids()
+        present = _gpu_uuids()
         if 0 < demand.gpus < 1:
             packed = int(1 / demand.gpus)
             gpus = [(uuid,) for _ in range(packed) for uuid in present]
@@ -54,6 +56,11 @@ def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str
         )
         for number in range(count)
     ]  # fmt: skip
+
+
+def _gpu_uuids() -> list[str]:
+    found = describe_gpus()
+    return [] if found is None else [gpu.uuid for gpu in found.devices]
 
 
 class Node:

@@ -15,24 +15,25 @@ def cpu_quota(*, root: Path = ROOT) -> float | None:
     """
     quotas = []
     for folder in _groups("", root):
-        quota, _, period = _text(folder / "cpu.max").partition(" ")
+        quota, _, period = read_text(folder / "cpu.max").partition(" ")
         quotas.append((quota, period))
     for folder in _groups("cpu", root):
-        quotas.append((_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")))
-    return min((int(quota) / int(period) for quota, period in quotas if quota.isdigit() and period.isdigit()), default=None)
+        quotas.append((read_text(folder / "cpu.cfs_quota_us"), read_text(folder / "cpu.cfs_period_us")))
+    shares = (int(quota) / int(period) for quota, period in quotas if quota.isdigit() and period.isdigit())
+    return min(shares, default=None)
 
 
 def memory_limit_bytes(*, root: Path = ROOT) -> int | None:
     """Return the memory this process's control groups allow, in bytes; None where no limit is set or known."""
-    limits = [_text(folder / "memory.max") for folder in _groups("", root)]
-    limits += [_text(folder / "memory.limit_in_bytes") for folder in _groups("memory", root)]
+    limits = [read_text(folder / "memory.max") for folder in _groups("", root)]
+    limits += [read_text(folder / "memory.limit_in_bytes") for folder in _groups("memory", root)]
     # Version 1 writes "no limit" as the largest multiple of a page, about 2**63.
     return min((int(limit) for limit in limits if limit.isdigit() and int(limit) < 2**60), default=None)
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
     """Yield the folders of this process's group and of its parents; "" is the one hierarchy of version 2."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in read_text(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controller not in controllers.split(","):
@@ -44,7 +45,8 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
             yield from (base / part for part in (group, *group.parents))
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return what a file of the kernel's says, without the line's end; "" where it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):

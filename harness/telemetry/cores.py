@@ -1,4 +1,4 @@
-"""This node's cores, and how they are cut into shares for workers. Standard library only: the scheduler needs it early."""
+"""This node's cores, and how they are cut into shares for workers (standard library only: it is needed early)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def allowed_cpus() -> list[int]:
 def physical_cores(*, cpus: Collection[int] | None = None, root: Path = ROOT) -> list[list[int]]:
     """Return the physical cores as groups of sibling hardware threads, within this process's affinity (or `cpus`).
 
-    The threads of a group ascend; groups are ordered by package (socket), then by their first thread. Where the kernel's
+    The threads of a group ascend; groups are ordered by package (socket), then by their first thread. Where the
     topology cannot be read, each hardware thread stands for a core of its own. `root` is the file system's.
     """
     return [group for package in _packages(cpus=cpus, root=root) for group in package]
@@ -40,10 +40,8 @@ def quota_note(*, cpus: Collection[int] | None = None, root: Path = ROOT) -> str
     if quota is None or quota >= cores:
         return None
     usable = usable_cores(cpus=cpus, root=root)
-    return (
-        f"the control group allows {quota:g} CPUs' worth of time on {cores} cores; workers use {usable}"
-        + (", and will be throttled" if quota < usable else "")
-    )
+    throttled = ", and will be throttled" if quota < usable else ""
+    return f"the control group allows {quota:g} CPUs' worth of time on {cores} cores; workers use {usable}{throttled}"
 
 
 def shares(cpus: int, *, affinity: Collection[int] | None = None, root: Path = ROOT) -> list[tuple[int, ...]]:
@@ -77,7 +75,7 @@ def shares(cpus: int, *, affinity: Collection[int] | None = None, root: Path = R
 
 
 def spare_cpus(avoid: Collection[int], *, cpus: Collection[int] | None = None, root: Path = ROOT) -> list[int]:
-    """Return the hardware threads outside `avoid`: those of cores that are free altogether, else idle siblings, else none."""
+    """Return the hardware threads outside `avoid`: those of cores that are wholly free, else siblings, else none."""
     groups = physical_cores(cpus=cpus, root=root)
     free = [cpu for group in groups if not set(group) & set(avoid) for cpu in group]
     return free or [cpu for group in groups for cpu in group if cpu not in avoid]

@@ -1,4 +1,4 @@
-"""The node that trials run on, described: one row for the `nodes` table, in a few milliseconds and without heavy imports."""
+"""The node that trials run on, described: one row of the `nodes` table, within milliseconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.telemetry.cgroup import ROOT, cpu_quota, memory_limit_bytes
+from harness.telemetry.cgroup import ROOT, cpu_quota, memory_limit_bytes, read_text
 from harness.telemetry.cores import allowed_cpus, physical_cores, quota_note, shares
 from harness.telemetry.host import memory_total_bytes, physical_core_count
 from harness.telemetry.nvidia import describe_gpus
@@ -24,11 +24,11 @@ _PACKAGES = (
     "nvidia-cublas-cu12", "nvidia-nccl-cu12",
 )  # fmt: skip
 _VARIABLES = re.compile(
-    r"(OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|TF|XLA|JAX|KERAS|CUDA|CUDNN|CUBLAS|NCCL|NVIDIA|MALLOC|RAY|SLURM_CPU)_\w+"
+    r"(OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|TF|XLA|JAX|KERAS|CUDA|CUDNN|CUBLAS|NCCL|NVIDIA|MALLOC|RAY)_\w+|SLURM_CPU\w+"
     r"|LD_PRELOAD|PYTHONHASHSEED|PYTHONDONTWRITEBYTECODE|PYTHONOPTIMIZE"
 )
-# Results are published, so whatever might be a secret stays out; TF_VAR_ belongs to another program, Terraform.
-_SECRETS = re.compile(r"TF_VAR_|\w*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH)", re.IGNORECASE)
+# Results are published, so whatever might be a secret stays out; TF_VAR_ and TF_CLI_ belong to Terraform.
+_SECRETS = re.compile(r"TF_VAR_|TF_CLI_|\w*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH)", re.IGNORECASE)
 
 
 def describe_node(name: str | None = None) -> dict[str, Any]:
@@ -38,8 +38,6 @@ def describe_node(name: str | None = None) -> dict[str, Any]:
     """
     hostname = platform.node()
     gpus = describe_gpus()
-    looked = gpus.driver is not None
-    limit = _cpu_limit()
     return {
         "node": name or hostname,
         "hostname": hostname,
@@ -50,13 +48,13 @@ def describe_node(name: str | None = None) -> dict[str, Any]:
         "cpu_model": _cpu_model(),
         "cpu_count_logical": os.cpu_count(),
         "cpu_count_physical": physical_core_count(),
-        "cpu_limit": limit,
+        "cpu_limit": _cpu_limit(),
         "memory_bytes": memory_total_bytes(),
         "memory_limit_bytes": memory_limit_bytes(),
-        "gpu_names": [gpu.name for gpu in gpus.devices] if looked else None,
-        "gpu_uuids": [gpu.uuid for gpu in gpus.devices] if looked else None,
-        "gpu_memory_bytes": [gpu.memory_bytes for gpu in gpus.devices] if looked else None,
-        "gpu_driver": gpus.driver,
+        "gpu_names": [gpu.name for gpu in gpus.devices] if gpus else None,
+        "gpu_uuids": [gpu.uuid for gpu in gpus.devices] if gpus else None,
+        "gpu_memory_bytes": [gpu.memory_bytes for gpu in gpus.devices] if gpus else None,
+        "gpu_driver": gpus.driver if gpus else None,
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "versions": _versions(),
         "environment": _variables(os.environ),
@@ -72,18 +70,18 @@ def container(*, root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> 
     for sign, kind in (("run/.containerenv", "podman"), (".dockerenv", "docker")):
         if (root / sign).exists():
             return kind
-    return environ.get("container") or _text(root / "run/systemd/container") or None
+    return environ.get("container") or read_text(root / "run/systemd/container") or None
 
 
 def virtualisation(*, root: Path = ROOT) -> str | None:
     """Return what runs this machine where it is virtual, such as "QEMU" or "xen"; None where no sign of it is seen."""
-    kind = _text(root / "sys/hypervisor/type")
+    kind = read_text(root / "sys/hypervisor/type")
     if kind:
         return kind
     if not re.search(r"^flags\s*:.*\bhypervisor\b", _first_cpu(root), re.MULTILINE):
         return None
-    maker = " ".join(filter(None, (_text(root / f"sys/class/dmi/id/{part}") for part in ("sys_vendor", "product_name"))))
-    return maker or "a virtual machine"
+    maker = [read_text(root / f"sys/class/dmi/id/{part}") for part in ("sys_vendor", "product_name")]
+    return " ".join(maker).strip() or "a virtual machine"
 
 
 def _cpu_limit() -> float | None:
@@ -101,8 +99,12 @@ def _os_name() -> str:
 
 
 def _cpu_model(root: Path = ROOT) -> str | None:
-    found = re.search(r"^model name\s*:\s*(.+)$", _first_cpu(root), re.MULTILINE)
-    return found[1].strip() if found else None
+    """Return the CPU's model name; on Arm, where the kernel has none, the maker's and the core's numbers."""
+    lines = (line.partition(":") for line in _first_cpu(root).splitlines())
+    told = {key.strip(): value.strip() for key, _, value in lines}
+    if "CPU part" in told:
+        return f"implementer {told.get('CPU implementer')}, part {told['CPU part']}"
+    return told.get("model name")
 
 
 def _first_cpu(root: Path) -> str:
@@ -137,10 +139,3 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environ.items())
         if _VARIABLES.fullmatch(name) and not _SECRETS.match(name)
     }
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ class HostProbe:
 
     `cpu_percent`: share of the time since the last such reading spent neither idle nor waiting for I/O nor stolen, of
     one thread (cpu0 ...) or of all threads of the machine (host). `steal_percent`: share in which the hypervisor ran
-    something else. `cpu_frequency_hz`: as the kernel reports it. `load1`: runnable and waiting tasks, one-minute mean.
-    `memory_used_bytes`: total less what could be had without swapping. `swap_used_bytes`.
+    something else. `load1`: runnable and waiting tasks, one-minute mean. `memory_used_bytes`: total less what could be
+    had without swapping. `swap_used_bytes`. `cpu_frequency_hz`: as the kernel reports it. What fails is left alone
+    from then on.
     """
 
     name = "host"
@@ -43,45 +44,69 @@ class HostProbe:
     def __init__(self, *, cpus: Collection[int] | None = None, root: Path = ROOT) -> None:
         """Watch the given hardware threads, by default those this process may run on; `root` is the file system's."""
         self.absent: dict[str, str] = {}
-        self._cpus = sorted(allowed_cpus() if cpus is None else cpus)
+        self._cpus = frozenset(allowed_cpus() if cpus is None else cpus)
         self._root = root
-        self._times = _cpu_times()
+        self._sources: dict[str, Callable[[float], Iterator[Reading]]] = {
+            "cpu_percent": self._read_cpu,
+            "load1": self._read_load,
+            "memory_used_bytes": self._read_memory,
+            "swap_used_bytes": self._read_swap,
+            "cpu_frequency_hz": self._read_frequency,
+        }
+        self._times: list[dict[str, float]] = []
         self._times_at = float("-inf")
-        self._numbers = self._number_cpus()
+        self._numbers: list[int] = []
         self._frequency_at = float("-inf")
-        self._frequency_files = self._find_frequency_files()
-        self._has_swap = psutil.swap_memory().total > 0
-        if not self._has_swap:
-            self.absent["swap_used_bytes"] = "no swap space is configured on this machine"
 
     def read(self, now: float) -> Iterator[Reading]:
-        yield from self._read_cpu(now)
-        yield Reading("host", "load1", os.getloadavg()[0])
-        memory = psutil.virtual_memory()
-        yield Reading("host", "memory_used_bytes", memory.total - memory.available)
-        if self._has_swap:
-            yield Reading("host", "swap_used_bytes", psutil.swap_memory().used)
-        if now - self._frequency_at >= FREQUENCY_INTERVAL_S:
-            self._frequency_at = now
-            yield from self._read_frequency()
+        for metric, source in list(self._sources.items()):
+            try:
+                yield from source(now)
+            except (OSError, ValueError, RuntimeError, psutil.Error) as problem:
+                self.absent[metric] = str(problem)
+                del self._sources[metric]
 
     def close(self) -> None:
         """Nothing is held open."""
 
     def _read_cpu(self, now: float) -> Iterator[Reading]:
-        if self._times_at == float("-inf"):  # the first reading only starts the span that the second one closes
-            self._times, self._times_at = _cpu_times(), now
         if now - self._times_at < CPU_INTERVAL_S:
             return
         before, self._times, self._times_at = self._times, _cpu_times(), now
-        if len(before) != len(self._times):  # a CPU was switched on or off: what follows is numbered anew
+        if len(before) != len(self._times):  # the first reading, or a CPU was switched on or off: a span begins
             self._numbers = self._number_cpus()
             return
         spent = [_difference(old, new) for old, new in zip(before, self._times, strict=True)]
-        yield from _cpu_readings("host", {key: sum(core[key] for core in spent) for key in spent[0]})
+        yield from _cpu_readings("host", {kind: sum(core[kind] for core in spent) for kind in spent[0]})
         for number, core in zip(self._numbers, spent, strict=False):
             if number in self._cpus:
                 yield from _cpu_readings(f"cpu{number}", core)
+
+    def _read_load(self, now: float) -> Iterator[Reading]:
+        yield Reading("host", "load1", os.getloadavg()[0])
+
+    def _read_memory(self, now: float) -> Iterator[Reading]:
+        memory = psutil.virtual_memory()
+        yield Reading("host", "memory_used_bytes", memory.total - memory.available)
+
+    def _read_swap(self, now: float) -> Iterator[Reading]:
+        swap = psutil.swap_memory()
+        if swap.total == 0:
+            raise RuntimeError("no swap space is configured on this machine")
+        yield Reading("host", "swap_used_bytes", swap.used)
+
+    def _read_frequency(self, now: float) -> Iterator[Reading]:
+        if now - self._frequency_at < FREQUENCY_INTERVAL_S:
+            return
+        self._frequency_at = now
+        found = False
+        for cpu in sorted(self._cpus):
+            path = self._root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq"
+            if path.exists():
+                found = True
+                yield Reading(f"cpu{cpu}", "cpu_frequency_hz", float(path.read_text()) * 1000.0)  # the file says kHz
+        if not found:
+            raise RuntimeError("the kernel reports no current frequency here, as in most virtual machines")
 
     def _number_cpus(self) -> list[int]:
         """Return the kernel's number of each entry of the CPU times, which skip CPUs that are switched off."""
@@ -90,33 +115,15 @@ class HostProbe:
             return list(range(count))
         try:
             online = cpu_list((self._root / "sys/devices/system/cpu/online").read_text())
-        except (OSError, ValueError) as problem:
-            self.absent["cpu"] = f"which cores the CPU times belong to cannot be read: {problem}"
-            return []
-        if len(online) != count:
-            self.absent["cpu"] = f"the kernel lists {len(online)} cores but CPU times of {count}: a container hides some"
-            return []
-        self.absent.pop("cpu", None)
-        return online
-
-    def _find_frequency_files(self) -> dict[int, Path]:
-        """Return where the current frequency of each thread stands, and note it if nowhere."""
-        files = {}
+            problem = f"the kernel lists {len(online)} cores but CPU times of {count}: a container hides some"
+        except (OSError, ValueError) as error:
+            online = []
+            problem = f"which core is which cannot be read: {error}"
+        if len(online) == count:
+            return online
         for cpu in self._cpus:
-            path = self._root / f"sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq"
-            if os.access(path, os.R_OK):
-                files[cpu] = path
-        if not files:
-            self.absent["cpu_frequency_hz"] = "the kernel offers no cpufreq readings here, as in most virtual machines"
-        return files
-
-    def _read_frequency(self) -> Iterator[Reading]:
-        for cpu, path in list(self._frequency_files.items()):
-            try:
-                yield Reading(f"cpu{cpu}", "cpu_frequency_hz", float(path.read_text()) * 1000.0)  # given in kHz
-            except (OSError, ValueError) as problem:
-                self.absent[f"cpu{cpu}/cpu_frequency_hz"] = str(problem)
-                del self._frequency_files[cpu]
+            self.absent.setdefault(f"cpu{cpu}/cpu_percent", problem)
+        return []
 
 
 class WorkerProbe:
@@ -165,7 +172,7 @@ class WorkerProbe:
     def _lose(self, name: str, pid: int, problem: psutil.Error) -> None:
         self._processes.pop(name, None)
         ended = isinstance(problem, psutil.NoSuchProcess)
-        self.absent[f"worker:{name}"] = f"process {pid} has ended" if ended else f"process {pid} cannot be read: {problem}"
+        self.absent[f"worker:{name}"] = f"process {pid} " + ("has ended" if ended else f"cannot be read: {problem}")
 
 
 def _cpu_times() -> list[dict[str, float]]:

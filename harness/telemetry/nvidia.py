@@ -1,4 +1,4 @@
-"""Readings and description of NVIDIA GPUs, through NVML. Without a driver or a GPU nothing fails: all is absent, with its reason."""
+"""Readings and description of NVIDIA GPUs, through NVML; without a driver or a GPU all is absent, with its reason."""
 
 from __future__ import annotations
 
@@ -39,22 +39,20 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
-    """The GPUs of this machine and their driver; `reason` says why there are none, if so."""
+    """The GPUs of this machine, and the version of their driver."""
 
-    devices: tuple[Gpu, ...] = ()
-    driver: str | None = None
-    reason: str | None = None
+    devices: tuple[Gpu, ...]
+    driver: str | None
 
 
-def describe_gpus() -> Gpus:
-    """Return the GPUs that NVML shows on this machine, whatever CUDA_VISIBLE_DEVICES says."""
+def describe_gpus() -> Gpus | None:
+    """Return the GPUs that NVML shows here, whatever CUDA_VISIBLE_DEVICES says; None where there is no NVML."""
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError as problem:
-        return Gpus(reason=_no_nvml(problem))
+    except pynvml.NVMLError:
+        return None
     try:
-        driver = _told(pynvml.nvmlSystemGetDriverVersion)
-        handles, absent = _find(None)
+        handles, _ = _find(None)
         devices = tuple(
             Gpu(
                 uuid=uuid,
@@ -63,7 +61,7 @@ def describe_gpus() -> Gpus:
             )
             for uuid, handle in handles.items()
         )
-        return Gpus(devices=devices, driver=driver, reason="; ".join(absent.values()) or None)
+        return Gpus(devices=devices, driver=_told(pynvml.nvmlSystemGetDriverVersion))
     finally:
         _told(pynvml.nvmlShutdown)
 
@@ -86,7 +84,7 @@ class NvidiaProbe:
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as problem:
-            self.absent = dict.fromkeys(_COUNTERS, _no_nvml(problem))
+            self.absent = dict.fromkeys(_COUNTERS, f"NVML cannot be used: {problem}")
             return
         self._open = True
         self._devices, self.absent = _find(gpus)
@@ -148,7 +146,3 @@ def _told(ask: Callable[..., Any], *arguments: Any) -> Any:
         return ask(*arguments)
     except pynvml.NVMLError:
         return None
-
-
-def _no_nvml(problem: pynvml.NVMLError) -> str:
-    return f"NVML cannot be used: {problem}"

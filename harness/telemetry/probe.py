@@ -18,7 +18,7 @@ class Reading(NamedTuple):
 
 
 class Probe(Protocol):
-    """A source of readings. It gives what it can read and keeps the reason for what it cannot; it never gives a 0 for it.
+    """A source of readings. It gives what it can read, never a 0 for what it cannot, and keeps the reason for that.
 
     `absent` says why something cannot be read. Its keys are a metric ("gpu_power_w"), a device ("gpu:<UUID>") or,
     where only one device lacks the metric, both ("gpu:<UUID>/gpu_power_w"). A reason is recorded once, when it is

@@ -24,18 +24,24 @@ BESIDE = Path(__file__).resolve().parent
 
 def harness_epochs() -> Contender:
     """Run the trials of `a2.py` as a worker of the harness does; `epoch_s` is `train_s` of its epochs."""
-    from harness.domain.setting import Setting
+    from harness.domain.outcome import EpochRecord
     from harness.domain.trial import Trial
-    from harness.measure import run_trial
+    from harness.measure import Body
 
     sys.path.insert(0, str(BESIDE))
     from a2 import suite
 
+    body = Body()
+    body.prepare("tensorflow")
+
+    def nothing(epoch: EpochRecord) -> None:
+        """The records come with the outcome."""
+
     def run(batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
-        setting: Setting = suite.base.model_copy(update={"batch_size": batch_size, "epochs": epochs})
-        outcome = run_trial(Trial(setting=setting, seed=seed, repeat=0))
+        setting = suite.base.model_copy(update={"batch_size": batch_size, "epochs": epochs})
+        outcome = body.run(Trial(setting=setting, seed=seed, repeat=0), nothing)
         if outcome.status != "completed":
-            raise RuntimeError(outcome.error)
+            raise RuntimeError(outcome.error_detail or outcome.error)
         return {
             "epoch_s": [epoch.train_s for epoch in outcome.epochs],
             "val_accuracy": outcome.epochs[-1].val_accuracy,
@@ -72,9 +78,7 @@ def fit_epochs() -> Contender:
     def run(batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
         model = compiled_model(seed)
         clock = Clock()
-        model.fit(
-            data["x_train"], data["y_train"], batch_size=batch_size, epochs=epochs, callbacks=[clock], verbose=0
-        )
+        model.fit(data["x_train"], data["y_train"], batch_size=batch_size, epochs=epochs, callbacks=[clock], verbose=0)
         _, accuracy = model.evaluate(data["x_val"], data["y_val"], batch_size=1000, verbose=0)
         return {"epoch_s": clock.epoch_s, "val_accuracy": float(accuracy)}
 
@@ -119,7 +123,7 @@ def floor_epochs() -> Contender:
     return run
 
 
-CONTENDERS = {"harness": harness_epochs, "fit": fit_epochs, "floor": floor_epochs}
+CONTENDERS: dict[str, Callable[[], Contender]] = {"harness": harness_epochs, "fit": fit_epochs, "floor": floor_epochs}
 
 
 def main() -> None:
@@ -130,7 +134,8 @@ def main() -> None:
     run = CONTENDERS[name]()
     print(json.dumps("ready"), file=answers)
     for line in sys.stdin:
-        print(json.dumps(run(**json.loads(line))), file=answers)
+        asked = json.loads(line)
+        print(json.dumps(run(asked["batch_size"], asked["seed"], asked["epochs"])), file=answers)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ TITLES = {
     "tune": "Ray Tune, one CPU a trial",
     "joblib": "joblib, two processes",
 }
-NEEDED = {"keras": "keras", "tune": "ray.tune", "joblib": "joblib"}  # what a peer imports
+NEEDED = {"tune": ("fsspec", "requests", "tensorboardX"), "joblib": ("joblib",)}  # what harness[peers] brings
 LIMIT_S = 1800  # a command that takes longer is ended and counts as failed
 SETTLE_S = 2.0  # before each command: lets the one before end, and shows who else uses the cores
 
@@ -168,11 +168,14 @@ def recorded_accuracies(folder: Path) -> dict[int, list[float]]:
     """Return, by batch size, the val_accuracy that each trial of the run had after its last epoch."""
     epochs = pd.read_parquet(folder / "epochs.parquet").sort_values("epoch").groupby("trial_id").last()
     trials = pd.read_parquet(folder / "trials.parquet").set_index("trial_id").join(epochs[["val_accuracy"]])
-    return {int(batch): [float(value) for value in rows] for batch, rows in trials.groupby("batch_size")["val_accuracy"]}
+    found: dict[int, list[float]] = {}
+    for batch, accuracy in zip(trials["batch_size"], trials["val_accuracy"], strict=True):
+        found.setdefault(int(batch), []).append(float(accuracy))
+    return found
 
 
 def timings(folder: Path) -> dict[str, float]:
-    """Return `timings` of run.json: `workers_ready_s`, `last_record_s` and `total_s` since the command's start."""
+    """Return `timings` of run.json, among them `workers_ready_s` and `last_record_s`, since the command's start."""
     found: dict[str, float] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["timings"]
     return found
 
@@ -184,26 +187,16 @@ def warm_costs(folder: Path) -> pd.DataFrame:
     worker to its start (absent for a worker's first); `both_s`: their sum.
     """
     trials = pd.read_parquet(folder / "trials.parquet").sort_values("started_at")
-    costs = pd.DataFrame(
-        {
-            "inside_s": trials["wall_s"] - trials["train_s"] - trials["eval_s"],
-            "gap_s": trials["started_at"] - trials.groupby("worker")["ended_at"].shift(),
-        }
-    )
+    gap = trials["started_at"] - trials.groupby("worker")["ended_at"].shift()
+    inside = trials["wall_s"] - trials["train_s"] - trials["eval_s"]
+    costs = pd.DataFrame({"inside_s": inside, "gap_s": gap.dt.total_seconds()})
     costs["both_s"] = costs["inside_s"] + costs["gap_s"]
     return costs[trials["compile_s"] == 0]
 
 
 def missing_peers(names: list[str]) -> list[str]:
-    """Return those of the peers `names` that are not installed."""
-
-    def absent(module: str) -> bool:
-        try:
-            return importlib.util.find_spec(module) is None
-        except ModuleNotFoundError:
-            return True
-
-    return [name for name in names if name in NEEDED and absent(NEEDED[name])]
+    """Return those of the peers `names` whose packages are not all installed."""
+    return [name for name in names if any(importlib.util.find_spec(one) is None for one in NEEDED.get(name, ()))]
 
 
 def not_byte_compiled() -> list[str]:
@@ -218,10 +211,8 @@ def not_byte_compiled() -> list[str]:
 
 def machine() -> dict[str, Any]:
     """Return the facts without which the figures mean nothing."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "unknown",
-    )
+    about = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next((line.split(":", 1)[1].strip() for line in about if line.startswith("model name")), "unknown")
     versions = {}
     for package in ("tensorflow", "keras", "ray", "joblib", "numpy"):
         try:

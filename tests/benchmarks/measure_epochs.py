@@ -6,8 +6,9 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +19,17 @@ CONTENDERS = ("harness", "fit", "floor")
 BATCH_SIZES = (128, 32, 16)
 ROUNDS = 3  # seeds 0, 1, 2
 EPOCHS = 5  # the first of each training is left out of the medians
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+ONE_THREAD = {  # as the harness sets them for a worker with one core
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
 }
+
+
+class WorkerError(Exception):
+    """A contender's process ended before it answered."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,11 +50,13 @@ class Worker:
 
     def __init__(self, name: str, core: int, env: dict[str, str]) -> None:
         self.name = name
+        self._log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
             [sys.executable, str(WORKER), name, str(core)],
             env=env | ONE_THREAD,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._log,
             text=True,
         )
         self._answer()  # "ready": imports and data are done
@@ -59,12 +69,14 @@ class Worker:
     ) -> None:
         self._process.kill()
         self._process.wait()
+        self._log.close()
 
     def train(self, *, batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
         """Return the answer to one request."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"batch_size": batch_size, "seed": seed, "epochs": epochs}) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # a worker that has ended is noticed by its missing answer
+            print(json.dumps({"batch_size": batch_size, "seed": seed, "epochs": epochs}), file=self._process.stdin)
+            self._process.stdin.flush()
         answer: dict[str, Any] = self._answer()
         return answer
 
@@ -72,12 +84,18 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"side_by_side: the epoch worker {self.name!r} ended; its error stands above")
+            self._log.seek(0)
+            last = "".join(self._log.readlines()[-20:])
+            raise WorkerError(f"the epoch worker {self.name!r} ended; its last lines:\n{last}")
         return json.loads(line)
 
 
 def measure(core: int, *, env: dict[str, str], quick: bool, say: Callable[[str], None]) -> dict[str, dict[int, Epochs]]:
-    """Return what each contender measured, by batch size; contenders take turns, in another order each round."""
+    """Return what each contender measured, by batch size; contenders take turns, in another order each round.
+
+    Raises:
+        WorkerError: when a contender cannot do what it is asked.
+    """
     found = {name: {batch: Epochs() for batch in BATCH_SIZES} for name in CONTENDERS}
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(name, core, env)) for name in CONTENDERS]

@@ -20,12 +20,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import measure_commands
 import measure_epochs
 import measure_figures
+import pandas as pd
 from measure_commands import TITLES, Run
 from measure_epochs import Epochs
 from measure_figures import Figure
@@ -45,13 +48,13 @@ ABOVE_FLOOR = 1.5  # the harness's epoch over its matrix products', at most
 def main() -> int:
     """Measure what was asked for, print it, and return 0 unless a command failed."""
     asked = arguments()
-    console = Console(width=110, highlight=False)
+    console = Console(width=120, highlight=False, markup=False)
     data = check_data()
     os.sched_setaffinity(0, measure_commands.cores())  # inherited by every command
-    console.print(f"{machine_line()}\nMNIST: {data}")
+    console.print(f"{machine_line()}\nMNIST: {data}\n", soft_wrap=True)
     for name in measure_commands.not_byte_compiled():
         console.print(f"warning: {name} is not byte-compiled, so each command compiles it anew while it imports it")
-    say = Console(stderr=True, highlight=False).print
+    say = partial(Console(stderr=True, highlight=False, markup=False).print, soft_wrap=True)
 
     report: dict[str, Any] = {"machine": measure_commands.machine(), "quick": asked.quick}
     failed = False
@@ -64,7 +67,12 @@ def main() -> int:
         if "epochs" in asked.only:
             core = max(os.sched_getaffinity(0))
             env = measure_commands.environment()
-            report["epochs"] = show_epochs(measure_epochs.measure(core, env=env, quick=asked.quick, say=say), console)
+            try:
+                epochs = measure_epochs.measure(core, env=env, quick=asked.quick, say=say)
+                report["epochs"] = show_epochs(epochs, console)
+            except measure_epochs.WorkerError as error:
+                failed = True
+                console.print(f"epochs: {error}")
         if "figures" in asked.only:
             figures = measure_figures.measure(Path(scratch) / "figures", say=say)
             failed |= any(figure.seconds is None for figure in figures)
@@ -95,6 +103,9 @@ def arguments() -> argparse.Namespace:
     missing = measure_commands.missing_peers(asked.only)
     if missing:
         parser.error(f"{', '.join(missing)} is not installed here: install harness[peers], or leave it out of --only")
+    command = Path(measure_commands.harness_command()[0])
+    if {"harness", "figures"} & set(asked.only) and not command.exists():
+        parser.error(f"no {command}: install the harness into the environment of this Python")
     return asked
 
 
@@ -112,7 +123,7 @@ def check_data() -> Path:
     return path
 
 
-def run_commands(names: list[str], scratch: Path, *, rounds: int, quick: bool, say: Any) -> list[Run]:
+def run_commands(names: list[str], scratch: Path, *, rounds: int, quick: bool, say: Callable[[str], None]) -> list[Run]:
     """Run every command once a round, each round beginning with another one."""
     say("reading what the commands will import into memory, so that the first does not pay for the disk")
     subprocess.run(
@@ -130,8 +141,8 @@ def run_commands(names: list[str], scratch: Path, *, rounds: int, quick: bool, s
             else:
                 run = measure_commands.run_peer(name, work, quick=quick)
             if not run.timed.ok:
-                say(f"{name} failed with exit code {run.timed.returncode}; its last lines:", style="bold")
-                say("\n".join(run.timed.output.splitlines()[-20:]), markup=False)
+                say(f"{name} failed with exit code {run.timed.returncode}; its last lines:")
+                say("\n".join(run.timed.output.splitlines()[-20:]))
             runs.append(run)
     return runs
 
@@ -146,7 +157,7 @@ def show_commands(runs: list[Run], console: Console) -> dict[str, Any]:
     median = {name: statistics.median(walls[name]) for name in names if walls[name]}
 
     table = Table(title="whole command, cold", box=box.SIMPLE_HEAD, title_justify="left")
-    for heading in ("command", "wall s", "median s", "against harness", "target", "met", "cores busy before"):
+    for heading in ("command", "wall s", "median s", "against harness", "target", "met", "others' load before"):
         table.add_column(heading, justify="left" if heading == "command" else "right")
     ratios: dict[str, float] = {}
     for name in names:
@@ -172,8 +183,9 @@ def show_commands(runs: list[Run], console: Console) -> dict[str, Any]:
         table.add_column(f"batch {batch}", justify="right")
     table.add_column("trials", justify="right")
     for name in names:
-        means = [f"{statistics.mean(accuracies[name][batch]):.4f}" if batch in accuracies[name] else "-" for batch in batches]
-        table.add_row(TITLES[name], *means, str(sum(len(values) for values in accuracies[name].values())))
+        found = accuracies[name]
+        means = [f"{statistics.mean(found[batch]):.4f}" if batch in found else "-" for batch in batches]
+        table.add_row(TITLES[name], *means, str(sum(len(values) for values in found.values())))
     console.print(table)
 
     report: dict[str, Any] = {
@@ -210,7 +222,7 @@ def show_harness(runs: list[Run], console: Console) -> dict[str, Any]:
         verdict(end_s <= AFTER_READY_S),
     )
     report: dict[str, Any] = {"timings": at, "ready_to_record_s": record_s, "ready_to_end_s": end_s}
-    costs = measure_commands.pd.concat([measure_commands.warm_costs(run.folder) for run in runs if run.folder is not None])
+    costs = pd.concat([measure_commands.warm_costs(run.folder) for run in runs if run.folder is not None])
     report["warm_trials"] = len(costs)
     labels = {
         "inside_s": "warm trial: wall less training and evaluation",
@@ -307,8 +319,7 @@ def verdict(met: bool) -> str:
 
 def machine_line() -> str:
     facts = measure_commands.machine()
-    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", "tensorflow", "keras", "ray", "joblib", "numpy"))
-    return f"{facts['cpu']}, cores {' and '.join(str(core) for core in facts['cores'])}; {versions}"
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
 if __name__ == "__main__":

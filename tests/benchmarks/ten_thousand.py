@@ -8,8 +8,8 @@ suite = Suite(
     grid=product(
         {
             "batch_size": [2**exponent for exponent in range(1, 11)],
-            "optimizer.learning_rate": [0.001 * step for step in range(1, 11)],
-            "model.hidden": [[16 * width] for width in range(1, 11)],
+            "optimizer.learning_rate": [step / 1000 for step in range(1, 11)],
+            "model.hidden": [16 * width for width in range(1, 11)],
         }
     ),
     repeats=10,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import keras
@@ -18,7 +18,9 @@ from keras.src.utils.naming import to_snake_case
 from harness.domain.catalogue import FILE, folded
 
 # What needs objects that no plain text stands for, or is not meant to be built.
-_LEFT_OUT = {"FlaxLayer", "JaxLayer", "TFSMLayer", "TorchModuleWrapper", "Wrapper", "MultiOptimizer", "MeanMetricWrapper"}
+_LEFT_OUT = frozenset(
+    ("FlaxLayer", "JaxLayer", "MeanMetricWrapper", "MultiOptimizer", "TFSMLayer", "TorchModuleWrapper", "Wrapper")
+)
 
 # Arguments that the harness sets itself, by kind.
 _OURS = {"application": {"weights", "input_shape", "input_tensor", "classes", "include_top"}}
@@ -59,10 +61,13 @@ def _classes(module: Any, base: type, *, name: Callable[[str], str]) -> Iterator
             continue
         public_name = cls.__name__ if cls.__name__ in public else min(key for key in public if public[key] is cls)
         canonical = name(public_name)
-        yield canonical, _entry(
-            keras=public_name,
-            args=_arguments(cls),
-            aliases=_aliases(module, base, canonical, {cls, public.get(canonical, cls)}, public),
+        yield (
+            canonical,
+            _entry(
+                keras=public_name,
+                args=_arguments(cls),
+                aliases=_aliases(module, base, canonical, {cls, public.get(canonical, cls)}, public),
+            ),
         )
 
 
@@ -95,14 +100,14 @@ def _entry(*, keras: str, args: dict[str, str], aliases: list[str]) -> dict[str,
     return {"keras": keras, "args": args} | ({"aliases": aliases} if aliases else {})
 
 
-def _arguments(callable_: Any, ours: set[str] = frozenset()) -> dict[str, str]:  # type: ignore[assignment]
+def _arguments(callable_: Any, ours: Collection[str] = ()) -> dict[str, str]:
     """Return each argument's letter (see `generate`), those that a layer passes to its base included."""
     parameters = list(inspect.signature(callable_).parameters.values())
-    if inspect.isclass(callable_) and issubclass(callable_, keras.layers.Layer):
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            own = {parameter.name for parameter in parameters}
-            base = inspect.signature(keras.layers.Layer.__init__).parameters
-            parameters += [base[name] for name in base if name not in own and name != "self"]
+    passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    if passes_on and inspect.isclass(callable_) and issubclass(callable_, keras.layers.Layer):
+        own = {parameter.name for parameter in parameters}
+        base = inspect.signature(keras.layers.Layer.__init__).parameters
+        parameters += [base[name] for name in base if name not in own and name != "self"]
     return {
         parameter.name: _letter(parameter.default)
         for parameter in parameters
@@ -116,7 +121,7 @@ def _letter(default: Any) -> str:
     if default is inspect.Parameter.empty:
         return "!"
     for letter, types in (("b", bool), ("n", int | float), ("s", str)):
-        if isinstance(default, types):  # type: ignore[arg-type]
+        if isinstance(default, types):
             return letter
     return "?"
 

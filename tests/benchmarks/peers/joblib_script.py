@@ -5,7 +5,7 @@ joblib is part of the extra `harness[peers]`. It hands the images to its process
 
 from __future__ import annotations
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
 from mnist_mlp import load, request, train, write
 
 

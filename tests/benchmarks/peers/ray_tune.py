@@ -41,7 +41,7 @@ def main() -> None:
                 "val_loss": one.metrics["val_loss"],
                 "seconds": one.metrics["time_total_s"],
             }
-            for one in found
+            for one in (found[index] for index in range(len(found)))
         ]
     write(results, asked.out)
 

@@ -1,0 +1,288 @@
+"""The command line: arguments → one pipeline call → exit code. Each command imports what it needs, when it is called."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness import __version__
+
+if TYPE_CHECKING:
+    from harness.pipeline import Display, Report, Request
+    from harness.plan import Plan
+    from harness.schedule.order import Demand
+    from harness.schedule.protocol import Executor
+
+_BEGAN = time.monotonic()
+_BODY = "harness.measure:Body"
+
+app = typer.Typer(
+    name="harness",
+    help="Benchmark trainings over a grid of settings: how long to which accuracy, on which hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Datasets: which there are, where they are, and how to get them.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="The suite's Python file.", show_default=False)]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are written and found.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE[,VALUE…]", help="Replace a value or an axis, e.g. optimizer.learning_rate=0.1,0.01."),
+]
+Where = Annotated[
+    list[str] | None, typer.Option("--where", metavar="EXPRESSION", help="Only these trials, e.g. 'batch_size >= 32 and seed == 0'.")
+]
+Small = Annotated[bool, typer.Option("--small", help="The suite's small variant: seconds instead of minutes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    suite: SuiteFile,
+    results: Results = Path("results"),
+    overrides: Set = None,
+    where: Where = None,
+    small: Small = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")] = False,
+    run_id: Annotated[str | None, typer.Option("--run", metavar="RUN", help="With --resume: which run.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="With --resume: although the suite changed since.")] = False,
+    take_over: Annotated[bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="At most so many workers a node.")] = None,
+    fresh_workers: Annotated[bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")] = False,
+    retry: Annotated[str, typer.Option("--retry", metavar="STATUS,…", help="One more attempt for trials that end so: failed, timeout, lost. With --resume also for those recorded so.")] = "",
+    max_fail: Annotated[int | None, typer.Option("--max-fail", min=1, metavar="N", help="Stop once so many trials have not completed.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Start no trial after so long, e.g. 30m.")] = None,
+    address: Annotated[str | None, typer.Option("--address", metavar="HOST:PORT", help="Join this Ray cluster instead of starting Ray here.")] = None,
+    inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray: for debugging.")] = False,
+    telemetry: Annotated[float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")] = 5.0,
+    as_json: Json = False,
+) -> None:
+    """Run a suite: every trial of its grid, measured and recorded."""
+    from harness import pipeline
+    from harness.display import make_display
+    from harness.domain.duration import duration
+    from harness.domain.errors import SuiteError
+    from harness.schedule.loop import Policy
+
+    statuses = [status.strip() for status in retry.split(",") if status.strip()]
+    for status in statuses:
+        if status not in ("failed", "timeout", "lost"):
+            raise SuiteError(f"--retry {status!r}: known statuses are failed, timeout and lost, joined by commas")
+    if inline and (address or fresh_workers or workers):
+        raise SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
+    if (run_id or force or take_over) and not resume:
+        raise SuiteError("--run, --force and --take-over go with --resume")
+    policy = Policy(
+        retry=tuple(statuses),
+        max_fail=max_fail,
+        budget_s=duration(budget) if budget is not None else None,
+        fresh_workers=fresh_workers,
+    )
+    request = pipeline.Request(
+        suite=suite, results=results, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small,
+        resume=resume, run=run_id, force=force, take_over=take_over, policy=policy,
+    )  # fmt: skip
+    display = make_display(quiet_stdout=as_json)
+    try:
+        report = pipeline.run(
+            request,
+            make_executor=lambda demand: _executor(demand, inline=inline, address=address, workers=workers, hz=telemetry),
+            display=display,
+            began=_BEGAN,
+        )
+    except KeyboardInterrupt:
+        typer.echo("harness: interrupted; what was recorded is safe", err=True)
+        raise typer.Exit(pipeline.EXIT_INTERRUPTED) from None
+    finally:
+        display.close()
+    _conclude(request, report, display, as_json=as_json)
+    _leave(report.exit_code)
+
+
+def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int | None, hz: float) -> Executor:
+    if inline:
+        from harness.measure import Body
+        from harness.schedule.inline import InlineExecutor
+
+        return InlineExecutor(Body(), telemetry_hz=hz)
+    from harness.schedule import ray_environment
+    from harness.schedule.node import Prestarted, share_out
+
+    ray_environment.prepare(address)
+    prestarted = Prestarted(share_out(demand, body=_BODY, most=workers)) if address is None else None
+    try:
+        from harness.schedule.ray_cluster import RayExecutor
+
+        return RayExecutor(body=_BODY, address=address, prestarted=prestarted, workers=workers, telemetry_hz=hz)
+    except BaseException:
+        if prestarted is not None:
+            prestarted.stop()
+        raise
+
+
+def _conclude(request: Request, report: Report, display: Display, *, as_json: bool) -> None:
+    from harness import show
+
+    table = show.summary([report.folder])
+    if as_json:
+        document = {
+            "run": report.run_id, "folder": str(report.folder), "counts": dict(report.counts), "pending": report.pending,
+            "stopped": report.stopped, "exit_code": report.exit_code, "settings": table.records(),
+        }  # fmt: skip
+        typer.echo(json.dumps(document, indent=2))
+        return
+    table.print()
+    _say_how_it_ended(request, report)
+
+
+def _say_how_it_ended(request: Request, report: Report) -> None:
+    told = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "none finished"
+    pending = f", {report.pending} not run" if report.pending else ""
+    typer.echo(f"\nTrials: {told}{pending}")
+    typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
+    again = f"harness run {request.suite} --resume" + (f" --results {request.results}" if str(request.results) != "results" else "")
+    for text in request.overrides:
+        again += f" --set {_quoted(text)}"
+    for text in request.where:
+        again += f" --where {_quoted(text)}"
+    again += " --small" if request.small else ""
+    if report.pending:
+        why = {"SIGINT": "interrupted", "SIGTERM": "told to end", "budget": "the budget is used up", "max_fail": "--max-fail reached"}
+        typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. Go on:  {again}")
+    elif any(status != "completed" for status in report.counts):
+        typer.echo(f"Try those again:  {again} --retry failed,timeout,lost")
+    else:
+        typer.echo(f"Next:   harness show {report.folder}")
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+def _leave(code: int) -> None:
+    """Exit now: everything is written, and the interpreter's own shutdown would take a while with Ray loaded."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "ray" in sys.modules:
+        os._exit(code)
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    suite: SuiteFile,
+    overrides: Set = None,
+    where: Where = None,
+    small: Small = False,
+    everything: Annotated[bool, typer.Option("--all", help="List every trial, not the first 20.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a suite would run: its axes, how many trials, the first of them, and what was excluded and why."""
+    from harness import pipeline, show
+
+    request = pipeline.Request(suite=suite, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small)
+    loaded, made = pipeline.make_plan(request)
+    if as_json:
+        typer.echo(json.dumps(show.plan_document(loaded, made), indent=2))
+    else:
+        show.print_plan(loaded, made, everything=everything)
+
+
+@app.command()
+def status(results: Results = Path("results"), as_json: Json = False) -> None:
+    """List the runs in a results folder: how far each is, and how to go on with those that are not finished."""
+    from harness import show
+
+    show.status(results, as_json=as_json)
+
+
+@app.command(name="show")
+def show_(
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder, its id, or a suite's name; the latest run if left out.")] = None,
+    results: Results = Path("results"),
+    where: Where = None,
+    as_json: Json = False,
+) -> None:
+    """Show a run's summary: per setting the time to the target, how many repeats reached it, the best, the speed."""
+    from harness import show
+
+    table = show.summary([show.find_run(run, results)], where=tuple(where or ()))
+    if as_json:
+        typer.echo(json.dumps(table.records(), indent=2))
+    else:
+        table.print()
+
+
+@data_app.command(name="list")
+def data_list(as_json: Json = False) -> None:
+    """List the datasets: size, shape, classes, and where each was found or how to get it."""
+    from harness import show
+
+    show.datasets(as_json=as_json)
+
+
+@data_app.command(name="fetch")
+def data_fetch(name: Annotated[str, typer.Argument(help="Which dataset.")]) -> None:
+    """Download a dataset through Keras, verify it and keep it in the data folder."""
+    from harness.datasets.manage import fetch
+
+    typer.echo(f"{name}: {fetch(name)}")
+
+
+@data_app.command(name="import")
+def data_import(
+    name: Annotated[str, typer.Argument(help="Which dataset.")],
+    file: Annotated[Path, typer.Argument(help="A local copy, e.g. mnist.npz.")],
+) -> None:
+    """Verify a local copy of a dataset and copy it into the data folder."""
+    from harness.datasets.manage import import_file
+
+    typer.echo(f"{name}: {import_file(name, file)}")
+
+
+@data_app.command(name="verify")
+def data_verify(name: Annotated[str | None, typer.Argument(help="Which dataset; all that are here if left out.")] = None) -> None:
+    """Recompute the checksums of the datasets that are here."""
+    from harness import show
+
+    show.verify(name)
+
+
+def main() -> None:
+    """Run the command line; a wrong request is one message on standard error and exit code 2."""
+    from harness.domain.errors import HarnessError
+
+    try:
+        app()
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""A dataset's declaration → the arrays that a trial trains and validates on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.datasets import own, store, synthetic
+from harness.datasets.catalogue import check, fold_size, split_counts, title
+from harness.datasets.parts import Array, Parts, shuffled
+from harness.domain.errors import DataError, SuiteError
+from harness.domain.setting import Dataset
+from harness.domain.sources import Source
+
+Samples = NDArray[np.float32]
+Targets = NDArray[np.int32] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrays:
+    """What a trial trains on and what it validates on; all arrays are contiguous, a sample a row.
+
+    Samples are scaled: ``x = (stored - offset) / divisor``. Targets are int32 labels below `classes`, or float32
+    numbers where `classes` is None.
+    """
+
+    x_train: Samples
+    y_train: Targets
+    x_val: Samples
+    y_val: Targets
+    classes: int | None
+    offset: float  # 0.0, or the mean of the samples trained on
+    divisor: float  # 1.0, the largest value of the stored type, or the standard deviation of the samples trained on
+    sha256: str  # of the dataset's stored bytes, all of them, before any option
+
+
+def load(dataset: Dataset, sources: Mapping[str, Source]) -> Arrays:
+    """Return the arrays that the declaration describes; `sources` holds the texts of own functions.
+
+    Raises:
+        SuiteError: for a declaration that is wrong, or asks for more than the dataset holds.
+        DataError: for data that are not here, not what they should be, or cannot be scaled as asked.
+    """
+    check(dataset)
+    parts = _parts(dataset, sources)
+    train, val, x_held, y_held = _split(dataset, parts)
+    x_train, y_train = parts.x_train[train], parts.y_train[train]
+    x_val, y_val = x_held[val], y_held[val]
+    offset, divisor = _scale(dataset, x_train, x_val)
+    return Arrays(
+        x_train=_scaled(dataset, x_train, offset, divisor),
+        y_train=_targets(dataset, y_train, parts.classes),
+        x_val=_scaled(dataset, x_val, offset, divisor),
+        y_val=_targets(dataset, y_val, parts.classes),
+        classes=parts.classes,
+        offset=offset,
+        divisor=divisor,
+        sha256=parts.sha256,
+    )
+
+
+def _parts(dataset: Dataset, sources: Mapping[str, Source]) -> Parts:
+    if dataset.name == "function":
+        return own.call(dataset, sources)
+    if dataset.name == "synthetic":
+        return synthetic.make(dataset)
+    return store.load_stored(dataset.name, test=dataset.held_out.name == "test")
+
+
+Chosen = slice | NDArray[np.int64]
+
+
+def _split(dataset: Dataset, parts: Parts) -> tuple[Chosen, Chosen, Array, Array]:
+    """Return which training samples are trained on, which samples are held out, and the arrays these are in."""
+    if dataset.held_out.name == "test":
+        train, val = split_counts(dataset, train=len(parts.x_train), test=len(parts.x_test))
+        return slice(0, train), slice(0, val), parts.x_test, parts.y_test
+    train, val = split_counts(dataset, train=len(parts.x_train), test=0)
+    if dataset.held_out.name == "tail":
+        return slice(0, train), slice(train, train + val), parts.x_train, parts.y_train
+    held_out = _fold(dataset, parts.y_train[: train + val], parts.classes)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out), parts.x_train, parts.y_train
+
+
+def _fold(dataset: Dataset, labels: Array, classes: int | None) -> NDArray[np.bool_]:
+    """Return which samples are in the fold held out; whatever the way, samples keep the order they are stored in.
+
+    Contiguous and shuffled folds are cut from the samples as stored and as shuffled. For stratified ones the samples,
+    sorted by class and, given a seed, shuffled within it, are dealt to the folds in turn like cards.
+    """
+    args = dataset.held_out.args
+    k, of, how, seed = args["k"], args["of"], args.get("how", "contiguous"), args.get("seed")
+    count = len(labels)
+    order = np.arange(count)
+    if how == "shuffled" or seed is not None:
+        order = shuffled(seed or 0, 0, count)
+    if how == "stratified":
+        if classes is None:
+            raise SuiteError(f"dataset.held_out.how is 'stratified', but {title(dataset)} has numbers, not classes")
+        order = order[np.argsort(labels[order], kind="stable")]
+        chosen = order[k::of]
+    else:
+        start = sum(fold_size(count, k=earlier, of=of) for earlier in range(k))
+        chosen = order[start : start + fold_size(count, k=k, of=of)]
+    held_out = np.zeros(count, dtype=np.bool_)
+    held_out[chosen] = True
+    return held_out
+
+
+def _scale(dataset: Dataset, x_train: Array, x_val: Array) -> tuple[float, float]:
+    """Return the offset and the divisor that the dataset's `scale` asks for."""
+    if dataset.scale == "none":
+        return 0.0, 1.0
+    if dataset.scale == "unit":
+        return 0.0, _largest(dataset, x_train, x_val)
+    mean, deviation = _mean_and_deviation(x_train)
+    if not deviation > 0:
+        raise DataError(
+            f"dataset.scale is 'standard', but the training samples of {title(dataset)} have the standard "
+            f"deviation {deviation}; use scale='none'"
+        )
+    return mean, deviation
+
+
+def _largest(dataset: Dataset, x_train: Array, x_val: Array) -> float:
+    """Return what "unit" divides by, so that all values come to lie between -1 and 1."""
+    dtype = x_train.dtype
+    if _small_integers(dtype):
+        return float(np.iinfo(dtype).max)
+    reach = max(float(np.abs(x.astype(np.float64)).max()) for x in (x_train, x_val))
+    if reach > 1:
+        raise DataError(
+            f"dataset.scale is 'unit', but {title(dataset)} gives {dtype} values of up to {reach:g}; 'unit' takes "
+            f"integers of 8 or 16 bits, or values already within -1 and 1; use scale='none' or 'standard'"
+        )
+    return 1.0
+
+
+def _mean_and_deviation(x: Array) -> tuple[float, float]:
+    """Return both over all values; of small integers exactly, so that every machine finds the same."""
+    if not _small_integers(x.dtype):
+        return float(np.mean(x, dtype=np.float64)), float(np.std(x, dtype=np.float64))
+    values = x.reshape(-1)
+    squares = 0
+    for start in range(0, len(values), 1 << 20):
+        squares += int(np.square(values[start : start + (1 << 20)], dtype=np.int64).sum())
+    total, count = int(values.sum(dtype=np.int64)), len(values)
+    return total / count, sqrt((count * squares - total * total) / count**2)
+
+
+def _small_integers(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iu" and dtype.itemsize <= 2
+
+
+def _scaled(dataset: Dataset, x: Array, offset: float, divisor: float) -> Samples:
+    scaled = np.empty(x.shape, dtype=np.float32)
+    with np.errstate(over="ignore"):  # reported below
+        np.subtract(x, np.float32(offset), out=scaled, dtype=np.float32, casting="same_kind")
+        if divisor != 1.0:
+            np.divide(scaled, np.float32(divisor), out=scaled)
+    _check_finite(dataset, scaled, x)
+    return scaled
+
+
+def _targets(dataset: Dataset, y: Array, classes: int | None) -> Targets:
+    if classes is not None:
+        return np.ascontiguousarray(y, dtype=np.int32)
+    with np.errstate(over="ignore"):  # reported below
+        numbers = np.ascontiguousarray(y, dtype=np.float32)
+    _check_finite(dataset, numbers, y)
+    return numbers
+
+
+def _check_finite(dataset: Dataset, made: Samples, stored: Array) -> None:
+    """Raise where float data hold NaN or values beyond float32; integers always fit."""
+    if stored.dtype.kind == "f" and not (finite := np.isfinite(made)).all():
+        raise DataError(f"{title(dataset)} gives {np.sum(~finite)} values that are NaN, infinite or beyond float32")

@@ -1,0 +1,232 @@
+"""What a run shows while it goes on, and the tables at its end: Rich on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness.domain.outcome import Finished
+from harness.domain.trial import Trial
+from harness.plan import Plan
+from harness.schedule.loop import Notice
+from harness.schedule.protocol import Progress
+
+_LINES_EVERY_S = 10.0
+_MARKS = {"completed": "ok", "failed": "failed", "timeout": "timeout", "lost": "lost"}
+
+
+def label(trial: Trial) -> str:
+    """Return a trial's place in the grid as text: ``batch_size=32 seed=1``."""
+    return " ".join([f"{path}={short(value)}" for path, value in trial.axes] + [f"seed={trial.seed}"])
+
+
+def short(value: Any) -> str:
+    """Return a grid value as short text: the name of a component with its arguments."""
+    if isinstance(value, dict):
+        rest = ", ".join(f"{key}={short(item)}" for key, item in value.items() if key not in ("kind", "name", "sha256"))
+        name = str(value.get("name", ""))
+        return f"{name}({rest})" if rest and name else name or f"{{{rest}}}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(short(item) for item in value) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration for people: ``0.32 s``, ``12.1 s``, ``3 min 05 s``, ``2 h 14 min``."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "never"
+    if value < 1:
+        return f"{value:.3f} s"
+    if value < 100:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    if value < 3600:
+        return f"{int(value // 60)} min {int(value % 60):02d} s"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
+
+
+def describe_epoch(progress: Progress | None, trial: Trial) -> str:
+    """Return how far a trial is: ``3/20 epochs, val_accuracy 0.912``."""
+    if progress is None or progress.last is None:
+        return "starting"
+    last, told = progress.last, ""
+    if last.val_accuracy is not None:
+        told = f", val_accuracy {last.val_accuracy:.4f}"
+    elif last.val_loss is not None:
+        told = f", val_loss {last.val_loss:.4g}"
+    return f"{progress.epochs}/{trial.setting.epochs} epochs{told}"
+
+
+class Estimate:
+    """The time left, from the wall time of the trials that ended: per setting where one did, else the mean."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, tuple[float, int]] = {}
+        self._waiting: dict[str, int] = {}
+
+    def planned(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            self._waiting[trial.setting_id] = self._waiting.get(trial.setting_id, 0) + 1
+
+    def finished(self, finished: Finished) -> None:
+        setting = finished.trial.setting_id
+        total_s, count = self._spent.get(setting, (0.0, 0))
+        self._spent[setting] = (total_s + finished.outcome.watches.wall_s, count + 1)
+        self._waiting[setting] = max(0, self._waiting.get(setting, 0) - 1)
+
+    def left_s(self, workers: int) -> float | None:
+        """Return the seconds left on so many workers, or None before the first trial has ended."""
+        if not self._spent:
+            return None
+        mean_s = sum(total for total, _ in self._spent.values()) / sum(count for _, count in self._spent.values())
+        left_s = 0.0
+        for setting, count in self._waiting.items():
+            total_s, ended = self._spent.get(setting, (mean_s, 1))
+            left_s += count * total_s / ended
+        return left_s / max(1, workers)
+
+
+class _Base:
+    """What both displays keep."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._estimate = Estimate()
+        self._total = self._done = self._bad = 0
+        self._began = time.monotonic()
+        self._workers: dict[str, str] = {}
+
+    def planned(self, made: Plan, *, folder: Path, done: int) -> None:
+        self._total, self._done = len(made.trials), done
+        self._estimate.planned(made.trials)
+        kept = f", {done} recorded already" if done else ""
+        self._console.print(f"{self._total} trials of {made.settings} settings{kept} → {escape(str(folder))}", highlight=False)
+
+    def notice(self, notice: Notice) -> None:
+        if notice.what == "opened":
+            self._workers[notice.worker] = "starting"
+        elif notice.what == "ready":
+            self._workers[notice.worker] = "ready"
+        elif notice.what == "started" and notice.trial is not None:
+            self._workers[notice.worker] = label(notice.trial)
+        elif notice.what == "retried" and notice.trial is not None:
+            self._say(f"[yellow]again[/]    {escape(label(notice.trial))}: {escape(notice.text)}")
+        elif notice.what == "replaced":
+            self._workers[notice.worker] = "starting anew"
+            self._say(f"[yellow]replaced[/] worker {notice.worker}: {escape(notice.text)}")
+        elif notice.what == "gone":
+            self._workers.pop(notice.worker, None)
+            self._say(f"[red]gone[/]     worker {notice.worker}: {escape(notice.text)}")
+
+    def finished(self, finished: Finished) -> None:
+        self._done += 1
+        self._estimate.finished(finished)
+        self._workers[finished.placement.worker] = "idle"
+        if finished.outcome.status != "completed":
+            self._bad += 1
+            self._say(
+                f"[red]{finished.outcome.status:8}[/] {escape(label(finished.trial))}: {escape(finished.outcome.error or '')}"
+            )
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _left(self) -> str:
+        left_s = self._estimate.left_s(sum(1 for state in self._workers.values()) or 1)
+        return f", about {seconds(left_s)} left" if left_s is not None and self._done < self._total else ""
+
+    def close(self) -> None:
+        """End whatever is being drawn."""
+
+
+class PlainDisplay(_Base):
+    """One line an event, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._spoke = time.monotonic()
+
+    def notice(self, notice: Notice) -> None:
+        super().notice(notice)
+        if notice.what == "ready":
+            self._say(f"ready    worker {notice.worker} after {notice.text} of imports")
+
+    def finished(self, finished: Finished) -> None:
+        super().finished(finished)
+        if finished.outcome.status == "completed" and (self._total <= 200 or self._done == self._total):
+            epochs = finished.outcome.epochs
+            last = Progress(epochs=len(epochs), last=epochs[-1]) if epochs else None
+            told = describe_epoch(last, finished.trial) if last is not None else "no epochs"
+            spent = seconds(finished.outcome.watches.wall_s)
+            self._say(f"{self._done}/{self._total}  {escape(label(finished.trial))}: {told} in {spent}")
+            self._spoke = time.monotonic()
+
+    def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
+        if time.monotonic() - self._spoke < _LINES_EVERY_S:
+            return
+        self._spoke = time.monotonic()
+        self._say(f"{self._done}/{self._total} done{self._left()}")
+        for worker, trial in running.items():
+            self._say(f"         worker {worker}: {escape(label(trial))}, {describe_epoch(progress.get(worker), trial)}")
+
+
+class LiveDisplay(_Base):
+    """A line a worker and a bar, redrawn in place; failures scroll above it at once."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._running: Mapping[str, Trial] = {}
+        self._progress: Mapping[str, Progress] = {}
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
+        self._running, self._progress = dict(running), dict(progress)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _draw(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        for worker, state in sorted(self._workers.items()):
+            trial = self._running.get(worker)
+            told = describe_epoch(self._progress.get(worker), trial) if trial is not None else ""
+            table.add_row(Text(f"worker {worker}", style="cyan"), Text(label(trial) if trial else state), Text(told, style="dim"))
+        spent = seconds(time.monotonic() - self._began)
+        bad = f", {self._bad} not completed" if self._bad else ""
+        text = Text(f"{self._done}/{self._total} trials{bad}, {spent}{self._left()}")
+        return Group(table, ProgressBar(total=max(1, self._total), completed=self._done, width=40), text)
+
+
+def make_display(*, quiet_stdout: bool) -> PlainDisplay | LiveDisplay:
+    """Return the display for this terminal or log; with `quiet_stdout` everything goes to standard error."""
+    console = Console(stderr=quiet_stdout, highlight=False)
+    return LiveDisplay(console) if console.is_terminal and sys.stdin.isatty() else PlainDisplay(console)
+
+
+def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    """Print a table to standard output; a column is its heading and "left" or "right"."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(200, console.width))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading, side in columns:
+        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[escape(cell) for cell in row])
+    console.print(table)

@@ -1,0 +1,285 @@
+"""The stages in order, and nothing else: suite → plan → trials on workers → records."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, Protocol
+
+from harness import __version__
+from harness.domain import sources
+from harness.domain.errors import HarnessError, ResultsError, SuiteError
+from harness.domain.outcome import Finished
+from harness.domain.suite import LoadedSuite, load_suite
+from harness.domain.trial import Trial
+from harness.plan import Plan, parse_override, plan
+from harness.record.recorder import Recorder
+from harness.schedule.loop import Loop, Notice, Policy
+from harness.schedule.order import Demand
+from harness.schedule.protocol import Executor, Progress
+
+EXIT_COMPLETED: Final = 0
+EXIT_SOME_FAILED: Final = 1
+EXIT_WRONG: Final = 2
+EXIT_PREEMPTED: Final = 75  # EX_TEMPFAIL: run again with --resume
+EXIT_INTERRUPTED: Final = 130
+
+_TELEMETRY_EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked `harness run` for."""
+
+    suite: Path
+    results: Path = Path("results")
+    overrides: Sequence[str] = ()
+    where: Sequence[str] = ()
+    small: bool = False
+    resume: bool = False
+    run: str | None = None  # which run to resume; None: the latest that is not finished
+    force: bool = False  # resume although the suite changed
+    take_over: bool = False  # resume although another host's process may still own the run
+    policy: Policy = field(default_factory=Policy)
+    command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How a run ended."""
+
+    exit_code: int
+    folder: Path
+    run_id: str
+    loaded: LoadedSuite
+    counts: Mapping[str, int]  # finished trials by status, those of an earlier attempt included
+    pending: int
+    stopped: str | None  # why it ended early: "SIGINT", "SIGTERM", "max_fail", "budget"
+
+
+class Display(Protocol):
+    """What shows a run to a person, or to a log."""
+
+    def planned(self, made: Plan, *, folder: Path, done: int) -> None:
+        """The plan is made; `done` of its trials are recorded already."""
+
+    def notice(self, notice: Notice) -> None:
+        """Something happened to a worker or a trial."""
+
+    def finished(self, finished: Finished) -> None:
+        """A trial is done."""
+
+    def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
+        """A moment passed; `running` and `progress` go by worker."""
+
+
+def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
+    """Return the suite of a request and its trials, every declaration checked."""
+    loaded = load_suite(request.suite)
+    overrides = [parse_override(text) for text in request.overrides]
+    return loaded, plan(loaded.suite, overrides=overrides, where=request.where, small=request.small)
+
+
+def run(
+    request: Request,
+    *,
+    make_executor: Callable[[Demand], Executor],
+    display: Display,
+    began: float | None = None,
+) -> Report:
+    """Run every trial not yet recorded, recording each the moment it ends.
+
+    `make_executor` is given the demand of the first trials, so that workers for it can start at once. `began` is
+    the reading of `time.monotonic` at which the command began, for the run's timings.
+    """
+    began = time.monotonic() if began is None else began
+    timings: dict[str, float] = {}
+
+    def mark(name: str) -> None:
+        timings.setdefault(name, round(time.monotonic() - began, 3))
+
+    loaded, made = make_plan(request)
+    mark("planned_s")
+    with _signals() as caught:
+        executor: Executor | None = None
+        recorder = _open_records(request, loaded, made)
+        try:
+            with recorder:
+                pending = [trial for trial in made.trials if not _done(recorder, trial, request.policy)]
+                display.planned(made, folder=recorder.folder, done=len(made.trials) - len(pending))
+                stopped: str | None = None
+                if pending:
+                    executor = make_executor(Demand.of(pending[0]))
+                    executor.start(sources.collected())
+                    mark("executor_ready_s")
+                    stopped = _run_trials(pending, executor, recorder, request, display, mark, lambda: bool(caught))
+                    mark("last_record_s")
+                if caught:
+                    stopped = caught[0]
+                stopping = _stop_beside(executor)
+                try:
+                    counts = _counts(recorder, made)
+                    left = len(made.trials) - sum(counts.values())
+                    code = _exit_code(counts, left, stopped)
+                    stopping.join()
+                    if executor is not None:
+                        recorder.add_telemetry(executor.telemetry())
+                    mark("total_s")
+                    recorder.finish(_state(code, stopped, left), {"counts": counts, "timings": timings, "pending": left})
+                finally:
+                    stopping.join()
+                return Report(
+                    exit_code=code, folder=recorder.folder, run_id=recorder.run_id, loaded=loaded,
+                    counts=counts, pending=left, stopped=stopped,
+                )  # fmt: skip
+        finally:
+            if executor is not None:
+                executor.stop()
+
+
+def _run_trials(
+    pending: Sequence[Trial],
+    executor: Executor,
+    recorder: Recorder,
+    request: Request,
+    display: Display,
+    mark: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> str | None:
+    opened: set[str] = set()
+    last_s = time.monotonic()
+    described = False
+
+    def notice(one: Notice) -> None:
+        nonlocal described
+        if one.what == "opened":
+            opened.add(one.worker)
+        elif one.what == "ready":
+            opened.discard(one.worker)
+            if not opened:
+                mark("workers_ready_s")
+        elif one.what == "started":
+            mark("first_trial_s")
+        display.notice(one)
+
+    def tick() -> None:
+        nonlocal last_s, described
+        display.tick(loop.running, executor.progress())
+        if time.monotonic() - last_s >= _TELEMETRY_EVERY_S:
+            last_s = time.monotonic()
+            recorder.add_telemetry(executor.telemetry())
+        if not described:
+            described = True
+            for row in executor.nodes():
+                recorder.add_node(row)
+
+    loop = Loop(
+        pending,
+        executor,
+        seed=int(recorder.info["schedule_seed"]),
+        policy=request.policy,
+        should_stop=should_stop,
+        notify=notice,
+        tick=tick,
+    )
+    for finished in loop:
+        recorder.write(finished)
+        display.finished(finished)
+    recorder.flush()
+    return loop.stopped
+
+
+def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder:
+    identity = loaded.identity(overrides=request.overrides, where=request.where, small=request.small)
+    suite = loaded.suite
+    if request.resume:
+        folder = Recorder.find(request.results, suite=suite.name, run=request.run)
+        return Recorder.resume(folder, suite_sha256=identity, force=request.force, take_over=request.take_over)
+    info = {
+        "suite_path": str(request.suite),
+        "suite_text": loaded.text,
+        "suite_sha256": identity,
+        "command": list(request.command),
+        "overrides": list(request.overrides),
+        "where": list(request.where),
+        "small": request.small,
+        "axes": {path: list(values) for path, values in made.axes.items()},
+        "settings": made.settings,
+        "trials": len(made.trials),
+        "target": suite.target.plain() if suite.target is not None else None,
+        "schedule_seed": int.from_bytes(os.urandom(4), "big"),
+        "harness_version": __version__,
+    }
+    return Recorder.create(request.results, suite=suite.name, info=info)
+
+
+def _done(recorder: Recorder, trial: Trial, policy: Policy) -> bool:
+    status = recorder.done.get(trial.key)
+    return status is not None and status not in policy.retry
+
+
+def _counts(recorder: Recorder, made: Plan) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for trial in made.trials:
+        status = recorder.done.get(trial.key)
+        if status is not None:
+            counts[status] = counts.get(status, 0) + 1
+    return counts
+
+
+def _exit_code(counts: Mapping[str, int], left: int, stopped: str | None) -> int:
+    if stopped == "SIGINT":
+        return EXIT_INTERRUPTED
+    if stopped in ("SIGTERM", "budget") and left:
+        return EXIT_PREEMPTED
+    if left or any(count for status, count in counts.items() if status != "completed"):
+        return EXIT_SOME_FAILED
+    return EXIT_COMPLETED
+
+
+def _state(code: int, stopped: str | None, left: int) -> str:
+    if code == EXIT_INTERRUPTED:
+        return "interrupted"
+    if code == EXIT_PREEMPTED:
+        return "preempted"
+    return "failed" if left or stopped == "max_fail" else "completed"
+
+
+def _stop_beside(executor: Executor | None) -> threading.Thread:
+    """End the workers while the records are being finished: neither needs the other."""
+    thread = threading.Thread(target=executor.stop if executor is not None else lambda: None)
+    thread.start()
+    return thread
+
+
+@contextmanager
+def _signals() -> Iterator[list[str]]:
+    """Collect the names of SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
+    caught: list[str] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if name == "SIGINT" and "SIGINT" in caught:
+            raise KeyboardInterrupt
+        caught.append(name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["Display", "HarnessError", "Report", "Request", "ResultsError", "SuiteError", "make_plan", "run"]

@@ -1,0 +1,207 @@
+"""Recorded runs → tables: one run, all runs of a suite, or a whole results folder, ended or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.domain.errors import ResultsError
+from harness.record import journal, runs, tables
+from harness.record.rows import merge_types
+from harness.record.schema import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Text with few different values among many rows: held as pandas categories.
+_CATEGORIES = {
+    "epochs": ("run_id", "trial_id", "setting_id", "arm"),
+    "telemetry": ("run_id", "node", "device", "metric"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The tables of one or several runs, each read when first asked for.
+
+    Data frames have the columns of docs/results.md. Identities in `epochs` and `telemetry` are categories; whole
+    numbers and booleans that may be null, and lists, are Arrow-backed; other numbers are NumPy's, where null
+    and NaN are one (`arrow` tells them apart).
+    """
+
+    folders: tuple[Path, ...]
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """run.json of each run."""
+        return [runs.read_run_file(folder) for folder in self.folders]
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        return _frame("trials", self.arrow("trials"))
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        return _frame("epochs", self.arrow("epochs"))
+
+    @cached_property
+    def telemetry(self) -> pd.DataFrame:
+        return _frame("telemetry", self.arrow("telemetry"))
+
+    @cached_property
+    def nodes(self) -> pd.DataFrame:
+        return _frame("nodes", self.arrow("nodes"))
+
+    def arrow(self, table: str) -> pa.Table:
+        """Return one table of all runs as Arrow; runs that lack an axis have null there.
+
+        Raises:
+            ResultsError: when a file is missing, cut off, or has a newer schema.
+        """
+        columns = self.columns.get(table)
+        found = [
+            _read(folder, content, table, columns) for folder, content in zip(self.folders, self.runs, strict=True)
+        ]
+        return _concat(found)
+
+
+def load(path: str | Path, *, columns: Mapping[str, Sequence[str]] | None = None) -> Results:
+    """Return the results in `path`: one run's folder, a suite's or a results folder.
+
+    Runs that go on, or were killed, are read from their log and parts. `columns` restricts tables to some
+    columns, as ``{"epochs": ["trial_id", "val_accuracy"]}``, which is quicker.
+
+    Raises:
+        ResultsError: when no run is there, or a file cannot be read.
+    """
+    folder = Path(path)
+    for table in columns or {}:
+        if table not in TABLES:
+            raise ResultsError(f"there is no table {table!r}; the tables are {', '.join(TABLES)}")
+    folders = runs.find_runs(folder)
+    if not folders:
+        raise ResultsError(f"{folder}: no run is recorded here; name a run, a suite's folder or a results folder")
+    results = Results(folders=tuple(folders), columns=dict(columns or {}))
+    _ = results.runs  # so that a run that cannot be read is an error here
+    return results
+
+
+def _read(folder: Path, content: dict[str, Any], table: str, columns: Sequence[str] | None) -> pa.Table:
+    live = runs.is_live(content)
+    if table == "telemetry" and (live or not (folder / "telemetry.parquet").exists()):
+        parts = sorted((folder / "parts" / "telemetry").glob("*.parquet"))
+        found = [_read_parquet(path, table, columns) for path in parts if path.exists()]
+        schema = tables.arrow_schema(table)
+        return _select(pa.concat_tables(found) if found else _encoded(schema.empty_table(), table), folder, columns)
+    if live:
+        index = journal.read_index(folder)
+        axes = index.axes if table == "trials" else {}
+        entries = journal.records(index)
+        rows = tables.read_records(entries, run_id=str(content["run_id"]), axes=axes, tables=(table,))[table]
+        return _select(_encoded(rows, table), folder, columns)
+    return _read_parquet(folder / f"{table}.parquet", table, columns)
+
+
+def _read_parquet(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, read_dictionary=list(_CATEGORIES.get(table, ()))) as file:
+            metadata = file.schema_arrow.metadata or {}
+            version = metadata.get(b"harness_schema_version", b"").decode()
+            runs.refuse_newer(path, version or None)
+            _check_columns(file.schema_arrow.names, path, columns)
+            return file.read(columns=list(columns) if columns is not None else None)
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: is missing; {_way_out(path)}") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise ResultsError(f"{path}: is cut off or damaged ({reason}); {_way_out(path)}") from error
+
+
+def _way_out(path: Path) -> str:
+    folder = path.parent
+    if path.name == "telemetry.parquet":
+        return "the log does not hold readings: restore it from a copy, or remove it to read the other tables"
+    if journal.log_files(folder):
+        call = f"from harness.record.recorder import rebuild; rebuild(Path({str(folder)!r}))"
+        return f'the log can rebuild it: python -c "from pathlib import Path; {call}"'
+    return "the run's log is gone too, so it cannot be rebuilt: restore it from a copy"
+
+
+def _encoded(rows: pa.Table, table: str) -> pa.Table:
+    """Return rows with the columns as dictionaries that `_read_parquet` reads as such."""
+    for name in _CATEGORIES.get(table, ()):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, rows[name].dictionary_encode())
+    return rows
+
+
+def _select(table: pa.Table, folder: Path, columns: Sequence[str] | None) -> pa.Table:
+    if columns is None:
+        return table
+    _check_columns(table.column_names, folder, columns)
+    return table.select(list(columns))
+
+
+def _check_columns(names: Sequence[str], path: Path, columns: Sequence[str] | None) -> None:
+    for column in columns or ():
+        if column not in names:
+            raise ResultsError(f"{path}: has no column {column!r}; it has {', '.join(names)}")
+
+
+def _concat(found: list[pa.Table]) -> pa.Table:
+    """Return all rows, with a column for each axis that any of the tables has."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for table in found:
+        for column in table.schema:
+            kinds.setdefault(column.name, set()).add(column.type)
+    odd = {name for name, types in kinds.items() if not _agree(types)}
+    if odd:  # an axis that is a number in one suite and a text in another: JSON text, as within one run
+        found = [_as_json(table, odd) for table in found]
+    return pa.concat_tables(found, promote_options="permissive").unify_dictionaries()
+
+
+def _agree(types: set[pa.DataType]) -> bool:
+    """Tell whether one type can hold values of all these."""
+    names = {"double": "float64"}
+    return merge_types(names.get(str(kind), str(kind)) for kind in types) != "json"
+
+
+def _as_json(table: pa.Table, names: set[str]) -> pa.Table:
+    for position, column in enumerate(table.schema):
+        if column.name in names and not pa.types.is_null(column.type) and b"as JSON" not in _description(column):
+            values = [None if value is None else json.dumps(value) for value in table[column.name].to_pylist()]
+            table = table.set_column(position, pa.field(column.name, pa.string()), pa.array(values, pa.string()))
+    return table
+
+
+def _description(column: pa.Field) -> bytes:
+    return bytes((column.metadata or {}).get(b"description", b""))
+
+
+def _frame(name: str, table: pa.Table) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(dict(_series(name, table)), copy=False)
+
+
+def _series(name: str, table: pa.Table) -> Iterator[tuple[str, pd.Series]]:
+    import pandas as pd
+
+    for column in table.column_names:
+        values = table[column]
+        kind = values.type
+        exact = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+        if pa.types.is_list(kind) or (exact and values.null_count):
+            yield column, pd.Series(pd.arrays.ArrowExtensionArray(values))
+        elif column in _CATEGORIES.get(name, ()):
+            encoded = values if pa.types.is_dictionary(kind) else values.dictionary_encode()
+            yield column, encoded.unify_dictionaries().to_pandas()
+        else:
+            yield column, values.to_pandas()

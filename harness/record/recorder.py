@@ -1,0 +1,468 @@
+"""Records a run: every finished trial into the log at once, Parquet parts meanwhile, the tables at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.domain.errors import ResultsError
+from harness.domain.outcome import Finished
+from harness.record import journal, owner, runs
+from harness.record.journal import Index, Key
+from harness.record.log import Damage, Entry, LogWriter, encode, scan
+from harness.record.rows import axis_type, merge_types, node_record, trial_record
+from harness.record.schema import AXIS_COLUMNS, SCHEMA_VERSION
+
+PART_TRIALS = 500  # trials of a part
+PART_INTERVAL_S = 5.0  # at first; parts of a long run come at a twentieth of its age, up to:
+PART_INTERVAL_MOST_S = 60.0
+PREPARE_AFTER_S = 2.0
+
+_READING = ("node", "time", "device", "metric", "value")
+
+
+class Recorder:
+    """The one writer of a run's files; a context manager, which gives the run up when left without `finish`.
+
+    `write`, `add_node` and `add_telemetry` return at once and may be called from any thread. Memory does not
+    grow with the epochs of the run, only by an index entry a trial.
+    """
+
+    def __init__(self, folder: Path, ownership: owner.Ownership, content: dict[str, Any], index: Index) -> None:
+        """Use `create` or `resume`."""
+        self.folder = folder
+        self._ownership = ownership
+        self._content = content
+        self._index = index
+        self._retrying: set[Key] = set()
+        self._lock = threading.Lock()
+        self._readings: dict[str, list[Any]] = {name: [] for name in _READING}
+        self._part_place = (0, 0)  # file number, offset: what the parts of trials hold already
+        self._parts = 0
+        self._new_trials = 0
+        self._part_error: Exception | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._closed = False
+        index.files.append(journal.log_file(folder, ownership.owner.attempt))
+        index.ends.append(0)
+        self._log = LogWriter(
+            index.files[-1],
+            guard=ownership.check,
+            trials_before=len(index.statuses),
+            way_out=f"free space or repair the disk, then go on with: {self._resume_hint()}",
+        )
+        self._part_thread = threading.Thread(target=self._write_parts, name="harness-parts", daemon=True)
+        self._part_thread.start()
+
+    @classmethod
+    def create(cls, results: Path, *, suite: str, info: Mapping[str, Any], run_id: str | None = None) -> Self:
+        """Begin a new run in ``results/<suite>/<run_id>``; without `run_id` it gets a new one.
+
+        `info` is JSON that goes into run.json. These keys of it are read again: ``suite_sha256`` (what `resume`
+        compares), ``axes`` (values by dotted path: they fix the types of the axes' columns), ``trials``
+        (how many there are in all) and ``command`` (its words, to tell the user how to go on).
+
+        Raises:
+            ResultsError: when the folder exists, or cannot be written.
+        """
+        run_id = run_id or runs.new_run_id()
+        folder = runs.run_folder(results, suite, run_id)
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "suite": suite,
+            "run_id": run_id,
+            "state": "running",
+            "started_at": runs.now_text(),
+            **info,
+        }
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if folder.is_dir():
+                raise ResultsError(f"{folder}: this run exists already; resume it, or begin a new one") from None
+            raise _cannot_write(folder, "there is a file of that name") from None
+        except OSError as error:
+            raise _cannot_write(folder, error.strerror) from error
+        return cls._begin(folder, content, Index(), attempt=1, take_over=False)
+
+    @staticmethod
+    def find(results: Path, *, suite: str, run: str | None = None) -> Path:
+        """Return the folder of the run to resume: `run` by its id, else the suite's latest with something left to do.
+
+        Raises:
+            ResultsError: when there is none.
+        """
+        return runs.find_run(results, suite=suite, run=run)
+
+    @classmethod
+    def resume(cls, run_folder: Path, *, suite_sha256: str, force: bool = False, take_over: bool = False) -> Self:
+        """Go on with a run that ended early or was killed; what it recorded is in `done`.
+
+        `force` resumes although the suite is another by now; `take_over` although its owner may still run.
+
+        Raises:
+            ResultsError: when the suite changed, the run has another owner, or its files cannot be read.
+        """
+        content = runs.read_run_file(run_folder)
+        recorded = content.get("suite_sha256")
+        if recorded != suite_sha256 and not force:
+            raise ResultsError(
+                f"{run_folder}: the suite has changed since this run began (sha256 {str(recorded)[:12]} then, "
+                f"{suite_sha256[:12]} now); begin a new run, or resume all the same with --force"
+            )
+        attempt = len(content.get("attempts", ())) + 1
+        for path in journal.log_files(run_folder)[-1:]:
+            attempt = max(attempt, int(path.stem.rpartition("-")[2]) + 1)
+        return cls._begin(run_folder, content, None, attempt=attempt, take_over=take_over, suite_sha256=suite_sha256)
+
+    @classmethod
+    def _begin(
+        cls,
+        folder: Path,
+        content: dict[str, Any],
+        index: Index | None,
+        *,
+        attempt: int,
+        take_over: bool,
+        suite_sha256: str | None = None,
+    ) -> Self:
+        try:
+            ownership = owner.acquire(folder, attempt=attempt, take_over=take_over)
+        except OSError as error:
+            raise _cannot_write(folder, error.strerror) from error
+        try:
+            (folder / journal.FOLDER).mkdir(exist_ok=True)
+            if index is None:
+                index = journal.read_index(folder)
+                _clear_parts(folder, ended=not runs.is_live(content))
+            axes = content.get("axes")
+            for path, values in axes.items() if isinstance(axes, dict) else ():
+                kinds = [axis_type(value) for value in values] if isinstance(values, list) else []
+                if path not in AXIS_COLUMNS and kinds:
+                    index.axes[path] = merge_types([index.axes.get(path, "null"), *kinds])
+            me = ownership.owner
+            content["state"] = "running"
+            if suite_sha256 is not None:
+                content["suite_sha256"] = suite_sha256
+            content["attempts"] = [
+                *content.get("attempts", ()),
+                {
+                    "attempt": attempt,
+                    "host": me.host,
+                    "pid": me.pid,
+                    "slurm_job_id": me.slurm_job_id,
+                    "suite_sha256": content.get("suite_sha256"),
+                    "started_at": runs.now_text(),
+                },
+            ]
+            for name in ("ended_at", "counts"):
+                content.pop(name, None)
+            runs.write_run_file(folder, content)
+            return cls(folder, ownership, content, index)
+        except OSError as error:
+            ownership.release()
+            raise _cannot_write(folder, error.strerror) from error
+        except BaseException:
+            ownership.release()
+            raise
+
+    @property
+    def run_id(self) -> str:
+        return str(self._content["run_id"])
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What run.json holds: the `info` that the run was created with, and the recorder's own."""
+        return self._content
+
+    @property
+    def attempt(self) -> int:
+        """The how-manieth process to write this run, from 1."""
+        return self._ownership.owner.attempt
+
+    @property
+    def done(self) -> Mapping[Key, str]:
+        """Status by key of every trial recorded, by this process or an earlier one."""
+        return self._index.statuses
+
+    @property
+    def damages(self) -> tuple[Damage, ...]:
+        """What of the log could not be read back on resuming, but for records that a kill cut off."""
+        return tuple(damage for damage in self._index.damages if not damage.tail)
+
+    @property
+    def committed(self) -> int:
+        """Records of trials that are safe on disk, those of earlier processes included."""
+        return self._log.trials_safe
+
+    def has(self, key: Key) -> bool:
+        """Tell whether the trial is recorded and is not to be retried."""
+        return key in self._index.statuses and key not in self._retrying
+
+    def retry(self, key: Key) -> None:
+        """Let a recorded trial be written once more; its old row holds until then."""
+        if key in self._index.statuses:
+            self._retrying.add(key)
+
+    def write(self, finished: Finished) -> None:
+        """Hand a finished trial to the log; it counts once committed, at most 50 ms later.
+
+        Raises:
+            ResultsError: for a key already recorded and not given to `retry`, or when the log cannot be written.
+        """
+        head, body = trial_record(finished)
+        key = (head["trial_id"], head["arm"])
+        line = encode(head, body)
+        with self._lock:
+            if key in self._index.statuses and key not in self._retrying:
+                raise ResultsError(f"{self.folder}: trial {key[0]} (arm {key[1]}) is already recorded in this run")
+            offset = self._log.write(line, trial=True)
+            self._index.add(head, len(self._index.files) - 1, offset)
+            self._retrying.discard(key)
+            self._new_trials += 1
+            if self._new_trials >= PART_TRIALS:
+                self._wake.set()
+
+    def add_node(self, row: Mapping[str, Any]) -> None:
+        """Record a node: keys are columns of `nodes` without ``run_id``; a node added again is replaced."""
+        self._log.write(encode(*node_record(row)), trial=False)
+
+    def add_telemetry(self, rows: Iterable[Mapping[str, Any]], *, node: str | None = None) -> None:
+        """Record readings: ``time`` (seconds since the Unix epoch), ``device``, ``metric``, ``value``.
+
+        A reading may name its ``node``; otherwise it is `node`, or this host.
+        """
+        default = node or socket.gethostname()
+        with self._lock:
+            for row in rows:
+                value = row["value"]
+                self._readings["node"].append(row.get("node") or default)
+                self._readings["time"].append(row["time"])
+                self._readings["device"].append(row["device"])
+                self._readings["metric"].append(row["metric"])
+                self._readings["value"].append(None if value is None else float(value))
+
+    def flush(self) -> None:
+        """Return once every trial and node given so far is committed.
+
+        Raises:
+            ResultsError: when that cannot be.
+        """
+        self._log.flush()
+
+    def finish(self, state: str, extra: Mapping[str, Any] | None = None) -> None:
+        """End the run: write the four tables, then run.json with `state`, the counts and `extra`.
+
+        Raises:
+            ResultsError: when something cannot be written; what was committed stays in the log.
+        """
+        if state not in runs.ENDED:
+            raise ValueError(f"a run ends as one of {', '.join(runs.ENDED)}, got {state!r}")
+        self.flush()
+        self._stop_parts()
+        if self._part_error is not None:
+            raise self._part_error
+        try:
+            self._ownership.check()
+            self._write_readings()
+            index = _compact(self.folder, self.run_id, self._index.axes, telemetry=True)
+            self._ownership.check()
+            self._content |= {
+                **(extra or {}),
+                "state": state,
+                "ended_at": runs.now_text(),
+                "counts": dict(Counter(index.statuses.values())),
+            }
+            runs.write_run_file(self.folder, self._content)
+        except OSError as error:
+            raise ResultsError(
+                f"{self.folder}: the tables cannot be written ({error.strerror or error}); all "
+                f"{len(self._index.statuses)} finished trials are safe in the log; free space, then go on with: "
+                f"{self._resume_hint()}"
+            ) from error
+        shutil.rmtree(self.folder / "parts", ignore_errors=True)
+        self._readings = {name: [] for name in _READING}
+        self.close()
+
+    def close(self) -> None:
+        """Commit what can be and give the run up; without `finish` it can be resumed. Does not raise."""
+        if self._closed:
+            return
+        self._closed = True
+        self._log.close()
+        self._stop_parts()
+        with contextlib.suppress(OSError, ResultsError):
+            self._ownership.check()
+            self._write_readings()
+        self._ownership.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _resume_hint(self) -> str:
+        return runs.resume_command(self._content)
+
+    def _stop_parts(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self._part_thread.join()
+
+    def _write_parts(self) -> None:
+        """The thread that writes parts. A full disk does not end it: the log says so, and to more effect."""
+        started = time.monotonic()
+        try:
+            if not self._wake.wait(PREPARE_AFTER_S):
+                _prepare()
+            while not self._stopping:
+                interval = (time.monotonic() - started) / 20
+                self._wake.wait(min(max(interval, PART_INTERVAL_S), PART_INTERVAL_MOST_S))
+                self._wake.clear()
+                if self._stopping:
+                    return
+                try:
+                    self._ownership.check()
+                    self._write_readings()
+                    while self._write_trial_part():
+                        pass
+                except (OSError, ResultsError):
+                    continue
+        except Exception as error:
+            self._part_error = error
+
+    def _write_trial_part(self) -> bool:
+        """Write the next trials that are committed as a part, and tell whether there were as many as fit one."""
+        from harness.record import tables
+
+        with self._lock:
+            axes = dict(self._index.axes)
+            self._new_trials = 0
+        entries, place = self._next_entries()
+        if not entries:
+            return False
+        paths = {table: self.folder / "parts" / table / f"{self._parts:05d}.parquet" for table in ("trials", "epochs")}
+        for path in paths.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with tables.aside(paths) as hidden:
+            tables.write_tables(entries, run_id=self.run_id, axes=axes, paths=hidden)
+        self._parts += 1
+        self._part_place = place
+        return len(entries) == PART_TRIALS
+
+    def _next_entries(self) -> tuple[list[Entry], tuple[int, int]]:
+        number, offset = self._part_place
+        entries: list[Entry] = []
+        last = len(self._index.files) - 1
+        while True:
+            end = self._log.length if number == last else self._index.ends[number]
+            for entry in scan(self._index.files[number], start=offset, end=end):
+                offset = entry.offset + entry.length
+                if entry.head["kind"] == "trial":
+                    entries.append(entry)
+                if len(entries) == PART_TRIALS:
+                    return entries, (number, offset)
+            if number == last:
+                return entries, (number, offset)
+            number, offset = number + 1, 0
+
+    def _write_readings(self) -> None:
+        """Write the readings gathered since the last time as a part."""
+        from harness.record import tables
+
+        with self._lock:
+            readings, self._readings = self._readings, {name: [] for name in _READING}
+        if not readings["time"]:
+            return
+        folder = self.folder / "parts" / "telemetry"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            number = 1 + max((int(path.stem) for path in folder.glob("*.parquet")), default=-1)
+            with tables.aside({"telemetry": folder / f"{number:05d}.parquet"}) as hidden:
+                tables.write_telemetry(readings, hidden["telemetry"], run_id=self.run_id)
+        except OSError:
+            with self._lock:
+                for name, values in readings.items():
+                    self._readings[name][:0] = values
+            raise
+
+
+def rebuild(run_folder: Path) -> None:
+    """Write trials, epochs and nodes of a run that nobody is writing anew from its log; telemetry is not in the log.
+
+    Raises:
+        ResultsError: when the log is gone, or the run has an owner.
+    """
+    content = runs.read_run_file(run_folder)
+    if not journal.log_files(run_folder):
+        raise ResultsError(f"{run_folder}: the log is gone, so the tables cannot be rebuilt; restore them from a copy")
+    holder = owner.read(run_folder)
+    if holder is not None and holder.alive() is not False:
+        raise ResultsError(f"{run_folder}: this run belongs to {holder}; its tables can be rebuilt when it has ended")
+    try:
+        _compact(run_folder, str(content["run_id"]), {}, telemetry=False)
+    except OSError as error:
+        raise _cannot_write(run_folder, error.strerror or str(error)) from error
+
+
+def _prepare() -> None:
+    """Import what writing tables needs, while the workers start and nothing is being measured."""
+    for module in ("harness.record.tables", "pandas"):  # PyArrow looks for pandas when it first converts something
+        importlib.import_module(module)
+
+
+def _compact(folder: Path, run_id: str, axes: Mapping[str, str], *, telemetry: bool) -> Index:
+    """Write the tables from what the log really holds, and return its index."""
+    from harness.record import tables
+
+    index = journal.read_index(folder, axes)
+    paths = {name: folder / f"{name}.parquet" for name in ("trials", "epochs", "nodes")}
+    if telemetry:
+        paths["telemetry"] = folder / "telemetry.parquet"
+    with tables.aside(paths) as hidden:
+        if telemetry:
+            parts = sorted((folder / "parts" / "telemetry").glob("*.parquet"))
+            tables.merge_telemetry(parts, hidden.pop("telemetry"))
+        tables.write_tables(journal.records(index), run_id=run_id, axes=index.axes, paths=hidden)
+    return index
+
+
+def _clear_parts(folder: Path, *, ended: bool) -> None:
+    """Make a resumed run's parts hold all earlier readings once, and nothing else.
+
+    Parts of trials are written anew from the log. After a run that had ended, its readings are in
+    telemetry.parquet, which becomes the first part; after one that was killed they are in the parts.
+    """
+    parts, table = folder / "parts", folder / "telemetry.parquet"
+    for path in (*folder.glob(".*.tmp"), *parts.glob("*/.*.tmp")):
+        path.unlink()
+    for name in ("trials", "epochs"):
+        shutil.rmtree(parts / name, ignore_errors=True)
+    if not table.exists():
+        return
+    if ended:
+        shutil.rmtree(parts, ignore_errors=True)
+        (parts / "telemetry").mkdir(parents=True)
+        table.rename(parts / "telemetry" / "00000.parquet")
+    else:
+        table.unlink()  # killed between writing the tables and run.json: the parts are all still there
+
+
+def _cannot_write(folder: Path, reason: str | None) -> ResultsError:
+    return ResultsError(
+        f"{folder}: the results cannot be written there ({reason}); make room or give yourself the right to "
+        "write there, or choose another place with --results DIR"
+    )

@@ -1,0 +1,225 @@
+"""Records ↔ Parquet: the Arrow schemas, and the writing of a run's tables in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.record.log import Entry
+from harness.record.rows import axis_cell
+from harness.record.schema import SCHEMA_VERSION, TABLES, Column
+
+BATCH_ROWS = 4096  # rows held as Python values
+GROUP_ROWS = 65_536  # rows of a row group, held as Arrow arrays
+
+_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "null": pa.null(),
+    "json": pa.string(),
+    "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
+    "list<int32>": pa.list_(pa.int32()),
+    "list<int64>": pa.list_(pa.int64()),
+    "list<string>": pa.list_(pa.string()),
+}
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+def arrow_schema(table: str, axes: Mapping[str, str] | None = None) -> pa.Schema:
+    """Return the Arrow schema of a table; `axes` are the kinds of the further columns of `trials`."""
+    metadata = {"harness_schema_version": str(SCHEMA_VERSION), "harness_table": table}
+    fields = [_field(column) for column in TABLES[table].columns]
+    if table == "trials":
+        axes = axes or {}
+        metadata["harness_axes"] = json.dumps(sorted(axes))
+        fields += [_axis_field(path, axes[path]) for path in sorted(axes)]
+    return pa.schema(fields, metadata=metadata)
+
+
+def _field(column: Column) -> pa.Field:
+    metadata = {"description": column.description}
+    if column.unit is not None:
+        metadata["unit"] = column.unit
+    if column.null is not None:
+        metadata["null"] = column.null
+    return pa.field(column.name, _TYPES[column.type], metadata=metadata)
+
+
+def _axis_field(path: str, kind: str) -> pa.Field:
+    description = "axis of the grid" + (", as JSON" if kind == "json" else "")
+    return pa.field(path, _TYPES[kind], metadata={"description": description, "null": "this trial does not have it"})
+
+
+class _Sink:
+    """Gathers columns of Python values and hands them on as Arrow tables of up to GROUP_ROWS rows."""
+
+    def __init__(self, schema: pa.Schema, hand_on: Callable[[pa.Table], None]) -> None:
+        self._schema = schema
+        self._hand_on = hand_on
+        self._columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+        self._rows = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._batched_rows = 0
+
+    def extend(self, columns: Columns, rows: int) -> None:
+        """Add rows; a column that is not given is null in them."""
+        for name, values in self._columns.items():
+            values.extend(columns[name] if name in columns else [None] * rows)
+        self._rows += rows
+        if self._rows >= BATCH_ROWS:
+            self._batch()
+
+    def finish(self) -> None:
+        self._batch()
+        self._pass()
+
+    def _batch(self) -> None:
+        arrays = [_array(self._columns[field.name], field.type) for field in self._schema]
+        self._batches.append(pa.record_batch(arrays, schema=self._schema))
+        self._batched_rows += self._rows
+        self._rows = 0
+        for values in self._columns.values():
+            values.clear()
+        if self._batched_rows >= GROUP_ROWS:
+            self._pass()
+
+    def _pass(self) -> None:
+        if self._batches:
+            self._hand_on(pa.Table.from_batches(self._batches, self._schema).combine_chunks())
+            self._batches.clear()
+            self._batched_rows = 0
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(kind):
+        values = [None if value is None else round(value * 1e6) for value in values]
+    return pa.array(values, type=kind, from_pandas=False)  # so that NaN stays NaN
+
+
+def _feed(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], sinks: Mapping[str, _Sink]) -> None:
+    nodes: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        body = entry.body()
+        if entry.head["kind"] == "node":
+            nodes[entry.head["node"]] = body  # described again when a run is resumed: the last one holds
+        elif entry.head["kind"] == "trial":
+            values = entry.head["axes"]
+            row = body["trial"] | {path: axis_cell(values.get(path), kind) for path, kind in axes.items()}
+            row["run_id"] = run_id
+            sinks["trials"].extend({name: (value,) for name, value in row.items()}, 1)
+            if "epochs" in sinks:
+                _feed_epochs(body, run_id, sinks["epochs"])
+    if "nodes" in sinks:
+        for node in nodes.values():
+            row = node | {"run_id": run_id}
+            sinks["nodes"].extend({name: (value,) for name, value in row.items()}, 1)
+    for sink in sinks.values():
+        sink.finish()
+
+
+def _feed_epochs(body: dict[str, Any], run_id: str, sink: _Sink) -> None:
+    columns: dict[str, list[Any]] = body["epochs"]
+    rows = len(columns["epoch"])
+    if not rows:
+        return
+    trial = body["trial"]
+    columns["run_id"] = [run_id] * rows
+    for name in ("trial_id", "setting_id", "arm"):
+        columns[name] = [trial[name]] * rows
+    columns["samples_per_s"] = [
+        samples / train_s if train_s else None
+        for samples, train_s in zip(columns["samples"], columns["train_s"], strict=True)
+    ]
+    sink.extend(columns, rows)
+
+
+def write_tables(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], paths: Mapping[str, Path]) -> None:
+    """Write records as Parquet files, `paths` by table (``trials``, ``epochs``, ``nodes``), in one pass."""
+    with contextlib.ExitStack() as stack:
+        sinks = {}
+        for table, path in paths.items():
+            schema = arrow_schema(table, axes)
+            sinks[table] = _Sink(schema, stack.enter_context(_writer(path, schema)).write_table)
+        _feed(entries, run_id=run_id, axes=axes, sinks=sinks)
+
+
+def read_records(
+    entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], tables: Sequence[str]
+) -> dict[str, pa.Table]:
+    """Return records as Arrow tables in memory."""
+    schemas = {table: arrow_schema(table, axes) for table in tables}
+    groups: dict[str, list[pa.Table]] = {table: [] for table in tables}
+    sinks = {table: _Sink(schemas[table], groups[table].append) for table in tables}
+    _feed(entries, run_id=run_id, axes=axes, sinks=sinks)
+    return {table: pa.concat_tables(groups[table]) for table in tables}
+
+
+def write_telemetry(columns: Columns, path: Path, *, run_id: str) -> None:
+    """Write readings, given as the columns of `telemetry` without the run, as one Parquet file."""
+    schema = arrow_schema("telemetry")
+    rows = len(columns["time"])
+    with _writer(path, schema) as writer:
+        sink = _Sink(schema, writer.write_table)
+        sink.extend({**columns, "run_id": [run_id] * rows}, rows)
+        sink.finish()
+
+
+def merge_telemetry(parts: Sequence[Path], path: Path) -> None:
+    """Write the readings of all parts into one file, a row group in memory at a time."""
+    schema = arrow_schema("telemetry")
+    with _writer(path, schema) as writer:
+        waiting: list[pa.Table] = []
+        rows = 0
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                for group in range(file.num_row_groups):
+                    waiting.append(file.read_row_group(group).cast(schema))
+                    rows += waiting[-1].num_rows
+                    if rows >= GROUP_ROWS:
+                        writer.write_table(pa.concat_tables(waiting).combine_chunks())
+                        waiting, rows = [], 0
+        writer.write_table(pa.concat_tables([schema.empty_table(), *waiting]).combine_chunks())
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=text, write_statistics=True)
+
+
+@contextlib.contextmanager
+def aside(paths: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
+    """Give a hidden name beside each of `paths` to write to; at the end sync all and rename them into place.
+
+    When writing fails, the files that were there before are left as they were.
+    """
+    hidden = {name: path.with_name(f".{path.name}.tmp") for name, path in paths.items()}
+    try:
+        yield dict(hidden)
+        for path in hidden.values():
+            sync(path)
+        for name, path in paths.items():
+            hidden[name].replace(path)
+        for folder in {path.parent for path in paths.values()}:
+            sync(folder)
+    finally:
+        for path in hidden.values():
+            path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Return once a file's content, or a folder's names, would survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

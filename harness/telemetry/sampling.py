@@ -1,0 +1,139 @@
+"""The sampling process: reads all probes at a steady rate and writes what they give to its standard output.
+
+It talks with its parent (`harness.telemetry.sampler`) in lines of JSON. In comes a `Request` at the start and again
+whenever the processes to watch change; the end of the input is the sign to take a last sample and leave. Out go
+{"time": s, "rows": [[device, metric, value], ...]} for each sample and {"absent": {...}} when that has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import math
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.telemetry.cores import allowed_cpus
+from harness.telemetry.probe import Probe
+
+NICENESS = 5
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the parent asks of the sampling process. Only `watch` may change later."""
+
+    rate_hz: float
+    anchor_s: float  # Unix time less `perf_counter`, which is the same clock in all processes of a machine
+    parent: int  # leave if this is not the parent's process id any more
+    cpus: tuple[int, ...] = ()  # hardware threads to stay on; none: anywhere
+    gpus: tuple[str, ...] | None = None  # UUIDs; None: all
+    watch: dict[str, int] = field(default_factory=dict)  # {worker: process id}
+
+
+class _Inbox:
+    """The lines on standard input, which can be awaited for a while."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def wait(self, seconds: float | None) -> str | None:
+        """Return the last whole line that came, "" if none did in time; None once there will be no more."""
+        if not select.select([0], [], [], seconds)[0]:
+            return ""
+        came = os.read(0, 2**16)
+        if not came:
+            return None
+        *lines, self._rest = (self._rest + came).split(b"\n")
+        return lines[-1].decode() if lines else ""
+
+
+def main() -> None:
+    """Sample until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C and a batch system's warning reach the whole group; the
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # parent decides when sampling ends, and with it this process
+    inbox = _Inbox()
+    line: str | None = ""
+    while line == "":
+        line = inbox.wait(None)
+    if line is None:
+        return
+    request = Request(**json.loads(line))
+    cpus = allowed_cpus()  # before this process is confined to some of them
+    if _settle(request):
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone
+            _sample(request, inbox, cpus)
+
+
+def _settle(request: Request) -> bool:
+    """Tie this process to its parent and get it out of the workers' way; False if the parent is gone already."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != request.parent:
+        return False
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    if request.cpus and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, request.cpus)
+    return True
+
+
+def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
+    """Read the probes at start + beat / rate, whatever a reading takes; beats that have passed by then are left out."""
+    # Here, since they load psutil and NVML, which the parent, importing this module, has no use for.
+    from harness.telemetry.host import HostProbe, WorkerProbe
+
+    workers = WorkerProbe(request.watch)
+    probes: list[Probe] = [HostProbe(cpus=cpus), workers]
+    if request.gpus is None or request.gpus:
+        from harness.telemetry.nvidia import NvidiaProbe
+
+        probes.append(NvidiaProbe(request.gpus))
+    start_s = time.perf_counter()
+    beat = 0
+    told: dict[str, str] | None = None
+    while True:
+        told = _take(probes, request.anchor_s, told)
+        beat = max(beat, math.floor((time.perf_counter() - start_s) * request.rate_hz)) + 1
+        due_s = start_s + beat / request.rate_hz
+        while (left_s := due_s - time.perf_counter()) > 0.0:
+            line = inbox.wait(left_s)
+            if line is None:
+                _take(probes, request.anchor_s, told)
+                for probe in probes:
+                    probe.close()
+                return
+            if line:
+                workers.watch(Request(**json.loads(line)).watch)
+
+
+def _take(probes: list[Probe], anchor_s: float, told: dict[str, str] | None) -> dict[str, str]:
+    """Read all probes once and send what they gave; return what the parent then knows to be absent."""
+    now = time.perf_counter()
+    rows: list[tuple[str, str, float]] = []
+    absent: dict[str, str] = {}
+    for probe in probes:
+        try:
+            rows.extend(probe.read(now))
+        except Exception as problem:  # a probe that fails must not cost the readings of the others
+            absent[probe.name] = f"reading failed: {problem!r}"
+        absent.update(probe.absent)
+    _send({"time": anchor_s + now, "rows": rows})
+    if absent != told:
+        _send({"absent": absent})
+    return absent
+
+
+def _send(message: dict[str, Any]) -> None:
+    rest = memoryview(json.dumps(message).encode() + b"\n")
+    while rest:
+        rest = rest[os.write(1, rest) :]

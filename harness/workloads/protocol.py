@@ -1,0 +1,150 @@
+"""What `harness.measure` asks of whatever a trial runs, and the stopwatch both sides share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from resource import RUSAGE_SELF, getrusage
+from typing import Any, Protocol
+
+from harness.domain.outcome import Facts, Scores
+from harness.domain.setting import Dataset
+from harness.domain.sources import Source
+from harness.domain.trial import Trial
+
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Time that a step has taken so far, in seconds: on the clock, and of this process's CPUs, all threads included."""
+
+    wall_s: float = 0.0
+    user_cpu_s: float = 0.0
+    system_cpu_s: float = 0.0
+
+    def __add__(self, other: Span) -> Span:
+        return Span(
+            self.wall_s + other.wall_s,
+            self.user_cpu_s + other.user_cpu_s,
+            self.system_cpu_s + other.system_cpu_s,
+        )
+
+    def __sub__(self, other: Span) -> Span:
+        return Span(
+            self.wall_s - other.wall_s,
+            self.user_cpu_s - other.user_cpu_s,
+            self.system_cpu_s - other.system_cpu_s,
+        )
+
+
+class Stopwatch:
+    """How long each step of a trial has taken; steps never overlap.
+
+    A step entered inside another stops the outer one's time until it is left.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._spans: dict[str, Span] = {}
+        self._step: str | None = None
+        self._read = self._reading()
+        self._error: tuple[BaseException, str] | None = None
+
+    def __getitem__(self, step: str) -> Span:
+        return self._spans.get(step, _NOTHING)
+
+    @contextmanager
+    def measuring(self, step: str) -> Iterator[None]:
+        """Attribute the time of the block to `step`."""
+        outer = self._step
+        self._switch(step)
+        try:
+            yield
+        except BaseException as error:
+            if self._error is None or self._error[0] is not error:
+                self._error = (error, step)
+            raise
+        finally:
+            self._switch(outer)
+
+    def step_of(self, error: BaseException) -> str | None:
+        """Return the innermost step that `error` came out of."""
+        return self._error[1] if self._error is not None and self._error[0] is error else None
+
+    def _switch(self, step: str | None) -> None:
+        read = self._reading()
+        if self._step is not None:
+            self._spans[self._step] = self[self._step] + (read - self._read)
+        self._step, self._read = step, read
+
+    def _reading(self) -> Span:
+        used = getrusage(RUSAGE_SELF)
+        return Span(self._now(), used.ru_utime, used.ru_stime)
+
+
+_NOTHING = Span()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochResult:
+    """What one epoch of training did. `held_out` is None where the session evaluates on request instead."""
+
+    samples: int | None
+    steps: int | None = None
+    chunks: int = 1
+    train: Scores = field(default_factory=Scores)
+    held_out: Scores | None = None
+
+
+class Arrays(Protocol):
+    """What a workload needs of a dataset: NumPy arrays, a sample a row; `classes` is None where targets are numbers."""
+
+    @property
+    def x_train(self) -> Any: ...
+    @property
+    def y_train(self) -> Any: ...
+    @property
+    def x_val(self) -> Any: ...
+    @property
+    def y_val(self) -> Any: ...
+    @property
+    def classes(self) -> int | None: ...
+
+
+Load = Callable[[Dataset, Mapping[str, Source]], Arrays]
+
+
+class Session(Protocol):
+    """One trial, ready to train: data in place, program compiled, weights initialised."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known about how the trial runs; the fields of the process itself are filled in by the caller."""
+
+    def evaluate(self) -> Scores | None:
+        """Score the held-out part now; None where there is none, or where `train_epoch` hands the scores over."""
+
+    def before_epoch(self, epoch: int) -> None:
+        """Get ready what the epoch (from 1) needs and what is not training, such as the order of the samples."""
+
+    def train_epoch(self, epoch: int, tick: Tick) -> EpochResult | None:
+        """Train one epoch, calling `tick` every few seconds; None when the workload has ended before it."""
+
+    def drain(self) -> None:
+        """Return once the device has done all that was asked of it."""
+
+    def close(self) -> None:
+        """Let go of what only this trial needs."""
+
+
+class Workload(Protocol):
+    """Lives as long as its process and keeps what trials share: data on the device, programs."""
+
+    def check(self, trial: Trial, sources: Mapping[str, Source]) -> None:
+        """Build what the setting declares, and raise what is wrong with it."""
+
+    def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> Session:
+        """Return the trial ready to train, its data, building and compiling timed by `watch`."""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pyarrow as pa
+from harness.domain.outcome import EpochRecord, Facts, Outcome, Placement, Stopwatches
+from harness.record.schema import EPOCHS, NODES, TABLES, TELEMETRY, TRIALS, document
+from harness.record.tables import arrow_schema
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+FIXED = {
+    "epochs": "run_id trial_id setting_id arm epoch train_s eval_s elapsed_train_s samples samples_per_s loss "
+    "accuracy val_loss val_accuracy",
+    "trials": "run_id trial_id setting_id arm seed status error engine backend compile_s build_s data_s train_s "
+    "eval_s wall_s unattributed_s position worker neighbours node",
+}
+
+
+def test_the_columns_page_says_what_the_schema_says() -> None:
+    assert (DOCS / "results.md").read_text() == document(), "run: python -m harness.record > docs/results.md"
+
+
+def test_everything_a_worker_reports_has_a_column() -> None:
+    renamed = {"gpus": "gpu_uuids"}
+    for kind in (Facts, Stopwatches, Placement, Outcome):
+        for field in fields(kind):
+            if field.name not in ("epochs", "watches", "facts"):
+                assert renamed.get(field.name, field.name) in TRIALS.names()
+    assert {field.name for field in fields(EpochRecord)} <= set(EPOCHS.names())
+
+
+def test_the_fixed_names_are_there() -> None:
+    for table, names in FIXED.items():
+        assert set(names.split()) <= set(TABLES[table].names())
+
+
+def test_no_column_is_declared_twice_and_keys_are_columns() -> None:
+    for table in TABLES.values():
+        assert len(set(table.names())) == len(table.names())
+        assert set(table.key) <= set(table.names())
+
+
+def test_units_stand_in_names_and_in_the_files() -> None:
+    for table in (TRIALS, EPOCHS, TELEMETRY, NODES):
+        for column in table.columns:
+            if column.name.endswith("_s") and column.name != "samples_per_s":
+                assert column.unit == "s", column.name
+            if column.name.endswith("_bytes"):
+                assert column.unit == "B", column.name
+    schema = arrow_schema("epochs")
+    assert schema.metadata[b"harness_schema_version"] == b"1"
+    assert schema.field("train_s").metadata[b"unit"] == b"s"
+    assert b"timed span" in schema.field("train_s").metadata[b"description"]
+
+
+def test_an_axis_becomes_a_column_of_its_kind() -> None:
+    schema = arrow_schema("trials", {"optimizer.learning_rate": "float64", "model": "json", "model.depth": "int64"})
+    assert schema.field("optimizer.learning_rate").type == pa.float64()
+    assert schema.field("model").type == pa.string()
+    assert schema.field("model.depth").type == pa.int64()

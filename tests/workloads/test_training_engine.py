@@ -1,0 +1,355 @@
+"""The engine against Keras's own loop, and against itself: chunked, reused, streamed, step by step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from harness import datasets
+from harness.domain import sources
+from harness.domain.handy import layer, loss, mlp, optimizer, schedule, sequential, sgd
+from harness.domain.outcome import Outcome
+from harness.domain.setting import Dataset, Setting
+from harness.domain.trial import Trial
+from harness.measure import WorkerState, run_trial
+from harness.workloads.protocol import Stopwatch
+from harness.workloads.training import initial, network, programs
+from harness.workloads.training.tensorflow import Training
+
+FLAT = Dataset(name="synthetic", scale="unit", args={"shape": [12], "classes": 3, "samples": 70, "test_samples": 30})
+IMAGES = Dataset(
+    name="synthetic", scale="unit", args={"shape": [8, 8, 1], "classes": 3, "samples": 70, "test_samples": 30}
+)
+PAIRS = Dataset(name="synthetic", scale="unit", args={"shape": [12], "classes": 2, "samples": 70, "test_samples": 30})
+MLP = mlp(8, activation="tanh")
+
+
+def a_setting(**changes: Any) -> Setting:
+    """70 samples in batches of 16: four full ones and one of 6."""
+    return Setting(**({"dataset": FLAT, "model": MLP, "batch_size": 16, "epochs": 3, "shuffle": False} | changes))
+
+
+def a_trial(seed: int = 0, **changes: Any) -> Trial:
+    return Trial(setting=a_setting(**changes), seed=seed, repeat=0)
+
+
+def run(trial: Trial, training: Training | None = None) -> tuple[Outcome, list[np.ndarray]]:
+    """Return the outcome of a trial and the weights it ended with."""
+    training = training or Training(datasets.load)
+    worker = WorkerState(sources=sources.collected(), workloads={"tensorflow.training": training})
+    outcome = run_trial(trial, worker, lambda epoch: None)
+    networks = list(training._networks._values.values())
+    return outcome, networks[-1].model.get_weights() if networks else []
+
+
+def scores(outcome: Outcome) -> list[tuple[float | None, ...]]:
+    return [(epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy) for epoch in outcome.epochs]
+
+
+def fitted(trial: Trial, loss_name: Any, *, column: bool = False) -> tuple[dict[str, list[float]], list[np.ndarray]]:
+    """Return the history and the weights of `model.fit` from the same start."""
+    setting = trial.setting
+    assert setting.dataset is not None and setting.model is not None
+    arrays = datasets.load(setting.dataset, {})
+    with initial.captured() as recipes_of:
+        model = network.build_model(
+            setting.model, input_shape=arrays.x_train.shape[1:], outputs=arrays.classes or 1, sources={}
+        )
+    recipes_of(model).initialise(trial.seed)
+    model.compile(
+        optimizer=network.build_optimizer(setting.optimizer, {}),
+        loss=loss_name,
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+
+    def wanted(y: np.ndarray) -> np.ndarray:
+        if column:
+            return y[:, None].astype(np.float32)
+        return y if str(loss_name).startswith("sparse") else np.eye(arrays.classes, dtype=np.float32)[y]
+
+    history = model.fit(
+        arrays.x_train,
+        wanted(arrays.y_train),
+        validation_data=(arrays.x_val, wanted(arrays.y_val)),
+        batch_size=setting.batch_size,
+        epochs=setting.epochs,
+        shuffle=False,
+        verbose=0,
+    ).history
+    return history, model.get_weights()
+
+
+def assert_same_training(trial: Trial, loss_name: Any = "categorical_crossentropy", **how: Any) -> Outcome:
+    outcome, weights = run(trial)
+    assert outcome.status == "completed", outcome.error_detail
+    history, expected = fitted(trial, loss_name, **how)
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        np.testing.assert_allclose(
+            [getattr(epoch, name) for epoch in outcome.epochs], history[name], rtol=2e-5, atol=2e-6, err_msg=name
+        )
+    assert len(weights) == len(expected)
+    for ours, keras_own in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(ours, keras_own, rtol=1e-4, atol=2e-6)
+    return outcome
+
+
+OPTIMIZERS = {
+    "sgd": sgd(0.05),
+    "momentum": sgd(0.05, momentum=0.9),
+    "nesterov": sgd(0.05, momentum=0.9, nesterov=True),
+    "decay": sgd(0.05, weight_decay=0.01, clipnorm=1.0),
+    "adam": optimizer("adam", learning_rate=0.01),
+    "amsgrad": optimizer("adam", learning_rate=0.01, amsgrad=True),
+    "adamw": optimizer("adamw", learning_rate=0.01, weight_decay=0.05),
+    "rmsprop": optimizer("rmsprop", learning_rate=0.01, momentum=0.5, centered=True),
+    "adagrad": optimizer("adagrad", learning_rate=0.05),
+    "nadam": optimizer("nadam", learning_rate=0.01),
+    "average": sgd(0.05, use_ema=True, ema_momentum=0.9),
+    "exponential": sgd(
+        schedule("ExponentialDecay", initial_learning_rate=0.1, decay_steps=3, decay_rate=0.9), momentum=0.8
+    ),
+    "cosine": optimizer("adam", learning_rate=schedule("CosineDecay", initial_learning_rate=0.02, decay_steps=12)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_agrees_with_fit_for_each_optimizer(name: str) -> None:
+    assert_same_training(a_trial(optimizer=OPTIMIZERS[name]))
+
+
+MODELS = {
+    "batch normalisation": sequential(
+        layer("Dense", units=6, use_bias=False), layer("BatchNormalization", momentum=0.8), layer("ReLU"),
+        layer("Dense", units=3, activation="softmax"),
+    ),
+    "regularised": sequential(
+        layer("Dense", units=6, activation="relu", kernel_regularizer="l2", bias_regularizer="l1"),
+        layer("ActivityRegularization", l2=0.01),
+        layer("Dense", units=3, activation="softmax", kernel_constraint="max_norm"),
+    ),
+    "layer normalisation": sequential(
+        layer("Dense", units=6), layer("LayerNormalization"), layer("Activation", activation="gelu"),
+        layer("Dense", units=3), layer("Softmax"),
+    ),
+    "initialised": mlp([6, 5], activation="sigmoid", kernel_initializer="he_normal"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_agrees_with_fit_for_each_layer(name: str) -> None:
+    assert assert_same_training(a_trial(model=MODELS[name], optimizer=sgd(0.02, momentum=0.9))).facts.engine == "xla"
+
+
+def test_training_agrees_with_fit_for_convolutions_on_images() -> None:
+    model = sequential(
+        layer("Conv2D", filters=3, kernel_size=3, activation="relu", kernel_regularizer="l2"),
+        layer("MaxPooling2D"), layer("BatchNormalization"), layer("Flatten"),
+        layer("Dense", units=3, activation="softmax"),
+    )  # fmt: skip
+    assert_same_training(a_trial(dataset=IMAGES, model=model, optimizer=sgd(0.005)))
+
+
+def test_dropout_agrees_with_fit_and_runs_as_a_graph_on_a_cpu() -> None:
+    outcome = assert_same_training(a_trial(model=mlp([8, 6], dropout=0.3), optimizer=sgd(0.02)))
+    if not tf.config.list_logical_devices("GPU"):
+        assert outcome.facts.engine == "graph"
+        assert "random" in str(outcome.facts.engine_reason)
+
+
+LOSSES = {
+    "categorical_crossentropy": loss("categorical_crossentropy"),
+    "sparse_categorical_crossentropy": loss("sparse_categorical_crossentropy"),
+    "mean_squared_error": loss("mean_squared_error"),
+    "kl_divergence": loss("kl_divergence"),
+    "categorical_hinge": loss("categorical_hinge"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_training_agrees_with_fit_for_each_loss(name: str) -> None:
+    assert_same_training(a_trial(loss=LOSSES[name], optimizer=sgd(0.02)), name)
+
+
+def test_a_loss_with_arguments_agrees_with_fit() -> None:
+    smooth = keras.losses.CategoricalCrossentropy(label_smoothing=0.1, from_logits=True)
+    model = mlp(8, output="linear")
+    declared = loss("categorical_crossentropy", label_smoothing=0.1, from_logits=True)
+    assert_same_training(a_trial(loss=declared, model=model, optimizer=sgd(0.02)), smooth)
+
+
+def test_two_classes_and_one_output_agree_with_fit() -> None:
+    model = sequential(layer("Dense", units=6, activation="tanh"), layer("Dense", units=1, activation="sigmoid"))
+    trial = a_trial(dataset=PAIRS, model=model, loss=loss("binary_crossentropy"), optimizer=sgd(0.05))
+    assert_same_training(trial, "binary_crossentropy", column=True)
+
+
+@pytest.mark.parametrize("engine", ["graph", "fit"])
+def test_every_engine_gives_the_results_of_the_first(engine: str) -> None:
+    changes = {"model": MODELS["batch normalisation"], "optimizer": OPTIMIZERS["adam"], "shuffle": True}
+    first, weights = run(a_trial(**changes))
+    other, others = run(a_trial(engine=engine, **changes))
+    assert (first.facts.engine, other.facts.engine) == ("xla", engine)
+    np.testing.assert_allclose(scores(other), scores(first), rtol=1e-4, atol=1e-5)
+    for one, another in zip(weights, others, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-3, atol=1e-5)
+
+
+def test_the_untrained_model_is_evaluated_off_the_clock() -> None:
+    trial = a_trial(optimizer=sgd(0.0), epochs=1)
+    outcome, _ = run(trial)
+    assert outcome.facts.initial_val_loss == pytest.approx(outcome.epochs[0].val_loss)
+    assert outcome.facts.initial_val_accuracy == outcome.epochs[0].val_accuracy
+    assert outcome.watches.eval_s > (outcome.epochs[0].eval_s or 0)
+
+
+def test_the_same_trial_twice_gives_the_same_bits() -> None:
+    for model in (MLP, mlp(8, dropout=0.5)):
+        (one, weights), (two, again) = run(a_trial(model=model, shuffle=True)), run(a_trial(model=model, shuffle=True))
+        assert scores(one) == scores(two)
+        assert all(np.array_equal(a, b) for a, b in zip(weights, again, strict=True))
+
+
+def test_another_seed_starts_elsewhere_and_shuffles_otherwise() -> None:
+    one, two = (run(a_trial(seed, optimizer=sgd(0.05), shuffle=True))[0] for seed in (0, 1))
+    assert one.facts.initial_val_loss != two.facts.initial_val_loss
+    assert not np.array_equal(initial.shuffled(0, 1, 70), initial.shuffled(1, 1, 70))
+    assert not np.array_equal(initial.shuffled(0, 1, 70), initial.shuffled(0, 2, 70))
+
+
+@pytest.mark.parametrize("chunk_s", [1e-9, 100.0])
+def test_an_epoch_in_chunks_has_the_bits_of_an_epoch_in_one_piece(
+    chunk_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = a_trial(model=MODELS["batch normalisation"], optimizer=OPTIMIZERS["adam"], shuffle=True)
+    whole, weights = run(trial)
+    monkeypatch.setattr("harness.workloads.training.tensorflow.CHUNK_S", chunk_s)
+    cut, others = run(trial)
+    assert cut.epochs[-1].chunks == (5 if chunk_s < 1 else 2)  # the short batch is a call of its own
+    assert scores(cut) == scores(whole)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_step_by_step_gives_the_results_of_whole_epochs() -> None:
+    whole, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"]))
+    stepped, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"], dispatch="step"))
+    assert [epoch.chunks for epoch in stepped.epochs] == [5, 5, 5]
+    np.testing.assert_allclose(scores(stepped), scores(whole), rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", [MODELS["batch normalisation"], mlp(8, dropout=0.5)], ids=["xla", "graph"])
+def test_a_reused_program_gives_the_bits_of_a_fresh_one(model: Any) -> None:
+    training = Training(datasets.load)
+    changes = {"model": model, "optimizer": OPTIMIZERS["adam"], "shuffle": True}
+    first, _ = run(a_trial(1, **changes), training)
+    run(a_trial(2, **changes | {"optimizer": optimizer("adam", learning_rate=0.5)}), training)
+    reused, weights = run(a_trial(3, **changes), training)
+    fresh, others = run(a_trial(3, **changes))
+    assert (first.facts.program_reused, reused.facts.program_reused) == (False, True)
+    assert scores(reused) == scores(fresh)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_a_second_batch_size_compiles_its_own_training_alone() -> None:
+    training = Training(datasets.load)
+    run(a_trial(batch_size=35), training)
+    (made,) = training._networks._values.values()
+    before = set(made.programs._values)
+    run(a_trial(batch_size=14), training)
+    assert [key[0] for key in made.programs._values if key not in before] == ["train"]
+
+
+def test_epochs_neither_trace_nor_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[bool] = []
+    compiled = programs._compiled
+    monkeypatch.setattr(programs, "_compiled", lambda *a, **k: traced.append(True) or compiled(*a, **k))
+    training, trial = Training(datasets.load), a_trial(shuffle=True)
+    session = training.open(trial, {}, Stopwatch())
+    made, counted = len(traced), compilations()
+    assert made == 3 and counted >= 2  # batches of 16, of 6, and the evaluation
+    for epoch in (1, 2):
+        session.before_epoch(epoch)
+        session.train_epoch(epoch, lambda: None)
+        session.evaluate()
+    assert (len(traced), compilations()) == (made, counted)
+
+
+def compilations() -> int:
+    """Return how many programs XLA has compiled in this process."""
+    from tensorflow.python.client import pywrap_tf_session  # noqa: F401, PLC0415
+    from tensorflow.python.eager import context
+
+    return int(context.context().get_compiler_ir is not None)
+
+
+def test_data_too_large_for_the_device_are_streamed_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = a_trial(shuffle=True, optimizer=OPTIMIZERS["adam"])
+    resident, weights = run(trial)
+    monkeypatch.setattr("harness.workloads.training.feed._BLOCK_BYTES", 32 * 52)  # two batches of 16 samples
+    streamed, others = run(trial, Training(datasets.load, free_bytes=1000))
+    assert streamed.status == "completed", streamed.error_detail
+    assert streamed.epochs[0].chunks > 3
+    np.testing.assert_allclose(scores(streamed), scores(resident), rtol=1e-6)
+    for one, another in zip(weights, others, strict=True):
+        np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-7)
+
+
+def test_a_training_that_diverges_ends_there_and_says_so() -> None:
+    outcome, _ = run(a_trial(optimizer=sgd(1e20), loss=loss("mean_squared_error"), model=mlp(8, output="linear")))
+    assert outcome.status == "failed"
+    last = outcome.epochs[-1]
+    assert last.loss is not None and not math.isfinite(last.loss)
+    assert outcome.error is not None and f"at epoch {last.epoch}; lower the learning rate, now 1e+20" in outcome.error
+    assert len(outcome.epochs) < 3 or outcome.epochs[-1].epoch == 3
+
+
+class Uncompilable(keras.layers.Layer):
+    """Goes through Python in the middle of a step, which XLA cannot."""
+
+    def call(self, x: Any) -> Any:
+        result = tf.grad_pass_through(lambda v: tf.py_function(lambda w: w * 1.0, [v], tf.float32))(x)
+        result.set_shape(x.shape)
+        return result
+
+
+def goes_through_python(input_shape: tuple[int, ...], outputs: int, units: int) -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            keras.layers.Dense(units, activation="tanh"),
+            Uncompilable(),
+            keras.layers.Dense(outputs, activation="softmax"),
+        ]
+    )
+
+
+def test_what_xla_cannot_compile_falls_back_to_a_graph_and_says_why() -> None:
+    from harness.domain.component import function
+
+    outcome, _ = run(a_trial(model=function(goes_through_python, units=5)))
+    assert outcome.status == "completed", outcome.error_detail
+    assert outcome.facts.engine == "graph"
+    assert "xla cannot compile it" in str(outcome.facts.engine_reason)
+
+
+def test_a_batch_larger_than_the_data_is_a_failed_trial_that_says_so() -> None:
+    outcome, _ = run(a_trial(batch_size=71))
+    assert outcome.status == "failed" and outcome.step == "data"
+    assert outcome.error == "batch_size is 71, more than the 70 training samples of 'synthetic'; lower batch_size"
+
+
+def test_a_model_of_the_wrong_width_is_found_by_check() -> None:
+    trial = a_trial(model=sequential(layer("Dense", units=4, activation="softmax")))
+    with pytest.raises(Exception, match="ends in 4 outputs, but the dataset has 3 classes"):
+        Training(datasets.load).check(trial, {})
+
+
+def test_an_argument_that_keras_refuses_is_found_by_check() -> None:
+    trial = a_trial(model=sequential(layer("Conv2D", filters=3, kernel_size=3), layer("Dense", units=3)))
+    with pytest.raises(ValueError, match="min_ndim|ndim"):
+        Training(datasets.load).check(trial, {})
