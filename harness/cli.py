@@ -15,7 +15,6 @@ from harness import __version__
 
 if TYPE_CHECKING:
     from harness.pipeline import Display, Report, Request
-    from harness.plan import Plan
     from harness.schedule.order import Demand
     from harness.schedule.protocol import Executor
 
@@ -37,10 +36,15 @@ SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="The suite's Py
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are written and found.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE[,VALUE…]", help="Replace a value or an axis, e.g. optimizer.learning_rate=0.1,0.01."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE[,VALUE…]",
+        help="Replace a value or an axis, e.g. optimizer.learning_rate=0.1,0.01.",
+    ),
 ]
 Where = Annotated[
-    list[str] | None, typer.Option("--where", metavar="EXPRESSION", help="Only these trials, e.g. 'batch_size >= 32 and seed == 0'.")
+    list[str] | None,
+    typer.Option("--where", metavar="EXPRESSION", help="Only these trials, e.g. 'batch_size >= 32 and seed == 0'."),
 ]
 Small = Annotated[bool, typer.Option("--small", help="The suite's small variant: seconds instead of minutes.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
@@ -54,7 +58,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -66,23 +72,47 @@ def run(
     overrides: Set = None,
     where: Where = None,
     small: Small = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")
+    ] = False,
     run_id: Annotated[str | None, typer.Option("--run", metavar="RUN", help="With --resume: which run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="With --resume: although the suite changed since.")] = False,
-    take_over: Annotated[bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="At most so many workers a node.")] = None,
-    fresh_workers: Annotated[bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")] = False,
-    retry: Annotated[str, typer.Option("--retry", metavar="STATUS,…", help="One more attempt for trials that end so: failed, timeout, lost. With --resume also for those recorded so.")] = "",
-    max_fail: Annotated[int | None, typer.Option("--max-fail", min=1, metavar="N", help="Stop once so many trials have not completed.")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Start no trial after so long, e.g. 30m.")] = None,
-    address: Annotated[str | None, typer.Option("--address", metavar="HOST:PORT", help="Join this Ray cluster instead of starting Ray here.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, metavar="N", help="At most so many workers a node.")
+    ] = None,
+    fresh_workers: Annotated[
+        bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")
+    ] = False,
+    retry: Annotated[
+        str,
+        typer.Option(
+            "--retry",
+            metavar="STATUS,…",
+            help="One more attempt for trials that end so: failed, timeout, lost. With --resume also for those recorded so.",
+        ),
+    ] = "",
+    max_fail: Annotated[
+        int | None, typer.Option("--max-fail", min=1, metavar="N", help="Stop once so many trials have not completed.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="TIME", help="Start no trial after so long, e.g. 30m.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option("--address", metavar="HOST:PORT", help="Join this Ray cluster instead of starting Ray here."),
+    ] = None,
     inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray: for debugging.")] = False,
-    telemetry: Annotated[float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")] = 5.0,
+    telemetry: Annotated[
+        float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")
+    ] = 5.0,
     as_json: Json = False,
 ) -> None:
     """Run a suite: every trial of its grid, measured and recorded."""
     from harness import pipeline
-    from harness.display import make_display
+    from harness.terminal.live import make_display
     from harness.domain.duration import duration
     from harness.domain.errors import SuiteError
     from harness.schedule.loop import Policy
@@ -109,7 +139,9 @@ def run(
     try:
         report = pipeline.run(
             request,
-            make_executor=lambda demand: _executor(demand, inline=inline, address=address, workers=workers, hz=telemetry),
+            make_executor=lambda demand: _executor(
+                demand, inline=inline, address=address, workers=workers, hz=telemetry
+            ),
             display=display,
             began=_BEGAN,
         )
@@ -144,9 +176,9 @@ def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int
 
 
 def _conclude(request: Request, report: Report, display: Display, *, as_json: bool) -> None:
-    from harness import show
+    from harness.terminal import show
 
-    table = show.summary([report.folder])
+    table = show.summary(report.folder)
     if as_json:
         document = {
             "run": report.run_id, "folder": str(report.folder), "counts": dict(report.counts), "pending": report.pending,
@@ -163,14 +195,21 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
     typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
-    again = f"harness run {request.suite} --resume" + (f" --results {request.results}" if str(request.results) != "results" else "")
+    again = f"harness run {request.suite} --resume" + (
+        f" --results {request.results}" if str(request.results) != "results" else ""
+    )
     for text in request.overrides:
         again += f" --set {_quoted(text)}"
     for text in request.where:
         again += f" --where {_quoted(text)}"
     again += " --small" if request.small else ""
     if report.pending:
-        why = {"SIGINT": "interrupted", "SIGTERM": "told to end", "budget": "the budget is used up", "max_fail": "--max-fail reached"}
+        why = {
+            "SIGINT": "interrupted",
+            "SIGTERM": "told to end",
+            "budget": "the budget is used up",
+            "max_fail": "--max-fail reached",
+        }
         typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. Go on:  {again}")
     elif any(status != "completed" for status in report.counts):
         typer.echo(f"Try those again:  {again} --retry failed,timeout,lost")
@@ -203,7 +242,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what a suite would run: its axes, how many trials, the first of them, and what was excluded and why."""
-    from harness import pipeline, show
+    from harness import pipeline
+    from harness.terminal import show
 
     request = pipeline.Request(suite=suite, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small)
     loaded, made = pipeline.make_plan(request)
@@ -216,22 +256,24 @@ def plan(
 @app.command()
 def status(results: Results = Path("results"), as_json: Json = False) -> None:
     """List the runs in a results folder: how far each is, and how to go on with those that are not finished."""
-    from harness import show
+    from harness.terminal import show
 
     show.status(results, as_json=as_json)
 
 
 @app.command(name="show")
 def show_(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder, its id, or a suite's name; the latest run if left out.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="A run's folder, its id, or a suite's name; the latest run if left out."),
+    ] = None,
     results: Results = Path("results"),
-    where: Where = None,
     as_json: Json = False,
 ) -> None:
     """Show a run's summary: per setting the time to the target, how many repeats reached it, the best, the speed."""
-    from harness import show
+    from harness.terminal import show
 
-    table = show.summary([show.find_run(run, results)], where=tuple(where or ()))
+    table = show.summary(show.find_run(run, results))
     if as_json:
         typer.echo(json.dumps(table.records(), indent=2))
     else:
@@ -241,7 +283,7 @@ def show_(
 @data_app.command(name="list")
 def data_list(as_json: Json = False) -> None:
     """List the datasets: size, shape, classes, and where each was found or how to get it."""
-    from harness import show
+    from harness.terminal import show
 
     show.datasets(as_json=as_json)
 
@@ -266,9 +308,11 @@ def data_import(
 
 
 @data_app.command(name="verify")
-def data_verify(name: Annotated[str | None, typer.Argument(help="Which dataset; all that are here if left out.")] = None) -> None:
+def data_verify(
+    name: Annotated[str | None, typer.Argument(help="Which dataset; all that are here if left out.")] = None,
+) -> None:
     """Recompute the checksums of the datasets that are here."""
-    from harness import show
+    from harness.terminal import show
 
     show.verify(name)
 

@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 
 from harness import __version__
 from harness.domain import sources
-from harness.domain.errors import HarnessError, ResultsError, SuiteError
 from harness.domain.outcome import Finished
 from harness.domain.suite import LoadedSuite, load_suite
 from harness.domain.trial import Trial
@@ -83,9 +82,9 @@ class Display(Protocol):
 
 def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
     """Return the suite of a request and its trials, every declaration checked."""
-    loaded = load_suite(request.suite)
     overrides = [parse_override(text) for text in request.overrides]
-    return loaded, plan(loaded.suite, overrides=overrides, where=request.where, small=request.small)
+    loaded = load_suite(request.suite)
+    return loaded, plan(loaded, overrides=overrides, where=request.where, small=request.small)
 
 
 def run(
@@ -114,6 +113,8 @@ def run(
         try:
             with recorder:
                 pending = [trial for trial in made.trials if not _done(recorder, trial, request.policy)]
+                for trial in pending:
+                    recorder.retry(trial.key)
                 display.planned(made, folder=recorder.folder, done=len(made.trials) - len(pending))
                 stopped: str | None = None
                 if pending:
@@ -133,7 +134,9 @@ def run(
                     if executor is not None:
                         recorder.add_telemetry(executor.telemetry())
                     mark("total_s")
-                    recorder.finish(_state(code, stopped, left), {"counts": counts, "timings": timings, "pending": left})
+                    recorder.finish(
+                        _state(code, stopped, left), {"counts": counts, "timings": timings, "pending": left}
+                    )
                 finally:
                     stopping.join()
                 return Report(
@@ -198,15 +201,14 @@ def _run_trials(
 
 
 def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder:
-    identity = loaded.identity(overrides=request.overrides, where=request.where, small=request.small)
-    suite = loaded.suite
+    suite = made.suite
     if request.resume:
         folder = Recorder.find(request.results, suite=suite.name, run=request.run)
-        return Recorder.resume(folder, suite_sha256=identity, force=request.force, take_over=request.take_over)
+        return Recorder.resume(folder, suite_sha256=made.sha256, force=request.force, take_over=request.take_over)
     info = {
         "suite_path": str(request.suite),
         "suite_text": loaded.text,
-        "suite_sha256": identity,
+        "suite_sha256": made.sha256,
         "command": list(request.command),
         "overrides": list(request.overrides),
         "where": list(request.where),
@@ -280,6 +282,3 @@ def _signals() -> Iterator[list[str]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-__all__ = ["Display", "HarnessError", "Report", "Request", "ResultsError", "SuiteError", "make_plan", "run"]

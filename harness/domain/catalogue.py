@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.domain.errors import SuiteError, known
+from harness.domain.errors import SuiteError, a, known
 
 FILE = Path(__file__).with_name("catalogue.json")
 
@@ -158,7 +158,7 @@ def _nested(where: str, key: str, value: dict[str, Any], implied: str | None) ->
     if kind is None or not isinstance(name, str):
         return value  # an ordinary mapping
     if implied not in (None, kind) and kind not in ("function", "layer"):
-        raise SuiteError(f"{where}, argument {key!r}: expected a {implied}, got the {kind} {name!r}")
+        raise SuiteError(f"{where}, argument {key!r}: expected {a(implied)}, got the {kind} {name!r}")
     args = {other: item for other, item in value.items() if other not in ("kind", "name")}
     name, args = _within(where, key, canonical, kind, name, args)
     if implied in _NAMED_BY_TEXT and kind == implied and not args:
@@ -175,7 +175,7 @@ def _within(where: str, key: str, check: Callable[..., Any], *values: Any) -> An
 
 def _own_function(kind: str, args: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(args.get("function"), str) or not isinstance(args.get("sha256"), str):
-        raise SuiteError(f"a {kind} of one's own is given as the function itself or as function(it, ...)")
+        raise SuiteError(f"{a(kind)} of one's own is given as the function itself or as function(it, ...)")
     return args
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.domain import catalogue, sources
-from harness.domain.errors import SuiteError
+from harness.domain.errors import SuiteError, a
 
 
 class Declaration(BaseModel):
@@ -52,7 +52,7 @@ class Component(Declaration):
             if value.kind == "function":
                 return cls(kind=kind, name=value.name, args=value.args)
             if value.kind != kind:
-                raise SuiteError(f"expected a {kind}, got the {value.kind} {value.name!r}")
+                raise SuiteError(f"expected {a(kind)}, got the {value.kind} {value.name!r}")
             return value
         if isinstance(value, str):
             return make(kind, value)
@@ -60,14 +60,14 @@ class Component(Declaration):
             args = dict(value)
             stated = args.pop("kind", kind)
             if stated not in (kind, "function"):
-                raise SuiteError(f"expected a {kind}, got a {stated}: {dict(value)!r}")
+                raise SuiteError(f"expected {a(kind)}, got {a(stated)}: {dict(value)!r}")
             name = args.pop("name", None)
             if not isinstance(name, str):
-                raise SuiteError(f"a {kind} needs a name, got {dict(value)!r}")
+                raise SuiteError(f"{a(kind)} needs a name, got {dict(value)!r}")
             return make(kind, name, args)
         if callable(value):
             return function(value, kind=kind)
-        raise SuiteError(f"expected a {kind} (a name, a function or e.g. {kind}(...)), got {value!r}")
+        raise SuiteError(f"expected {a(kind)} (a name, a function or e.g. {kind}(...)), got {value!r}")
 
     def plain(self) -> dict[str, Any]:
         """Return the flat mapping that stands for this component in files and on the command line."""
@@ -120,7 +120,7 @@ def plain_value(value: Any, where: str) -> Any:
         return plain_value(value.item(), where)  # a NumPy scalar
     if callable(value):
         return function(value, kind="function").plain()
-    raise SuiteError(f"{where}: a {type(value).__name__} cannot be part of a setting: {value!r}")
+    raise SuiteError(f"{where}: {a(type(value).__name__)} cannot be part of a setting: {value!r}")
 
 
 def text(value: Any) -> str:
@@ -141,7 +141,7 @@ def text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(text, value)) + "]"
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return repr(value).removesuffix(".0")
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)

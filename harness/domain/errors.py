@@ -34,6 +34,11 @@ class SetupError(HarnessError):
     """This machine or cluster cannot do what was asked."""
 
 
+def a(noun: str) -> str:
+    """Return the noun with its article."""
+    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"
+
+
 def known(names: object) -> str:
     """Return the names that would have been right, sorted and joined for a message."""
     return ", ".join(sorted(str(name) for name in names))  # type: ignore[attr-defined]

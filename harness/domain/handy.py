@@ -63,17 +63,17 @@ def sequential(*layers: Component | str) -> Component:
     return make("model", "sequential", {"layers": list(layers)})
 
 
-def application(name: str, **args: Any) -> Component:
+def application(name: str, /, **args: Any) -> Component:
     """Return a model of keras.applications with fresh weights, its input shape and classes those of the dataset."""
     return make("model", name, args)
 
 
-def layer(name: str, **args: Any) -> Component:
+def layer(name: str, /, **args: Any) -> Component:
     """Return a Keras layer by name."""
     return make("layer", name, args)
 
 
-def optimizer(name: str, **args: Any) -> Component:
+def optimizer(name: str, /, **args: Any) -> Component:
     """Return a Keras optimizer by name."""
     return make("optimizer", name, args)
 
@@ -93,28 +93,28 @@ def rmsprop(learning_rate: float | Component = 0.001, **args: Any) -> Component:
     return make("optimizer", "rmsprop", {"learning_rate": learning_rate, **args})
 
 
-def loss(name: str, **args: Any) -> Component:
+def loss(name: str, /, **args: Any) -> Component:
     """Return a Keras loss by name."""
     return make("loss", name, args)
 
 
-def schedule(name: str, **args: Any) -> Component:
+def schedule(name: str, /, **args: Any) -> Component:
     """Return a Keras learning-rate schedule by name, to stand for a `learning_rate`."""
     return make("schedule", name, args)
 
 
-def initializer(name: str, **args: Any) -> Component:
+def initializer(name: str, /, **args: Any) -> Component:
     """Return a Keras initialiser by name."""
     return make("initializer", name, args)
 
 
-def regularizer(name: str, **args: Any) -> Component:
+def regularizer(name: str, /, **args: Any) -> Component:
     """Return a Keras regulariser by name."""
     return make("regularizer", name, args)
 
 
 def dataset(
-    name: Any, *, take: int | None = None, scale: str = "unit", held_out: Component | str = "test", **args: Any
+    name: Any, /, *, take: int | None = None, scale: str = "unit", held_out: Component | str = "test", **args: Any
 ) -> Dataset:
     """Return a dataset by name, or one's own function, with the options that all have (see `Dataset`) and its own."""
     if callable(name):

@@ -37,6 +37,7 @@ class Source:
 
 
 _collected: dict[str, Source] = {}
+_running: dict[str, Source] = {}  # by the name of the module that the text runs as
 
 
 def run(source: Source, module: types.ModuleType) -> None:
@@ -47,7 +48,7 @@ def run(source: Source, module: types.ModuleType) -> None:
     """
     module.__file__ = source.path
     sys.modules[source.module_name] = module
-    _collected[source.sha256] = source
+    _running[source.module_name] = source
     if source.folder not in sys.path:
         sys.path.insert(0, source.folder)
     try:
@@ -74,7 +75,7 @@ def describe(function: Callable[..., Any]) -> dict[str, str]:
             f"{name} cannot be sent to a worker; define the function at the top level of the suite's file with `def`"
         )
     module = getattr(function, "__module__", "")
-    source = next((known for known in _collected.values() if known.module_name == module), None)
+    source = _running.get(module)
     if source is None:  # not from a suite's file, nor from a text that travelled: a module as Python imports it
         try:
             path = inspect.getsourcefile(function)

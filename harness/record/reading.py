@@ -66,11 +66,26 @@ class Results:
         Raises:
             ResultsError: when a file is missing, cut off, or has a newer schema.
         """
+        return _concat([self._read(folder, table) for folder in self.folders])
+
+    @cached_property
+    def _live(self) -> dict[Path, dict[str, pa.Table]]:
+        """The tables of the runs that have not ended, as their logs were when first asked for."""
+        live = {}
+        for folder, content in zip(self.folders, self.runs, strict=True):
+            if runs.is_live(content):
+                index = journal.read_index(folder)
+                entries = journal.records(index)
+                live[folder] = tables.read_records(entries, run_id=str(content["run_id"]), axes=index.axes)
+        return live
+
+    def _read(self, folder: Path, table: str) -> pa.Table:
         columns = self.columns.get(table)
-        found = [
-            _read(folder, content, table, columns) for folder, content in zip(self.folders, self.runs, strict=True)
-        ]
-        return _concat(found)
+        if table == "telemetry":
+            return _read_telemetry(folder, columns, live=folder in self._live)
+        if folder in self._live:
+            return _select(_encoded(self._live[folder][table], table), folder, columns)
+        return _read_parquet(folder / f"{table}.parquet", table, columns)
 
 
 def load(path: str | Path, *, columns: Mapping[str, Sequence[str]] | None = None) -> Results:
@@ -94,20 +109,20 @@ def load(path: str | Path, *, columns: Mapping[str, Sequence[str]] | None = None
     return results
 
 
-def _read(folder: Path, content: dict[str, Any], table: str, columns: Sequence[str] | None) -> pa.Table:
-    live = runs.is_live(content)
-    if table == "telemetry" and (live or not (folder / "telemetry.parquet").exists()):
-        parts = sorted((folder / "parts" / "telemetry").glob("*.parquet"))
-        found = [_read_parquet(path, table, columns) for path in parts if path.exists()]
-        schema = tables.arrow_schema(table)
-        return _select(pa.concat_tables(found) if found else _encoded(schema.empty_table(), table), folder, columns)
-    if live:
-        index = journal.read_index(folder)
-        axes = index.axes if table == "trials" else {}
-        entries = journal.records(index)
-        rows = tables.read_records(entries, run_id=str(content["run_id"]), axes=axes, tables=(table,))[table]
-        return _select(_encoded(rows, table), folder, columns)
-    return _read_parquet(folder / f"{table}.parquet", table, columns)
+def _read_telemetry(folder: Path, columns: Sequence[str] | None, *, live: bool) -> pa.Table:
+    path = folder / "telemetry.parquet"
+    if path.exists() and not live:
+        return _read_parquet(path, "telemetry", columns)
+    parts = sorted((folder / "parts" / "telemetry").glob("*.parquet"))
+    try:
+        found = [_read_parquet(part, "telemetry", columns) for part in parts]
+    except ResultsError:
+        if path.exists():  # the run has just ended, and its parts are gone
+            return _read_parquet(path, "telemetry", columns)
+        raise
+    if found:
+        return pa.concat_tables(found)
+    return _select(_encoded(tables.arrow_schema("telemetry").empty_table(), "telemetry"), folder, columns)
 
 
 def _read_parquet(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:

@@ -115,16 +115,17 @@ def _feed(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], sin
         elif entry.head["kind"] == "trial":
             values = entry.head["axes"]
             row = body["trial"] | {path: axis_cell(values.get(path), kind) for path, kind in axes.items()}
-            row["run_id"] = run_id
-            sinks["trials"].extend({name: (value,) for name, value in row.items()}, 1)
-            if "epochs" in sinks:
-                _feed_epochs(body, run_id, sinks["epochs"])
+            _feed_row(row, run_id, sinks["trials"])
+            _feed_epochs(body, run_id, sinks["epochs"])
     if "nodes" in sinks:
         for node in nodes.values():
-            row = node | {"run_id": run_id}
-            sinks["nodes"].extend({name: (value,) for name, value in row.items()}, 1)
+            _feed_row(node, run_id, sinks["nodes"])
     for sink in sinks.values():
         sink.finish()
+
+
+def _feed_row(row: dict[str, Any], run_id: str, sink: _Sink) -> None:
+    sink.extend({"run_id": (run_id,), **{name: (value,) for name, value in row.items()}}, 1)
 
 
 def _feed_epochs(body: dict[str, Any], run_id: str, sink: _Sink) -> None:
@@ -144,7 +145,7 @@ def _feed_epochs(body: dict[str, Any], run_id: str, sink: _Sink) -> None:
 
 
 def write_tables(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], paths: Mapping[str, Path]) -> None:
-    """Write records as Parquet files, `paths` by table (``trials``, ``epochs``, ``nodes``), in one pass."""
+    """Write records as Parquet files in one pass: `paths` by table, ``trials``, ``epochs`` and perhaps ``nodes``."""
     with contextlib.ExitStack() as stack:
         sinks = {}
         for table, path in paths.items():
@@ -153,15 +154,12 @@ def write_tables(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, st
         _feed(entries, run_id=run_id, axes=axes, sinks=sinks)
 
 
-def read_records(
-    entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], tables: Sequence[str]
-) -> dict[str, pa.Table]:
-    """Return records as Arrow tables in memory."""
-    schemas = {table: arrow_schema(table, axes) for table in tables}
-    groups: dict[str, list[pa.Table]] = {table: [] for table in tables}
-    sinks = {table: _Sink(schemas[table], groups[table].append) for table in tables}
+def read_records(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str]) -> dict[str, pa.Table]:
+    """Return records as Arrow tables in memory: ``trials``, ``epochs`` and ``nodes``."""
+    groups: dict[str, list[pa.Table]] = {table: [] for table in ("trials", "epochs", "nodes")}
+    sinks = {table: _Sink(arrow_schema(table, axes), groups[table].append) for table in groups}
     _feed(entries, run_id=run_id, axes=axes, sinks=sinks)
-    return {table: pa.concat_tables(groups[table]) for table in tables}
+    return {table: pa.concat_tables(groups[table]) for table in groups}
 
 
 def write_telemetry(columns: Columns, path: Path, *, run_id: str) -> None:

@@ -199,7 +199,9 @@ class Loop:
         state.warm.add(running.ordered.trial.program_key)
         if state.baseline is None:
             state.baseline = rss
-        leaked = rss is not None and state.baseline is not None and rss > state.baseline + max(LEAK_BYTES, state.baseline)
+        leaked = (
+            rss is not None and state.baseline is not None and rss > state.baseline + max(LEAK_BYTES, state.baseline)
+        )
         if self._policy.fresh_workers or leaked:
             if leaked:
                 text = f"its memory grew from {state.baseline or 0:,} to {rss:,} bytes"

@@ -48,7 +48,9 @@ def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str
         if not gpus:
             raise SetupError(f"gpus={demand.gpus:g} asks for more GPUs than this node shows ({len(present)})")
     count = 1 if demand.exclusive else min(len(cores), len(gpus), most or len(cores))
-    kind = "" if (demand.cpus, demand.gpus) == (1, 0) else f"c{demand.cpus}" + (f"g{demand.gpus:g}" if demand.gpus else "")
+    kind = (
+        "" if (demand.cpus, demand.gpus) == (1, 0) else f"c{demand.cpus}" + (f"g{demand.gpus:g}" if demand.gpus else "")
+    )
     return [
         Launch(
             name=f"{prefix}{kind}{'.' if kind else ''}{number}",

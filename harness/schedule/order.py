@@ -31,9 +31,7 @@ class Demand:
     @classmethod
     def of(cls, trial: Trial) -> Demand:
         setting = trial.setting
-        return cls(
-            backend=setting.backend, cpus=setting.cpus, gpus=float(setting.gpus), exclusive=setting.exclusive
-        )
+        return cls(backend=setting.backend, cpus=setting.cpus, gpus=float(setting.gpus), exclusive=setting.exclusive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

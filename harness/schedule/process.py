@@ -184,11 +184,8 @@ class WorkerProcess:
         """Whether the process still runs."""
         if self.process is not None:
             return self.process.poll() is None
-        try:
-            with open(f"/proc/{self.started.pid}/stat", encoding="ascii", errors="replace") as stat:
-                return stat.read().rpartition(")")[2].split()[0] not in "ZX"
-        except OSError:
-            return False
+        state = _process_state(self.started.pid)
+        return state is not None and state[0] not in "ZX"
 
     def kill(self) -> None:
         """End the process at once. Its number cannot have been given to another while we hold its socket's path."""
@@ -214,7 +211,7 @@ class WorkerProcess:
 
     def exit_reason(self) -> str:
         """Return how the process ended, with what it last printed when it ended by itself."""
-        code = self.process.poll() if self.process is not None else None
+        code = self.process.poll() if self.process is not None else self._exit_code_of_another()
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             hint = " (the kernel does this when memory runs out)" if name == "SIGKILL" and not self._killed else ""
@@ -222,6 +219,13 @@ class WorkerProcess:
         last = [line for line in self.log_tail().splitlines() if line.strip()]
         said = f": {last[-1].strip()}" if last else ""
         return f"exit code {code}{said}" if code is not None else f"the process is gone{said}"
+
+    def _exit_code_of_another(self) -> int | None:
+        """The exit code of a process that another one started and has not yet waited for, as `Popen` gives it."""
+        state = _process_state(self.started.pid)
+        if state is None or state[0] != "Z":
+            return None
+        return os.waitstatus_to_exitcode(state[1])
 
     def log_tail(self) -> str:
         """Return the last lines that the process printed."""
@@ -263,6 +267,15 @@ class WorkerProcess:
             self._connection = None
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
+
+
+def _process_state(pid: int) -> tuple[str, int] | None:
+    """Return a process's state letter and wait status (fields 3 and 52 of /proc/PID/stat), or None if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return fields[0], int(fields[49])
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def private_folder() -> Path:

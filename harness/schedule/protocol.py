@@ -80,9 +80,7 @@ class Body(Protocol):
     def check(self, trial: Trial) -> str | None:
         """Build what the setting declares; return what is wrong with it, or None."""
 
-    def run(
-        self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Callable[[], None]
-    ) -> Outcome:
+    def run(self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Callable[[], None]) -> Outcome:
         """Run one trial; `on_epoch` after each epoch, `on_progress` at least every few seconds."""
 
 

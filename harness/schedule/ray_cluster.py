@@ -27,6 +27,7 @@ from harness.schedule.order import Demand
 from harness.schedule.process import Launch, Started, private_folder
 from harness.schedule.protocol import Checked, Done, Event, Gone, Progress, Ready, Worker
 
+
 class RayExecutor:
     """An `Executor` on Ray: on this machine alone, or on the cluster at `address`."""
 
@@ -50,6 +51,7 @@ class RayExecutor:
         self._opened: dict[Demand, list[Worker]] = {}
         self._pending: dict[Any, tuple[str, str]] = {}  # object ref -> (what, worker)
         self._early: list[Event] = []
+        self._ready: dict[str, Ready] = {}
         self._rows: list[dict[str, Any]] = []
         self._sources: Mapping[str, Source] = {}
         self._progress: dict[str, Progress] = {}
@@ -57,6 +59,10 @@ class RayExecutor:
         self._stopped = False
 
     def start(self, sources: Mapping[str, Source]) -> None:
+        """See `Executor`; called again for another run, the workers that are there announce themselves anew."""
+        if self._agents:
+            self._early.extend(self._ready.values())
+            return
         self._sources = sources
         try:
             if self._address is None:
@@ -121,6 +127,7 @@ class RayExecutor:
         self._pending[self._workers[worker][1].call(what, worker, *arguments)] = (what, worker)
 
     def _ask_ready(self, worker: str) -> None:
+        self._ready.pop(worker, None)
         self._pending[self._workers[worker][1].ready(worker)] = ("ready", worker)
 
     def wait(self, timeout_s: float) -> list[Event]:
@@ -147,7 +154,9 @@ class RayExecutor:
             cause = error.cause if isinstance(getattr(error, "cause", None), Exception) else error
             del self._workers[worker]
             return [Gone(worker=worker, reason=str(cause))]
-        if isinstance(event, Done) and not event.alive:
+        if isinstance(event, Ready):
+            self._ready[worker] = event
+        elif isinstance(event, Done) and not event.alive:
             self._ask_ready(worker)
         return [event]
 

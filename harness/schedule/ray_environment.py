@@ -14,6 +14,7 @@ LOCAL: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_worker_niceness": "0",  # or every process below Ray would run at 15
 }
 
 

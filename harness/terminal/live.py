@@ -1,13 +1,11 @@
-"""What a run shows while it goes on, and the tables at its end: Rich on a terminal, plain lines in a log."""
+"""What a run shows while it goes on: Rich on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,43 +19,9 @@ from harness.domain.trial import Trial
 from harness.plan import Plan
 from harness.schedule.loop import Notice
 from harness.schedule.protocol import Progress
+from harness.terminal.text import label, seconds
 
 _LINES_EVERY_S = 10.0
-_MARKS = {"completed": "ok", "failed": "failed", "timeout": "timeout", "lost": "lost"}
-
-
-def label(trial: Trial) -> str:
-    """Return a trial's place in the grid as text: ``batch_size=32 seed=1``."""
-    return " ".join([f"{path}={short(value)}" for path, value in trial.axes] + [f"seed={trial.seed}"])
-
-
-def short(value: Any) -> str:
-    """Return a grid value as short text: the name of a component with its arguments."""
-    if isinstance(value, dict):
-        rest = ", ".join(f"{key}={short(item)}" for key, item in value.items() if key not in ("kind", "name", "sha256"))
-        name = str(value.get("name", ""))
-        return f"{name}({rest})" if rest and name else name or f"{{{rest}}}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(short(item) for item in value) + "]"
-    if isinstance(value, float):
-        return f"{value:g}"
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def seconds(value: float | None) -> str:
-    """Return a duration for people: ``0.32 s``, ``12.1 s``, ``3 min 05 s``, ``2 h 14 min``."""
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "never"
-    if value < 1:
-        return f"{value:.3f} s"
-    if value < 100:
-        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
-    if value < 3600:
-        return f"{int(value // 60)} min {int(value % 60):02d} s"
-    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
 
 
 def describe_epoch(progress: Progress | None, trial: Trial) -> str:
@@ -115,7 +79,9 @@ class _Base:
         self._total, self._done = len(made.trials), done
         self._estimate.planned(made.trials)
         kept = f", {done} recorded already" if done else ""
-        self._console.print(f"{self._total} trials of {made.settings} settings{kept} → {escape(str(folder))}", highlight=False)
+        self._console.print(
+            f"{self._total} trials of {made.settings} settings{kept} → {escape(str(folder))}", highlight=False
+        )
 
     def notice(self, notice: Notice) -> None:
         if notice.what == "opened":
@@ -182,7 +148,9 @@ class PlainDisplay(_Base):
         self._spoke = time.monotonic()
         self._say(f"{self._done}/{self._total} done{self._left()}")
         for worker, trial in running.items():
-            self._say(f"         worker {worker}: {escape(label(trial))}, {describe_epoch(progress.get(worker), trial)}")
+            self._say(
+                f"         worker {worker}: {escape(label(trial))}, {describe_epoch(progress.get(worker), trial)}"
+            )
 
 
 class LiveDisplay(_Base):
@@ -206,7 +174,9 @@ class LiveDisplay(_Base):
         for worker, state in sorted(self._workers.items()):
             trial = self._running.get(worker)
             told = describe_epoch(self._progress.get(worker), trial) if trial is not None else ""
-            table.add_row(Text(f"worker {worker}", style="cyan"), Text(label(trial) if trial else state), Text(told, style="dim"))
+            table.add_row(
+                Text(f"worker {worker}", style="cyan"), Text(label(trial) if trial else state), Text(told, style="dim")
+            )
         spent = seconds(time.monotonic() - self._began)
         bad = f", {self._bad} not completed" if self._bad else ""
         text = Text(f"{self._done}/{self._total} trials{bad}, {spent}{self._left()}")
@@ -217,16 +187,3 @@ def make_display(*, quiet_stdout: bool) -> PlainDisplay | LiveDisplay:
     """Return the display for this terminal or log; with `quiet_stdout` everything goes to standard error."""
     console = Console(stderr=quiet_stdout, highlight=False)
     return LiveDisplay(console) if console.is_terminal and sys.stdin.isatty() else PlainDisplay(console)
-
-
-def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """Print a table to standard output; a column is its heading and "left" or "right"."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=max(200, console.width))
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading, side in columns:
-        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*[escape(cell) for cell in row])
-    console.print(table)

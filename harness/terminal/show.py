@@ -1,0 +1,273 @@
+"""Plans, runs, summaries and datasets as tables on standard output, or as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from harness.domain.component import text
+from harness.domain.errors import DataError, ResultsError
+from harness.domain.suite import LoadedSuite
+from harness.plan import Plan
+from harness.record import runs
+from harness.terminal.text import label, print_table, seconds
+
+_FIRST = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One run, a row a setting and arm."""
+
+    run: dict[str, Any]  # its run.json
+    folder: Path
+    rows: list[dict[str, Any]]
+    axes: list[str]
+    failures: list[dict[str, Any]]  # trials that did not complete: label, status, error
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows as plain JSON: infinite times are the text "Infinity", unknown values null."""
+        return [{name: _json(value) for name, value in row.items()} for row in self.rows]
+
+    def print(self) -> None:
+        """Print the table that a person wants first, then the trials that did not complete."""
+        target = self.run.get("target")
+        metric = _metric(target)
+        goal = f"time to {metric} {_goal(target)}" if target else None
+        columns: list[tuple[str, str]] = [(path, "left") for path in self.axes] or [("setting", "left")]
+        with_arm = len({row["arm"] for row in self.rows}) > 1
+        columns += [("arm", "left")] if with_arm else []
+        columns += [(goal, "right"), ("reached", "right")] if goal else []
+        columns += [(f"best {metric}", "right"), ("samples/s", "right"), ("s/epoch", "right"), ("trials", "right")]
+        cells = []
+        for row in self.rows:
+            line = [text(row[path]) for path in self.axes] or [str(row["setting_id"])]
+            line += [str(row["arm"])] if with_arm else []
+            line += [seconds(_number(row["median_time_to_target_s"])), str(row["reached_share"])] if goal else []
+            line += [_figure(row["best"]), _rate(row["median_samples_per_s"]), _figure(row["median_train_s"], 3)]
+            line += [f"{row['completed']}/{row['trials']}"]
+            cells.append(line)
+        title = f"{self.run['suite']}  {self.run['run_id']}  (median over repeats; time on the training clock)"
+        print_table(columns, cells, title=title)
+        for failure in self.failures[:_FIRST]:
+            typer.echo(f"{failure['status']}: {failure['label']}: {failure['error']}")
+        if len(self.failures) > _FIRST:
+            typer.echo(f"… and {len(self.failures) - _FIRST} more that did not complete")
+
+
+def summary(folder: Path) -> Summary:
+    """Return the summary of a run, finished or not.
+
+    Raises:
+        ResultsError: when no trial is recorded in it.
+    """
+    from harness.analyse.summarise import summarise
+    from harness.record.reading import load
+
+    epochs = ["run_id", "trial_id", "setting_id", "arm", "epoch", "elapsed_train_s", "train_s", "samples_per_s"]
+    results = load(folder, columns={"epochs": [*epochs, "warmup", "loss", "accuracy", "val_loss", "val_accuracy"]})
+    run, trials = results.runs[0], results.trials
+    if trials.empty:
+        raise ResultsError(f"{folder}: no trial is recorded in this run yet; its state is {run.get('state')!r}")
+    axes = [path for path in run.get("axes", {}) if path in trials.columns]
+    target = run.get("target") or {}
+    frame = summarise(
+        trials,
+        results.epochs,
+        metric=_metric(target),
+        at_least=target.get("at_least"),
+        at_most=target.get("at_most"),
+        axes=axes,
+    )
+    bad = trials[trials["status"] != "completed"]
+    failures = [
+        {
+            "label": " ".join([*(f"{path}={text(row[path])}" for path in axes), f"seed={row['seed']}"]),
+            "status": row["status"],
+            "error": row["error"],
+        }
+        for row in bad.to_dict("records")
+    ]
+    return Summary(run=run, folder=folder, rows=frame.to_dict("records"), axes=axes, failures=failures)
+
+
+def find_run(run: str | None, results: Path) -> Path:
+    """Return the folder that the user meant by a path, a run's id or a suite's name; the latest run for None.
+
+    Raises:
+        ResultsError: when there is none.
+    """
+    if run is not None and (Path(run) / runs.FILE).is_file():
+        return Path(run)
+    if run is not None and Path(run).is_dir():
+        results, run = Path(run), None
+    found = [one for one in runs.list_runs(results) if run is None or run in (one.run_id, one.suite)]
+    if not found:
+        what = "no run is recorded" if run is None else f"there is no run or suite {run!r}"
+        raise ResultsError(f"{results}: {what}; `harness status --results {results}` lists what is there")
+    return found[-1].folder
+
+
+def print_plan(loaded: LoadedSuite, made: Plan, *, everything: bool) -> None:
+    """Print axes, counts, the first trials and what was excluded."""
+    seeds = len({trial.seed for trial in made.trials})
+    typer.echo(
+        f"{made.suite.name}: {len(made.trials)} trials = {made.settings} settings, {seeds} seeds ({loaded.path})"
+    )
+    if made.suite.description:
+        typer.echo(made.suite.description.splitlines()[0])
+    if made.target is not None:
+        typer.echo(f"target: {made.target}")
+    for path, values in made.axes.items():
+        shown = ", ".join(text(value) for value in values[:12])
+        more = f", … ({len(values)} values)" if len(values) > 12 else ""
+        typer.echo(f"axis    {path} = {shown}{more}")
+    typer.echo("")
+    shown_trials = made.trials if everything else made.trials[:_FIRST]
+    rows = [[trial.trial_id, trial.setting_id, trial.arm, label(trial)] for trial in shown_trials]
+    print_table([("trial", "left"), ("setting", "left"), ("arm", "left"), ("", "left")], rows)
+    if len(shown_trials) < len(made.trials):
+        typer.echo(f"… and {len(made.trials) - len(shown_trials)} more; --all lists them")
+    if made.excluded:
+        typer.echo(f"\nexcluded: {len(made.excluded)}")
+        for one in made.excluded if everything else made.excluded[:_FIRST]:
+            point = " ".join(f"{path}={text(value)}" for path, value in one.point.items())
+            typer.echo(f"  {point}: {one.reason}")
+        if not everything and len(made.excluded) > _FIRST:
+            typer.echo(f"  … and {len(made.excluded) - _FIRST} more; --all lists them")
+
+
+def plan_document(loaded: LoadedSuite, made: Plan) -> dict[str, Any]:
+    """Return a plan as plain JSON."""
+    return {
+        "suite": made.suite.name,
+        "path": loaded.path,
+        "sha256": made.sha256,
+        "settings": made.settings,
+        "target": None if made.target is None else made.target.plain(),
+        "axes": {path: list(values) for path, values in made.axes.items()},
+        "trials": [
+            {
+                "trial_id": trial.trial_id,
+                "setting_id": trial.setting_id,
+                "arm": trial.arm,
+                "seed": trial.seed,
+                "axes": dict(trial.axes),
+            }
+            for trial in made.trials
+        ],
+        "excluded": [{"point": dict(one.point), "reason": one.reason} for one in made.excluded],
+    }
+
+
+def status(results: Path, *, as_json: bool) -> None:
+    """List the runs in a results folder, oldest first."""
+    found = runs.list_runs(results)
+    if as_json:
+        rows = [
+            {
+                "suite": one.suite,
+                "run": one.run_id,
+                "folder": str(one.folder),
+                "state": one.state,
+                "counts": one.counts,
+                "planned": one.planned,
+                "started_at": None if one.started_at is None else one.started_at.isoformat(),
+                "ended_at": None if one.ended_at is None else one.ended_at.isoformat(),
+                "owner": one.owner,
+                "hint": one.hint,
+            }
+            for one in found
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    if not found:
+        typer.echo(f"{results}: no run is recorded here yet")
+        return
+    lines = []
+    for one in found:
+        done = sum(one.counts.values())
+        bad = done - one.counts.get("completed", 0)
+        progress = f"{done}/{'?' if one.planned is None else one.planned}" + (f", {bad} not completed" if bad else "")
+        began = "" if one.started_at is None else f"{one.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        lines.append([one.suite, one.run_id, one.state, progress, began, one.hint or ""])
+    headings = ("suite", "run", "state", "trials", "started", "go on with")
+    print_table([(heading, "left") for heading in headings], lines)
+
+
+def datasets(*, as_json: bool) -> None:
+    """List the datasets."""
+    from harness.datasets.manage import list_datasets
+
+    found = list_datasets()
+    if as_json:
+        typer.echo(json.dumps([{name: _json(getattr(one, name)) for name in one.__slots__} for one in found], indent=2))
+        return
+    lines = []
+    for one in found:
+        shape = "×".join(str(size) for size in one.shape)
+        where = str(one.path) if one.path is not None else one.how_to_get or ""
+        lines.append([one.name, one.state, f"{one.train:,} + {one.test:,}", shape, str(one.classes), where])
+    headings = ("dataset", "state", "train + test", "shape", "classes", "where, or how to get it")
+    print_table([(heading, "left") for heading in headings], lines)
+
+
+def verify(name: str | None) -> None:
+    """Recompute the checksums of one dataset, or of all that are here."""
+    from harness.datasets import manage
+
+    names = [name] if name is not None else [one.name for one in manage.list_datasets() if one.state != "missing"]
+    problems = []
+    for one in names:
+        try:
+            verified = manage.verify(one)
+            typer.echo(f"{one}: as it should be, sha256 {verified.sha256[:16]}… ({verified.path or 'generated'})")
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
+
+
+def _metric(target: dict[str, Any] | None) -> str:
+    return str(target["metric"]) if target else "val_accuracy"
+
+
+def _goal(target: dict[str, Any]) -> str:
+    if target.get("at_least") is not None:
+        return f"≥ {target['at_least']:g}"
+    return f"≤ {target['at_most']:g}"
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _figure(value: Any, digits: int = 4) -> str:
+    number = _number(value)
+    return "–" if number is None else f"{number:.{digits}f}"
+
+
+def _rate(value: Any) -> str:
+    number = _number(value)
+    return "–" if number is None else f"{number:,.0f}"
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        return None if math.isnan(value) else value
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    return None if value != value else str(value)

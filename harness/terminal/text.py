@@ -1,0 +1,48 @@
+"""Values, durations and tables as text for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.domain.component import text
+from harness.domain.trial import Trial
+
+
+def label(trial: Trial) -> str:
+    """Return a trial's place in the grid as text: ``batch_size=32 seed=1``."""
+    return " ".join([f"{path}={text(value)}" for path, value in trial.axes] + [f"seed={trial.seed}"])
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration for people: ``0.32 s``, ``12.1 s``, ``3 min 05 s``, ``2 h 14 min``."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "never"
+    if value < 1:
+        return f"{value:.3f} s"
+    if value < 100:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    if value < 3600:
+        return f"{int(value // 60)} min {int(value % 60):02d} s"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
+
+
+def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    """Print a table to standard output; a column is its heading and "left" or "right"."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(200, console.width))
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
+    )
+    for heading, side in columns:
+        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[escape(cell) for cell in row])
+    console.print(table)
