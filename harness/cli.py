@@ -1,4 +1,4 @@
-"""The command line: arguments → one pipeline call → exit code. Each command imports what it needs, when it is called."""
+"""The command line: arguments → one pipeline call → exit code. A command imports what it needs when called."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def run(
         typer.Option(
             "--retry",
             metavar="STATUS,…",
-            help="One more attempt for trials that end so: failed, timeout, lost. With --resume also for those recorded so.",
+            help="One more attempt for trials that end failed, timeout or lost; with --resume for those recorded so.",
         ),
     ] = "",
     max_fail: Annotated[
@@ -112,10 +112,10 @@ def run(
 ) -> None:
     """Run a suite: every trial of its grid, measured and recorded."""
     from harness import pipeline
-    from harness.terminal.live import make_display
     from harness.domain.duration import duration
     from harness.domain.errors import SuiteError
     from harness.schedule.loop import Policy
+    from harness.terminal.live import make_display
 
     statuses = [status.strip() for status in retry.split(",") if status.strip()]
     for status in statuses:
@@ -151,6 +151,7 @@ def run(
     finally:
         display.close()
     _conclude(request, report, display, as_json=as_json)
+    report.closing.join()
     _leave(report.exit_code)
 
 
@@ -181,9 +182,14 @@ def _conclude(request: Request, report: Report, display: Display, *, as_json: bo
     table = show.summary(report.folder)
     if as_json:
         document = {
-            "run": report.run_id, "folder": str(report.folder), "counts": dict(report.counts), "pending": report.pending,
-            "stopped": report.stopped, "exit_code": report.exit_code, "settings": table.records(),
-        }  # fmt: skip
+            "run": report.run_id,
+            "folder": str(report.folder),
+            "counts": dict(report.counts),
+            "pending": report.pending,
+            "stopped": report.stopped,
+            "exit_code": report.exit_code,
+            "settings": table.records(),
+        }
         typer.echo(json.dumps(document, indent=2))
         return
     table.print()

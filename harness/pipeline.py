@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from harness import __version__
 from harness.domain import sources
+from harness.domain.errors import HarnessError
 from harness.domain.outcome import Finished
 from harness.domain.suite import LoadedSuite, load_suite
 from harness.domain.trial import Trial
@@ -62,6 +63,7 @@ class Report:
     counts: Mapping[str, int]  # finished trials by status, those of an earlier attempt included
     pending: int
     stopped: str | None  # why it ended early: "SIGINT", "SIGTERM", "max_fail", "budget"
+    closing: threading.Thread  # ends what only the executor needs; join it before leaving the process
 
 
 class Display(Protocol):
@@ -107,95 +109,116 @@ def run(
 
     loaded, made = make_plan(request)
     mark("planned_s")
-    with _signals() as caught:
+    with _signals() as caught, _open_records(request, loaded, made) as recorder:
+        pending = [trial for trial in made.trials if not _done(recorder, trial, request.policy)]
+        for trial in pending:
+            recorder.retry(trial.key)
+        display.planned(made, folder=recorder.folder, done=len(made.trials) - len(pending))
         executor: Executor | None = None
-        recorder = _open_records(request, loaded, made)
+        stopped: str | None = None
         try:
-            with recorder:
-                pending = [trial for trial in made.trials if not _done(recorder, trial, request.policy)]
-                for trial in pending:
-                    recorder.retry(trial.key)
-                display.planned(made, folder=recorder.folder, done=len(made.trials) - len(pending))
-                stopped: str | None = None
-                if pending:
-                    executor = make_executor(Demand.of(pending[0]))
-                    executor.start(sources.collected())
-                    mark("executor_ready_s")
-                    stopped = _run_trials(pending, executor, recorder, request, display, mark, lambda: bool(caught))
-                    mark("last_record_s")
-                if caught:
-                    stopped = caught[0]
-                stopping = _stop_beside(executor)
-                try:
-                    counts = _counts(recorder, made)
-                    left = len(made.trials) - sum(counts.values())
-                    code = _exit_code(counts, left, stopped)
-                    stopping.join()
-                    if executor is not None:
-                        recorder.add_telemetry(executor.telemetry())
-                    mark("total_s")
-                    recorder.finish(
-                        _state(code, stopped, left), {"counts": counts, "timings": timings, "pending": left}
-                    )
-                finally:
-                    stopping.join()
-                return Report(
-                    exit_code=code, folder=recorder.folder, run_id=recorder.run_id, loaded=loaded,
-                    counts=counts, pending=left, stopped=stopped,
-                )  # fmt: skip
+            if pending:
+                executor = make_executor(Demand.of(pending[0]))
+                executor.start(sources.collected())
+                mark("executor_ready_s")
+                watch = _Watch(executor, recorder, display, mark)
+                stopped = _run_trials(
+                    pending, executor, recorder, request.policy, watch, should_stop=lambda: bool(caught)
+                )
+                mark("last_record_s")
+        except HarnessError:
+            recorder.discard_if_empty()
+            raise
         finally:
             if executor is not None:
                 executor.stop()
+        closing = threading.Thread(target=_nothing if executor is None else executor.close)
+        closing.start()
+        stopped = caught[0] if caught else stopped
+        counts = _counts(recorder, made)
+        left = len(made.trials) - sum(counts.values())
+        code = _exit_code(counts, left, stopped)
+        if executor is not None:
+            recorder.add_telemetry(executor.telemetry())
+        mark("total_s")
+        end = {"counts": counts, "pending": left, "stopped": stopped, "timings": timings}
+        recorder.finish(_state(code, stopped, left), end | ({"sampling": executor.sampling()} if executor else {}))
+        return Report(
+            exit_code=code,
+            folder=recorder.folder,
+            run_id=recorder.run_id,
+            loaded=loaded,
+            counts=counts,
+            pending=left,
+            stopped=stopped,
+            closing=closing,
+        )
+
+
+def _nothing() -> None:
+    """What is left to close when nothing was started."""
+
+
+class _Watch:
+    """Hears what happens in the loop: keeps the timings, passes the readings on, and tells the display."""
+
+    def __init__(self, executor: Executor, recorder: Recorder, display: Display, mark: Callable[[str], None]) -> None:
+        self._executor = executor
+        self._recorder = recorder
+        self._display = display
+        self._mark = mark
+        self._starting: set[str] = set()
+        self._described = False
+        self._drained_s = time.monotonic()
+
+    def notice(self, notice: Notice) -> None:
+        if notice.what == "opened":
+            self._starting.add(notice.worker)
+        elif notice.what == "ready":
+            self._starting.discard(notice.worker)
+            if not self._starting:
+                self._mark("workers_ready_s")
+        elif notice.what == "started":
+            self._mark("first_trial_s")
+        self._display.notice(notice)
+
+    def finished(self, finished: Finished) -> None:
+        self._display.finished(finished)
+
+    def tick(self, running: Mapping[str, Trial]) -> None:
+        self._display.tick(running, self._executor.progress())
+        now_s = time.monotonic()
+        if now_s - self._drained_s >= _TELEMETRY_EVERY_S:
+            self._drained_s = now_s
+            self._recorder.add_telemetry(self._executor.telemetry())
+        if not self._described:
+            self._described = True
+            for row in self._executor.nodes():
+                self._recorder.add_node(row)
 
 
 def _run_trials(
     pending: Sequence[Trial],
     executor: Executor,
     recorder: Recorder,
-    request: Request,
-    display: Display,
-    mark: Callable[[str], None],
+    policy: Policy,
+    watch: _Watch,
+    *,
     should_stop: Callable[[], bool],
 ) -> str | None:
-    opened: set[str] = set()
-    last_s = time.monotonic()
-    described = False
-
-    def notice(one: Notice) -> None:
-        nonlocal described
-        if one.what == "opened":
-            opened.add(one.worker)
-        elif one.what == "ready":
-            opened.discard(one.worker)
-            if not opened:
-                mark("workers_ready_s")
-        elif one.what == "started":
-            mark("first_trial_s")
-        display.notice(one)
-
-    def tick() -> None:
-        nonlocal last_s, described
-        display.tick(loop.running, executor.progress())
-        if time.monotonic() - last_s >= _TELEMETRY_EVERY_S:
-            last_s = time.monotonic()
-            recorder.add_telemetry(executor.telemetry())
-        if not described:
-            described = True
-            for row in executor.nodes():
-                recorder.add_node(row)
-
+    """Run the trials and record each; return why the loop ended early, or None."""
     loop = Loop(
         pending,
         executor,
         seed=int(recorder.info["schedule_seed"]),
-        policy=request.policy,
+        policy=policy,
         should_stop=should_stop,
-        notify=notice,
-        tick=tick,
+        notify=watch.notice,
+        tick=lambda: watch.tick(loop.running),
     )
     for finished in loop:
         recorder.write(finished)
-        display.finished(finished)
+        watch.finished(finished)
     recorder.flush()
     return loop.stopped
 
@@ -253,13 +276,6 @@ def _state(code: int, stopped: str | None, left: int) -> str:
     if code == EXIT_PREEMPTED:
         return "preempted"
     return "failed" if left or stopped == "max_fail" else "completed"
-
-
-def _stop_beside(executor: Executor | None) -> threading.Thread:
-    """End the workers while the records are being finished: neither needs the other."""
-    thread = threading.Thread(target=executor.stop if executor is not None else lambda: None)
-    thread.start()
-    return thread
 
 
 @contextmanager

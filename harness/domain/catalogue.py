@@ -140,6 +140,8 @@ def _value(where: str, key: str, value: Any, letter: str = "?") -> Any:
         return _within(where, key, canonical, implied, value, {})[0]
     if value is None:
         return value
+    if implied in _NAMED_BY_TEXT:
+        raise SuiteError(f"{where}, argument {key!r}: expected {a(implied)} by its name, got {value!r}")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if letter == "b" and not isinstance(value, bool):
         raise SuiteError(f"{where}, argument {key!r}: expected true or false, got {value!r}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.domain.trial import Trial
+
 Status = Literal["completed", "failed", "timeout", "lost"]
 
 
@@ -112,6 +114,6 @@ class Placement:
 class Finished:
     """A trial that is done for this run: what the recorder writes."""
 
-    trial: object  # harness.domain.trial.Trial
+    trial: Trial
     outcome: Outcome
     placement: Placement

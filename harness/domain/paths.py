@@ -59,8 +59,9 @@ class Resolver:
     def __init__(self, base: Setting) -> None:
         self.base = base
         self._plain = base.plain()
+        self._values = {name: getattr(base, name) for name in self._plain}
         self._fields: dict[Any, Field] = {}
-        self._base_fields = {name: _field(getattr(base, name), value) for name, value in self._plain.items()}
+        self._base_fields = {name: _field(self._values[name], value) for name, value in self._plain.items()}
         self._roots: dict[str, str] = {}
         self._shown: dict[Any, Any] = {}
 
@@ -145,7 +146,7 @@ class Resolver:
                     plain = Component.of(root, value).plain()
                 else:
                     plain = value
-            checked = getattr(Setting(**{root: plain}), root)
+            checked = getattr(Setting(**(self._values | {root: plain})), root)
         except SuiteError as error:
             values = ", ".join(f"{path} = {text(value)}" for path, value in by_depth)
             raise SuiteError(f"{values}: {str(error).removeprefix('Setting: ')}") from None

@@ -43,7 +43,7 @@ class Index:
 
 def log_files(run_folder: Path) -> list[Path]:
     """Return the log files of a run, in the order they were written."""
-    return sorted((run_folder / FOLDER).glob("*.log"))
+    return sorted((run_folder / FOLDER).glob("attempt-*.log"))
 
 
 def log_file(run_folder: Path, attempt: int) -> Path:

@@ -294,6 +294,12 @@ class Recorder:
         self._readings = {name: [] for name in _READING}
         self.close()
 
+    def discard_if_empty(self) -> None:
+        """Give the run up and remove its folder, if this process began it and nothing was recorded in it."""
+        if self.attempt == 1 and not self._index.statuses:
+            self.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def close(self) -> None:
         """Commit what can be and give the run up; without `finish` it can be resumed. Does not raise."""
         if self._closed:

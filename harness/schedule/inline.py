@@ -15,6 +15,7 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import EpochRecord
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.node import sampling_notes
 from harness.schedule.order import Demand
 from harness.schedule.protocol import Body, Checked, Done, Event, Progress, Ready, Worker
 from harness.telemetry.environment import describe_node
@@ -31,7 +32,8 @@ class InlineExecutor:
         self._progress: dict[str, Progress] = {}
         self._waiting: list[tuple[str, Trial]] = []
         self._last_rows: list[dict[str, Any]] = []
-        self._sampler = Sampler(rate_hz=telemetry_hz) if telemetry_hz > 0 else None
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._sampler: Sampler | None = Sampler(rate_hz=telemetry_hz, gpus=[])
 
     def start(self, sources: Mapping[str, Source]) -> None:
         if self._sampler is not None:
@@ -89,10 +91,17 @@ class InlineExecutor:
         rows, self._last_rows = self._last_rows, []
         return rows if self._sampler is None else rows + self._sampler.drain()
 
+    def sampling(self) -> dict[str, dict[str, Any]]:
+        return self._notes
+
     def nodes(self) -> list[dict[str, Any]]:
         return [describe_node()]
 
     def stop(self) -> None:
         if self._sampler is not None:
             self._last_rows = self._sampler.stop()
+            self._notes = {socket.gethostname(): sampling_notes(self._sampler)}
             self._sampler = None
+
+    def close(self) -> None:
+        """Nothing is left to end."""

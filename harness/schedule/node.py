@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.order import Demand
-from harness.schedule.process import Broken, Launch, Started, WorkerProcess, private_folder, spawn
+from harness.schedule.process import BrokenWorkerError, Launch, Started, WorkerProcess, private_folder, spawn
 from harness.schedule.protocol import Checked, Done, Progress, Ready
 from harness.telemetry.cores import shares
 from harness.telemetry.environment import describe_node
@@ -31,11 +32,6 @@ def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str
         SetupError: when the node cannot hold even one.
     """
     cores = shares(demand.cpus)
-    if not cores:
-        raise SetupError(
-            f"cpus={demand.cpus} asks for more physical cores than this node offers ({len(shares(1))}); "
-            "lower cpus, or run where there are more"
-        )
     gpus: list[tuple[str, ...]] = [()] * len(cores)
     if demand.gpus:
         present = _gpu_uuids()
@@ -74,9 +70,8 @@ class Node:
         self._sources = sources
         self._workers: dict[str, WorkerProcess] = {}
         self._lock = threading.Lock()
-        self._sampler = Sampler(rate_hz=telemetry_hz) if telemetry_hz > 0 else None
-        if self._sampler is not None:
-            self._sampler.start()
+        self._hz = telemetry_hz
+        self._sampler: Sampler | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return the node's row for the records."""
@@ -84,6 +79,11 @@ class Node:
 
     def launch(self, launches: Sequence[Launch], adopted: Sequence[Started] = ()) -> None:
         """Start the processes for these shares; those in `adopted` run already."""
+        if self._sampler is None:
+            cores = [core for launch in launches for core in launch.cores]
+            gpus = [uuid for launch in launches for uuid in launch.gpus]
+            self._sampler = Sampler(rate_hz=self._hz, avoid_cores=cores, gpus=gpus)
+            self._sampler.start()
         there = {started.launch.name: started for started in adopted}
         for launch in launches:
             if launch.name in there:
@@ -104,7 +104,7 @@ class Node:
                 prepare_s = worker.connect()
                 worker.send_sources(self._sources)
                 return Ready(worker=name, prepare_s=prepare_s, pid=worker.started.pid)
-            except (Broken, OSError) as error:
+            except (BrokenWorkerError, OSError) as error:
                 problem = f"{error}\n{worker.log_tail()}".strip()
                 self._spawn(worker.started.launch)
         raise SetupError(problem)
@@ -113,7 +113,7 @@ class Node:
         """Have a worker build what a trial declares."""
         try:
             return Checked(worker=name, error=self._workers[name].check(trial))
-        except Broken as error:
+        except BrokenWorkerError as error:
             self._spawn(self._workers[name].started.launch)
             self.ready(name)
             return Checked(worker=name, error=str(error))
@@ -149,18 +149,21 @@ class Node:
         """Return the readings since the last call."""
         return [] if self._sampler is None else self._sampler.drain()
 
-    def stop(self) -> list[dict[str, Any]]:
-        """End every process and return the last readings."""
+    def stop(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """End every process; return the last readings, and what could not be read, with the reasons."""
         with self._lock:
             workers, self._workers = list(self._workers.values()), {}
         for worker in workers:
             worker.stop()
-        rows = [] if self._sampler is None else self._sampler.stop()
+        rows: list[dict[str, Any]] = []
+        notes: dict[str, Any] = {}
+        if self._sampler is not None:
+            rows, notes = self._sampler.stop(), sampling_notes(self._sampler)
         for worker in workers:
             worker.wait_gone(0.5)
             worker.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
-        return rows
+        return rows, notes
 
     def _spawn(self, launch: Launch) -> None:
         started, process = spawn(launch, self._folder)
@@ -171,6 +174,11 @@ class Node:
             self._workers[worker.name] = worker
         if self._sampler is not None:
             self._sampler.watch(worker.name, worker.started.pid)
+
+
+def sampling_notes(sampler: Sampler) -> dict[str, Any]:
+    """Return which metrics could not be read, and when nothing was, each with its reason."""
+    return {"absent": sampler.absent(), "gaps": [asdict(gap) for gap in sampler.gaps]}
 
 
 class Prestarted:

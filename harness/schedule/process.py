@@ -6,6 +6,7 @@ starts the workers of its own node before Ray is up, so that importing the back 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -66,7 +67,7 @@ class Started:
     log: str
 
 
-class Broken(Exception):
+class BrokenWorkerError(Exception):
     """The worker process is gone or cannot be reached; the message says which and why."""
 
 
@@ -110,15 +111,17 @@ class WorkerProcess:
         """Wait until the process is ready for trials; return the seconds that importing its back end took.
 
         Raises:
-            Broken: when it ended first, or took longer than `timeout_s`.
+            BrokenWorkerError: when it ended first, or took longer than `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while self._connection is None:
             if not self.alive():
-                raise Broken(f"worker {self.name} ended while starting: {self.exit_reason()}")
+                raise BrokenWorkerError(f"worker {self.name} ended while starting: {self.exit_reason()}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise Broken(f"worker {self.name} was not ready after {timeout_s:g} s; see {self.started.log}")
+                raise BrokenWorkerError(
+                    f"worker {self.name} was not ready after {timeout_s:g} s; see {self.started.log}"
+                )
             try:
                 self._connection = Client(
                     self.started.address, family="AF_UNIX", authkey=bytes.fromhex(self.started.key)
@@ -126,7 +129,7 @@ class WorkerProcess:
             except (FileNotFoundError, ConnectionRefusedError):
                 time.sleep(0.02)
             except (OSError, EOFError) as error:
-                raise Broken(f"worker {self.name} ended while starting: {error}") from error
+                raise BrokenWorkerError(f"worker {self.name} ended while starting: {error}") from error
         value = self._receive("ready", deadline)
         self.prepare_s = float(value["prepare_s"])
         return self.prepare_s
@@ -166,7 +169,7 @@ class WorkerProcess:
             self.kill()
             reason = f"timed out after {trial.timeout_s:g} s"
             return self._cut_short("timeout", reason, None, began, clock)
-        except (EOFError, OSError, Broken):
+        except (EOFError, OSError, BrokenWorkerError):
             self.wait_gone()
             reason = f"worker {self.name} died: {self.exit_reason()}"
             return self._cut_short("lost", reason, self.log_tail(), began, clock)
@@ -197,10 +200,8 @@ class WorkerProcess:
 
     def stop(self) -> None:
         """Ask an idle process to end, and see that it does."""
-        try:
+        with contextlib.suppress(OSError, BrokenWorkerError):
             self._send(("stop", None))
-        except (OSError, Broken):
-            pass
         self._close()
 
     def wait_gone(self, timeout_s: float = 2.0) -> None:
@@ -231,14 +232,14 @@ class WorkerProcess:
         """Return the last lines that the process printed."""
         try:
             with open(self.started.log, "rb") as log:
-                log.seek(max(0, os.path.getsize(self.started.log) - _TAIL_BYTES))
+                log.seek(max(0, Path(self.started.log).stat().st_size - _TAIL_BYTES))
                 return log.read().decode(errors="replace")
         except OSError:
             return ""
 
     def _send(self, message: tuple[str, Any]) -> None:
         if self._connection is None:
-            raise Broken(f"worker {self.name} is not connected")
+            raise BrokenWorkerError(f"worker {self.name} is not connected")
         self._connection.send(message)
 
     def _next(self, limit: float | None) -> tuple[str, Any]:
@@ -256,10 +257,10 @@ class WorkerProcess:
                     return value
         except TimeoutError as error:
             self.kill()
-            raise Broken(f"worker {self.name} did not answer in time") from error
+            raise BrokenWorkerError(f"worker {self.name} did not answer in time") from error
         except (EOFError, OSError) as error:
             self.wait_gone()
-            raise Broken(f"worker {self.name} died: {self.exit_reason()}") from error
+            raise BrokenWorkerError(f"worker {self.name} died: {self.exit_reason()}") from error
 
     def _close(self) -> None:
         if self._connection is not None:

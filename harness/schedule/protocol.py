@@ -111,8 +111,14 @@ class Executor(Protocol):
     def telemetry(self) -> list[dict[str, Any]]:
         """Return the hardware readings since the last call."""
 
+    def sampling(self) -> dict[str, dict[str, Any]]:
+        """Return by node, once stopped, which readings could not be had and when there were none, with reasons."""
+
     def nodes(self) -> list[dict[str, Any]]:
         """Return the description of each node in use."""
 
     def stop(self) -> None:
-        """End every process that was started; safe to call twice."""
+        """End the workers and collect the last readings; quick, and safe to call twice."""
+
+    def close(self) -> None:
+        """End all else that was started; may take seconds. Comes after `stop`, from any thread."""

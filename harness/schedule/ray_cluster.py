@@ -7,6 +7,7 @@ was started with. Why an agent a node, and not a Ray actor a worker: docs/decisi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -53,6 +54,7 @@ class RayExecutor:
         self._early: list[Event] = []
         self._ready: dict[str, Ready] = {}
         self._rows: list[dict[str, Any]] = []
+        self._notes: dict[str, dict[str, Any]] = {}
         self._sources: Mapping[str, Source] = {}
         self._progress: dict[str, Progress] = {}
         self._polls: dict[Any, _Agent] = {}
@@ -201,6 +203,9 @@ class RayExecutor:
         rows, self._rows = self._rows, []
         return rows
 
+    def sampling(self) -> dict[str, dict[str, Any]]:
+        return self._notes
+
     def nodes(self) -> list[dict[str, Any]]:
         return list(ray.get([agent.call("describe") for agent in self._agents.values()], timeout=30))
 
@@ -208,19 +213,16 @@ class RayExecutor:
         if self._stopped:
             return
         self._stopped = True
-        try:
-            if ray.is_initialized() and self._agents:
-                for ref in [agent.call("stop") for agent in self._agents.values()]:
-                    try:
-                        self._rows.extend(ray.get(ref, timeout=3))
-                    except RayError:
-                        pass
-        finally:
-            if self._prestarted is not None:
-                self._prestarted.stop()
-            self._shut_down()
+        if ray.is_initialized():
+            asked = [(agent, agent.call("stop")) for agent in self._agents.values()]
+            for agent, ref in asked:
+                with contextlib.suppress(RayError):
+                    rows, self._notes[agent.host] = ray.get(ref, timeout=3)
+                    self._rows.extend(rows)
+        if self._prestarted is not None:
+            self._prestarted.stop()
 
-    def _shut_down(self) -> None:
+    def close(self) -> None:
         ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -105,9 +105,8 @@ class _Base:
         self._workers[finished.placement.worker] = "idle"
         if finished.outcome.status != "completed":
             self._bad += 1
-            self._say(
-                f"[red]{finished.outcome.status:8}[/] {escape(label(finished.trial))}: {escape(finished.outcome.error or '')}"
-            )
+            why = escape(finished.outcome.error or "")
+            self._say(f"[red]{finished.outcome.status:8}[/] {escape(label(finished.trial))}: {why}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)

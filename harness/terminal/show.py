@@ -93,7 +93,13 @@ def summary(folder: Path) -> Summary:
         }
         for row in bad.to_dict("records")
     ]
-    return Summary(run=run, folder=folder, rows=frame.to_dict("records"), axes=axes, failures=failures)
+    return Summary(
+        run=run,
+        folder=folder,
+        rows=[{str(name): value for name, value in row.items()} for row in frame.to_dict("records")],
+        axes=axes,
+        failures=failures,
+    )
 
 
 def find_run(run: str | None, results: Path) -> Path:

@@ -129,6 +129,7 @@ def test_components_inside_arguments_are_checked_and_made_canonical() -> None:
         (lambda: application("ResNet51"), "unknown model 'ResNet51'; did you mean"),
         (lambda: mlp(0), "model 'mlp', argument 'hidden': expected a whole number from 1, or a list of them, got [0]"),
         (lambda: mlp("big"), "got ['big']"),
+        (lambda: mlp(8, activation=3), "argument 'activation': expected an activation by its name, got 3"),
         (lambda: mlp(8, dropout=1), "argument 'dropout': expected a number from 0 and below 1, got 1"),
         (lambda: sequential(), "argument 'layers': expected one or more layers"),
         (lambda: sequential(sgd(0.1)), "got the optimizer 'sgd'"),

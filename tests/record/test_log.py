@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.domain.errors import ResultsError
-from harness.record.log import Damage, LogWriter, encode, scan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from harness.domain.errors import ResultsError
+from harness.record.log import Damage, LogWriter, encode, scan
 
 _LINES = [
     encode({"kind": "trial", "trial_id": f"{number:012x}"}, {"number": number, "loss": math.nan, "text": "a\tb\n„ü“"})

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+
 from harness.domain.errors import ResultsError
 from harness.record import owner
 from harness.record.owner import FILE, Owner, acquire
@@ -78,7 +79,7 @@ def test_an_owner_that_was_taken_over_is_fenced_and_leaves_the_new_one_alone(tmp
     former = acquire(tmp_path, attempt=1)
     former.check()
     new = acquire(tmp_path, attempt=2, take_over=True)
-    with pytest.raises(ResultsError, match=r"now belongs to process .* \(attempt 2\); this process writes nothing more"):
+    with pytest.raises(ResultsError, match=r"now belongs to process .* \(attempt 2\); this process writes nothing"):
         former.check()
     new.check()
     former.release()

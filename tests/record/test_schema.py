@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pyarrow as pa
+
 from harness.domain.outcome import EpochRecord, Facts, Outcome, Placement, Stopwatches
 from harness.record.schema import EPOCHS, NODES, TABLES, TELEMETRY, TRIALS, document
 from harness.record.tables import arrow_schema

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from record.finished import INFO, finished
+
+from harness.domain.errors import ResultsError
+from harness.record.reading import load
+from harness.record.recorder import Recorder, rebuild
+from harness.record.runs import list_runs
+
+
+def make(results: Path, suite: str = "suite", run_id: str = "run", state: str = "completed", **options: Any) -> Path:
+    with Recorder.create(results, suite=suite, run_id=run_id, info=INFO) as recorder:
+        recorder.add_node({"node": "here"})
+        recorder.write(finished(0, **options))
+        recorder.write(finished(1, **options, status="failed", error="no"))
+        recorder.add_telemetry([{"time": 1.0, "device": "cpu0", "metric": "load_percent", "value": 1.0}], node="here")
+        if state:
+            recorder.finish(state)
+    return recorder.folder
+
+
+def test_a_run_a_suite_and_a_results_folder_are_read_alike(tmp_path: Path) -> None:
+    run = make(tmp_path, "one", "1")
+    make(tmp_path, "one", "2")
+    make(tmp_path, "two", "3")
+    assert set(load(run).trials["run_id"]) == {"1"}
+    assert set(load(tmp_path / "one").epochs["run_id"]) == {"1", "2"}
+    results = load(str(tmp_path))
+    assert set(results.telemetry["run_id"]) == set(results.nodes["run_id"]) == {"1", "2", "3"}
+    assert [content["suite"] for content in results.runs] == ["one", "one", "two"]
+    assert len(results.trials) == 6
+
+
+def test_frames_have_fitting_types(tmp_path: Path) -> None:
+    results = load(make(tmp_path))
+    assert results.epochs["trial_id"].dtype == "category"
+    assert results.epochs["epoch"].dtype == "int64"
+    assert results.epochs["val_loss"].dtype == "float64"
+    assert str(results.epochs["started_at"].dtype) == "datetime64[us, UTC]"
+    assert results.trials["parameters"].tolist() == [101_770] * 2
+    assert results.trials["val_samples"].isna().all()
+    assert results.trials["cores"].tolist() == [[0, 1]] * 2
+    merged = results.epochs.merge(results.trials, on=["run_id", "trial_id", "arm"], suffixes=("", "_trial"))
+    assert len(merged) == 4
+
+
+def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
+    results = load(make(tmp_path), columns={"epochs": ["trial_id", "val_accuracy"], "telemetry": ["value"]})
+    assert list(results.epochs) == ["trial_id", "val_accuracy"]
+    assert list(results.telemetry) == ["value"]
+    live = load(make(tmp_path, run_id="live", state=""), columns={"epochs": ["loss"], "telemetry": ["time"]})
+    assert list(live.epochs) == ["loss"]
+    assert list(live.telemetry) == ["time"]
+    with pytest.raises(ResultsError, match=r"epochs.parquet: has no column 'val_acuracy'; it has run_id, "):
+        _ = load(tmp_path / "suite" / "run", columns={"epochs": ["val_acuracy"]}).epochs
+    with pytest.raises(ResultsError, match="no table 'epoch'; the tables are trials"):
+        load(tmp_path, columns={"epoch": []})
+
+
+def test_a_run_that_was_left_without_an_end_is_read_from_its_log(tmp_path: Path) -> None:
+    ended, left = load(make(tmp_path, run_id="1")), load(make(tmp_path, run_id="2", state=""))
+    for table in ("trials", "epochs", "nodes", "telemetry"):
+        one, other = (getattr(results, table).drop(columns="run_id") for results in (ended, left))
+        pd.testing.assert_frame_equal(one, other)
+    both = load(tmp_path)
+    assert both.epochs["run_id"].value_counts().to_dict() == {"1": 4, "2": 4}
+
+
+def test_runs_with_different_axes_and_kinds_are_read_together(tmp_path: Path) -> None:
+    make(tmp_path, "one", axes=(("model.x", 1), ("only", "here")))
+    make(tmp_path, "two", axes=(("model.x", 0.5),))
+    assert load(tmp_path).trials["model.x"].tolist() == [1.0, 1.0, 0.5, 0.5]
+    assert load(tmp_path).trials["only"].isna().tolist() == [False, False, True, True]
+    make(tmp_path, "three", axes=(("model.x", "relu"),))
+    make(tmp_path, "zero", axes=(("model.x", [1]),))
+    values = load(tmp_path).trials.set_index("seed")["model.x"]
+    assert set(values) == {"1", "0.5", '"relu"', "[1]"}
+
+
+@pytest.mark.parametrize("table", ["trials", "epochs", "nodes", "telemetry"])
+@pytest.mark.parametrize("left", [0, 3, 500, -8])
+def test_a_table_that_was_cut_off_is_named_with_the_way_out(tmp_path: Path, table: str, left: int) -> None:
+    folder = make(tmp_path)
+    path = folder / f"{table}.parquet"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ResultsError) as caught:
+        getattr(load(folder), table)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: is cut off or damaged (")
+    if table == "telemetry":
+        assert "remove it to read the other tables" in message
+        path.unlink()
+        assert load(folder).telemetry.empty
+        return
+    command = message.partition("the log can rebuild it: ")[2]
+    assert command.startswith("python -c")
+    exec(shlex.split(command)[2])
+    assert len(getattr(load(folder), table)) > 0
+
+
+def test_a_table_without_a_log_says_that_it_is_lost(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    (folder / "trials.parquet").unlink()
+    with pytest.raises(ResultsError, match=r"trials.parquet: is missing; the log can rebuild it"):
+        _ = load(folder).trials
+    for log in (folder / "log").iterdir():
+        log.unlink()
+    with pytest.raises(ResultsError, match="the run's log is gone too"):
+        _ = load(folder).trials
+    with pytest.raises(ResultsError, match="the log is gone"):
+        rebuild(folder)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    content = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(content | {"schema_version": 2}))
+    with pytest.raises(ResultsError, match=r"run.json: has schema version 2, and this harness reads versions up to 1"):
+        load(folder)
+
+
+def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    pd.DataFrame({"a": [1]}).to_parquet(folder / "trials.parquet")
+    with pytest.raises(ResultsError, match=r"trials.parquet: has schema version None"):
+        _ = load(folder).trials
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no run is recorded here"):
+        load(tmp_path)
+    with pytest.raises(ResultsError, match="there is no such folder"):
+        load(tmp_path / "none")
+
+
+def test_a_damaged_run_file_is_named_and_does_not_hide_other_runs(tmp_path: Path) -> None:
+    make(tmp_path, run_id="good")
+    bad = make(tmp_path, run_id="bad") / "run.json"
+    bad.write_text(bad.read_text()[:30])
+    with pytest.raises(ResultsError, match=r"bad/run.json: is damaged .*restore it from a copy"):
+        load(tmp_path)
+    assert {status.run_id: status.state for status in list_runs(tmp_path)} == {"good": "completed", "bad": "unreadable"}
+
+
+def test_runs_are_listed_with_their_states_and_counts(tmp_path: Path) -> None:
+    assert list_runs(tmp_path / "none") == []
+    make(tmp_path, "one", "1", state="interrupted")
+    make(tmp_path, "one", "2", state="")
+    make(tmp_path, "two", "0")
+    with Recorder.create(tmp_path, suite="two", run_id="3", info=INFO) as recorder:
+        recorder.write(finished(0))
+        recorder.flush()
+        listed = list_runs(tmp_path)
+    assert [(one.run_id, one.state) for one in listed] == [
+        ("0", "completed"),
+        ("1", "interrupted"),
+        ("2", "dead"),
+        ("3", "running"),
+    ]
+    assert [one.counts for one in listed] == [{"completed": 1, "failed": 1}] * 3 + [{"completed": 1}]
+    assert listed[0].hint is None
+    assert listed[1].hint == "go on with: harness run 'suites/odd name.py' --run 1 --resume"
+    assert listed[3].owner is not None
+    assert f"process {os.getpid()}" in listed[3].owner
+    assert listed[0].planned == 3
+    assert listed[0].started_at is not None
+    assert listed[0].ended_at is not None
+
+
+def test_listing_runs_needs_neither_pyarrow_nor_pandas() -> None:
+    code = "import sys, harness.record.runs; print({'pyarrow', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_recorder_starts_without_pyarrow() -> None:
+    code = "import sys, harness.record.recorder; print({'pyarrow', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
