@@ -53,7 +53,9 @@ class Body:
         self._state = WorkerState()
 
     def prepare(self, backend: str) -> None:
-        """Import the back end and touch its devices, so that no trial pays for it."""
+        """Import the back end and touch its devices, so that no trial pays for it; "none" needs nothing."""
+        if backend == "none":
+            return
         from harness.workloads.training.tensorflow import prepare_process
 
         prepare_process()

@@ -49,7 +49,6 @@ class Recorder:
         self._part_place = (0, 0)  # file number, offset: what the parts of trials hold already
         self._parts = 0
         self._new_trials = 0
-        self._part_error: Exception | None = None
         self._wake = threading.Event()
         self._stopping = False
         self._closed = False
@@ -246,10 +245,10 @@ class Recorder:
         with self._lock:
             for row in rows:
                 value = row["value"]
-                self._readings["node"].append(row.get("node") or default)
-                self._readings["time"].append(row["time"])
-                self._readings["device"].append(row["device"])
-                self._readings["metric"].append(row["metric"])
+                self._readings["node"].append(str(row.get("node") or default))
+                self._readings["time"].append(float(row["time"]))
+                self._readings["device"].append(str(row["device"]))
+                self._readings["metric"].append(str(row["metric"]))
                 self._readings["value"].append(None if value is None else float(value))
 
     def flush(self) -> None:
@@ -270,8 +269,6 @@ class Recorder:
             raise ValueError(f"a run ends as one of {', '.join(runs.ENDED)}, got {state!r}")
         self.flush()
         self._stop_parts()
-        if self._part_error is not None:
-            raise self._part_error
         try:
             self._ownership.check()
             self._write_readings()
@@ -331,24 +328,21 @@ class Recorder:
     def _write_parts(self) -> None:
         """The thread that writes parts. A full disk does not end it: the log says so, and to more effect."""
         started = time.monotonic()
-        try:
-            if not self._wake.wait(PREPARE_AFTER_S):
-                _prepare()
-            while not self._stopping:
-                interval = (time.monotonic() - started) / 20
-                self._wake.wait(min(max(interval, PART_INTERVAL_S), PART_INTERVAL_MOST_S))
-                self._wake.clear()
-                if self._stopping:
-                    return
-                try:
-                    self._ownership.check()
-                    self._write_readings()
-                    while self._write_trial_part():
-                        pass
-                except (OSError, ResultsError):
-                    continue
-        except Exception as error:
-            self._part_error = error
+        if not self._wake.wait(PREPARE_AFTER_S):
+            _prepare()
+        while not self._stopping:
+            interval = (time.monotonic() - started) / 20
+            self._wake.wait(min(max(interval, PART_INTERVAL_S), PART_INTERVAL_MOST_S))
+            self._wake.clear()
+            if self._stopping:
+                return
+            try:
+                self._ownership.check()
+                self._write_readings()
+                while self._write_trial_part():
+                    pass
+            except (OSError, ResultsError):
+                continue
 
     def _write_trial_part(self) -> bool:
         """Write the next trials that are committed as a part, and tell whether there were as many as fit one."""

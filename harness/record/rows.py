@@ -24,8 +24,6 @@ def trial_record(finished: Finished) -> tuple[Row, Row]:
     rows in `epochs` as lists. Instants are seconds since the Unix epoch.
     """
     trial, outcome = finished.trial, finished.outcome
-    if not isinstance(trial, Trial):
-        raise TypeError(f"expected a Trial, got {trial!r}")
     head = {
         "kind": "trial",
         "trial_id": trial.trial_id,

@@ -86,6 +86,7 @@ class Loop:
         self._tick = tick
         self._clock = clock
         self._states: dict[str, _State] = {}
+        self._announced: set[str] = set()  # ready before this loop had use for them
         self._attempts: dict[tuple[str, str], int] = {}
         self._retried: set[tuple[str, str]] = set()
         self._to_check = deque(_distinct(trials))
@@ -124,7 +125,7 @@ class Loop:
             return
         for worker in self._executor.open(demand):
             if worker.name not in self._states:
-                self._states[worker.name] = _State(worker)
+                self._states[worker.name] = _State(worker, ready=worker.name in self._announced)
                 self._notify(Notice(what="opened", worker=worker.name))
         serving = [state for state in self._states.values() if state.worker.demand == demand]
         if not serving:
@@ -163,7 +164,11 @@ class Loop:
         self._executor.submit(name, trial)
 
     def _handle(self, event: Event) -> Iterator[Finished]:
-        state = self._states[event.worker]
+        state = self._states.get(event.worker)
+        if state is None:
+            if isinstance(event, Ready):
+                self._announced.add(event.worker)
+            return
         match event:
             case Ready():
                 state.ready, state.baseline, state.warm = True, None, set()

@@ -65,8 +65,10 @@ class Node:
     """The worker processes of one node. `run`, `ready` and `check` block and may be called from several threads,
     one a worker; everything else returns at once."""
 
-    def __init__(self, *, sources: Mapping[str, Source], telemetry_hz: float) -> None:
-        self._folder = private_folder()
+    def __init__(self, *, sources: Mapping[str, Source], telemetry_hz: float, folder: Path | None = None) -> None:
+        """Keep sockets and logs in `folder`, which must have a short path; None makes a new one."""
+        self._folder = private_folder() if folder is None else folder
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         self._sources = sources
         self._workers: dict[str, WorkerProcess] = {}
         self._lock = threading.Lock()

@@ -23,7 +23,7 @@ from harness.domain.trial import Trial
 class Demand:
     """What a trial needs of a node: a share of so many physical cores and GPUs, alone or beside others."""
 
-    backend: str
+    backend: str  # what its process has imported; "none" for a workload that brings its own
     cpus: int
     gpus: float
     exclusive: bool

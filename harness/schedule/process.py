@@ -42,14 +42,14 @@ class Launch:
     def environment(self) -> dict[str, str]:
         """Return the variables that must be set before Python starts, since thread pools are sized at import."""
         threads = str(max(1, len(self.cores)))
-        return {
+        values = {"KERAS_BACKEND": self.backend} if self.backend != "none" else {}
+        return values | {
             "OMP_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             "TF_NUM_INTRAOP_THREADS": threads,
             "TF_NUM_INTEROP_THREADS": "1",
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-            "KERAS_BACKEND": self.backend,
             "CUDA_VISIBLE_DEVICES": ",".join(self.gpus),
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             "PYTHONUNBUFFERED": "1",

@@ -72,7 +72,7 @@ class Body(Protocol):
     """What runs inside a worker: the measuring side, handed to this package as an import path or an object."""
 
     def prepare(self, backend: str) -> None:
-        """Import the back end and touch its devices, so that no trial pays for it."""
+        """Import the back end and touch its devices, so that no trial pays for it; "none" needs nothing."""
 
     def sources(self, sources: Mapping[str, Source]) -> None:
         """Take the text of the files whose functions the trials name."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule import ray_environment, reaper
 from harness.schedule.node import Node, Prestarted, share_out
 from harness.schedule.order import Demand
 from harness.schedule.process import Launch, Started, private_folder
@@ -59,6 +62,7 @@ class RayExecutor:
         self._progress: dict[str, Progress] = {}
         self._polls: dict[Any, _Agent] = {}
         self._stopped = False
+        self._reaper: subprocess.Popen[bytes] | None = None
 
     def start(self, sources: Mapping[str, Source]) -> None:
         """See `Executor`; called again for another run, the workers that are there announce themselves anew."""
@@ -69,6 +73,7 @@ class RayExecutor:
         try:
             if self._address is None:
                 self._folder = private_folder()
+                self._start_reaper()
                 ray.init(
                     num_cpus=max(1, os.cpu_count() or 1),
                     include_dashboard=False,
@@ -86,8 +91,19 @@ class RayExecutor:
             raise SetupError(f"Ray could not be reached {where}: {first}") from error
         for described in ray.nodes():
             if described["Alive"]:
-                agent = _Agent(described, sources=sources, hz=self._hz, local=self._address is None)
+                folder = None if self._folder is None else self._folder / "workers"
+                agent = _Agent(described, sources=sources, hz=self._hz, folder=folder)
                 self._agents[agent.node_id] = agent
+
+    def _start_reaper(self) -> None:
+        marker = f"{ray_environment.MARKER}={os.environ[ray_environment.MARKER]}"
+        folders = [str(self._folder)] + ([str(self._prestarted.folder)] if self._prestarted is not None else [])
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", reaper.__file__, marker, *folders],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != ray_environment.MARKER},
+        )
 
     def open(self, demand: Demand) -> list[Worker]:
         if demand not in self._opened:
@@ -226,15 +242,18 @@ class RayExecutor:
         ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+        if self._reaper is not None:
+            self._reaper.communicate(b"done")
 
 
 class _Agent:
     """The driver's handle to the actor that supervises one node."""
 
-    def __init__(self, node: dict[str, Any], *, sources: Mapping[str, Source], hz: float, local: bool) -> None:
+    def __init__(self, node: dict[str, Any], *, sources: Mapping[str, Source], hz: float, folder: Path | None) -> None:
         self.node_id = str(node["NodeID"])
         self.host = str(node["NodeManagerHostname"])
-        self.local = local
+        self.local = folder is not None
+        self._folder = folder
         self.launches: dict[str, Launch] = {}
         self._sources = sources
         self._hz = hz
@@ -248,7 +267,7 @@ class _Agent:
         remote = ray.remote(AgentNode)
         return remote.options(
             num_cpus=self._cpus, max_concurrency=2 * int(self._cpus) + 8, scheduling_strategy=affinity, max_restarts=0
-        ).remote(sources=dict(self._sources), telemetry_hz=self._hz)
+        ).remote(sources=dict(self._sources), telemetry_hz=self._hz, folder=self._folder)
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._actor, method).remote(*arguments)

@@ -18,9 +18,13 @@ LOCAL: Final = {
 }
 
 
+MARKER: Final = "HARNESS_DRIVER"  # inherited by all that a driver starts; its value is unique to the driver
+
+
 def prepare(address: str | None) -> None:
     """Set the variables for a Ray of our own (`address` None) or for one that runs already."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ[MARKER] = secrets.token_hex(16)
     if address is None:
         os.environ.update(LOCAL)
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

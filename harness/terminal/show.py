@@ -15,6 +15,7 @@ from harness.domain.errors import DataError, ResultsError
 from harness.domain.suite import LoadedSuite
 from harness.plan import Plan
 from harness.record import runs
+from harness.record.schema import AXIS_COLUMNS
 from harness.terminal.text import label, print_table, seconds
 
 _FIRST = 20
@@ -27,7 +28,7 @@ class Summary:
     run: dict[str, Any]  # its run.json
     folder: Path
     rows: list[dict[str, Any]]
-    axes: list[str]
+    axes: dict[str, str]  # path -> the column that holds its values
     failures: list[dict[str, Any]]  # trials that did not complete: label, status, error
 
     def records(self) -> list[dict[str, Any]]:
@@ -46,7 +47,7 @@ class Summary:
         columns += [(f"best {metric}", "right"), ("samples/s", "right"), ("s/epoch", "right"), ("trials", "right")]
         cells = []
         for row in self.rows:
-            line = [text(row[path]) for path in self.axes] or [str(row["setting_id"])]
+            line = [text(row[column]) for column in self.axes.values()] or [str(row["setting_id"])]
             line += [str(row["arm"])] if with_arm else []
             line += [seconds(_number(row["median_time_to_target_s"])), str(row["reached_share"])] if goal else []
             line += [_figure(row["best"]), _rate(row["median_samples_per_s"]), _figure(row["median_train_s"], 3)]
@@ -74,7 +75,8 @@ def summary(folder: Path) -> Summary:
     run, trials = results.runs[0], results.trials
     if trials.empty:
         raise ResultsError(f"{folder}: no trial is recorded in this run yet; its state is {run.get('state')!r}")
-    axes = [path for path in run.get("axes", {}) if path in trials.columns]
+    columns = {path: AXIS_COLUMNS.get(path, path) for path in run.get("axes", {})}
+    axes = {path: column for path, column in columns.items() if column in trials.columns}
     target = run.get("target") or {}
     frame = summarise(
         trials,
@@ -82,12 +84,14 @@ def summary(folder: Path) -> Summary:
         metric=_metric(target),
         at_least=target.get("at_least"),
         at_most=target.get("at_most"),
-        axes=axes,
+        axes=list(axes.values()),
     )
     bad = trials[trials["status"] != "completed"]
     failures = [
         {
-            "label": " ".join([*(f"{path}={text(row[path])}" for path in axes), f"seed={row['seed']}"]),
+            "label": " ".join(
+                [*(f"{path}={text(row[column])}" for path, column in axes.items()), f"seed={row['seed']}"]
+            ),
             "status": row["status"],
             "error": row["error"],
         }

@@ -39,9 +39,7 @@ def epoch(number: int, *, loss: float | None = 0.5, val_accuracy: float | None =
 
 def key(seed: int) -> tuple[str, str]:
     """Return the key of ``finished(seed)``."""
-    trial = finished(seed).trial
-    assert isinstance(trial, Trial)
-    return trial.key
+    return finished(seed).trial.key
 
 
 def finished(

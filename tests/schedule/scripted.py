@@ -13,7 +13,9 @@ from harness.domain.sources import Source
 from harness.domain.trial import Trial
 
 
-def trial(script: str = "ok", *, seed: int = 0, repeat: int = 0, timeout_s: float | None = None, **fields: object) -> Trial:
+def trial(
+    script: str = "ok", *, seed: int = 0, repeat: int = 0, timeout_s: float | None = None, **fields: object
+) -> Trial:
     """A trial that does what `script` says: ok, sleep S, hang, die, die once FILE, fail, refuse, grow BYTES."""
     setting = Setting.model_validate({"label": script, **fields})
     return Trial(setting=setting, seed=seed, repeat=repeat, timeout_s=timeout_s)
@@ -21,8 +23,8 @@ def trial(script: str = "ok", *, seed: int = 0, repeat: int = 0, timeout_s: floa
 
 def epoch(number: int) -> EpochRecord:
     return EpochRecord(
-        epoch=number, train_s=0.01, eval_s=0.001, elapsed_train_s=0.01 * number, samples=10, steps=1, chunks=1, loss=1.0,
-        accuracy=0.5, val_loss=1.0, val_accuracy=0.5, user_cpu_s=0.0, system_cpu_s=0.0, started_at=0.0, ended_at=0.0,
+        epoch=number, train_s=0.01, eval_s=0.001, elapsed_train_s=0.01 * number, samples=10, steps=1, chunks=1,
+        loss=1.0, accuracy=0.5, val_loss=1.0, val_accuracy=0.5, user_cpu_s=0.0, system_cpu_s=0.0, started_at=0.0, ended_at=0.0,
     )  # fmt: skip
 
 

@@ -1,0 +1,181 @@
+"""Real worker processes on a real Ray, shared by all tests here; what they run follows a script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from scripted import trial
+
+from harness.domain.outcome import Finished
+from harness.domain.trial import Trial
+from harness.schedule import ray_environment
+from harness.schedule.loop import Loop, Policy
+from harness.schedule.node import Prestarted, share_out
+from harness.schedule.order import Demand
+
+BODY = "scripted:ScriptedBody"
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[Any]:
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    ray_environment.prepare(None)
+    from harness.schedule.ray_cluster import RayExecutor
+
+    prestarted = Prestarted(share_out(Demand.of(trial()), body=BODY))
+    made = RayExecutor(body=BODY, prestarted=prestarted, telemetry_hz=5.0)
+    made.start({})
+    yield made
+    made.stop()
+    made.close()
+    del os.environ["PYTHONPATH"]
+
+
+def run(executor: Any, trials: list[Trial], **policy: Any) -> list[Finished]:
+    executor.start({})
+    return list(Loop(trials, executor, seed=1, policy=Policy(**policy)))
+
+
+def test_workers_sit_on_disjoint_cores_with_pools_of_that_size(executor: Any) -> None:
+    finished = run(executor, [trial("sleep 0.2", seed=seed) for seed in range(8)])
+    cores = {one.placement.worker: one.outcome.facts.cores for one in finished}
+    used = [core for share in cores.values() for core in share or ()]
+    assert len(used) == len(set(used))
+    assert all(one.outcome.facts.threads == len(one.outcome.facts.cores or ()) for one in finished)
+
+
+def test_workers_are_warm_and_count_the_trials_before(executor: Any) -> None:
+    finished = run(executor, [trial("ok", seed=seed) for seed in range(10)])
+    assert max(one.outcome.facts.worker_trials_before or 0 for one in finished) > 1
+    assert len({one.outcome.facts.pid for one in finished}) <= len({one.placement.worker for one in finished})
+
+
+def test_a_worker_that_dies_is_replaced_and_its_trial_runs_again(executor: Any, tmp_path: Path) -> None:
+    (finished,) = run(executor, [trial(f"die once {tmp_path / 'died'}")])
+    assert finished.outcome.status == "completed"
+    assert finished.placement.attempt == 2
+
+
+def test_a_trial_that_always_kills_its_worker_is_lost_with_its_epochs_and_the_reason(executor: Any) -> None:
+    finished = run(executor, [trial("die"), trial("ok", seed=1)])
+    lost = next(one for one in finished if one.trial.setting.label == "die")
+    assert lost.outcome.status == "lost"
+    assert "SIGKILL" in (lost.outcome.error or "")
+    assert len(lost.outcome.epochs) == 1
+    assert "about to die" in (lost.outcome.error_detail or "")
+    assert {one.outcome.status for one in finished} == {"lost", "completed"}
+
+
+def test_a_trial_past_its_timeout_is_ended_with_what_it_had_measured(executor: Any) -> None:
+    began = time.monotonic()
+    (finished,) = run(executor, [trial("hang", timeout_s=0.5)])
+    assert finished.outcome.status == "timeout"
+    assert finished.outcome.error == "timed out after 0.5 s"
+    assert len(finished.outcome.epochs) == 1
+    assert time.monotonic() - began < 20
+
+
+def test_a_worker_that_leaks_is_replaced(executor: Any) -> None:
+    label = f"grow {6 << 30}"
+    first = run(executor, [trial(label, seed=seed, repeat=seed) for seed in range(6)])
+    pids = {one.outcome.facts.pid for one in first}
+    assert len(pids) > len({one.placement.worker for one in first})
+
+
+def test_fresh_workers_never_run_two_trials(executor: Any) -> None:
+    finished = run(executor, [trial("ok", seed=seed) for seed in range(4)], fresh_workers=True)
+    assert len({one.outcome.facts.pid for one in finished[1:]}) == len(finished) - 1
+
+
+def test_an_agent_that_is_killed_costs_its_trials_one_attempt(executor: Any) -> None:
+    executor.start({})
+    loop = Loop([trial("sleep 1.5", seed=seed) for seed in range(2)], executor, seed=1, policy=Policy())
+    finished, killed = [], False
+    loop_iterator = iter(loop)
+    agents = [one for one in psutil.Process().children(recursive=True) if "AgentNode" in one.name()]
+    assert len(agents) == 1
+
+    def kill() -> None:
+        nonlocal killed
+        if not killed and len(loop.running) == 2:
+            agents[0].kill()
+            killed = True
+
+    loop._tick = kill
+    finished = list(loop_iterator)
+    assert killed
+    assert [one.outcome.status for one in finished] == ["completed", "completed"]
+    assert all(one.placement.attempt == 2 for one in finished)
+
+
+def test_shares_of_another_size_follow_in_a_phase_of_their_own(executor: Any) -> None:
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("needs two cores")
+    finished = run(executor, [trial("ok", seed=0), trial("ok", seed=1), trial("ok", cpus=2, seed=2)])
+    assert {len(one.outcome.facts.cores or ()) for one in finished} == {1, 2}
+
+
+def test_everything_listens_on_loopback_alone(executor: Any) -> None:
+    ours = {process.pid for process in psutil.Process().children(recursive=True)} | {os.getpid()}
+    listening = [one for one in psutil.net_connections("inet") if one.status == "LISTEN" and one.pid in ours]
+    assert listening
+    off = [one for one in listening if one.laddr.ip not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")]
+    assert not off
+
+
+def test_workers_are_not_niced(executor: Any) -> None:
+    finished = run(executor, [trial("ok", seed=seed) for seed in range(4)])
+    for pid in {one.outcome.facts.pid for one in finished}:
+        assert psutil.Process(pid).nice() == psutil.Process().nice()
+
+
+def test_readings_of_the_host_and_of_each_worker_arrive(executor: Any) -> None:
+    run(executor, [trial("sleep 1.0", seed=seed) for seed in range(2)])
+    executor.progress()
+    time.sleep(0.5)
+    executor.progress()
+    devices = {row["device"] for row in executor.telemetry()}
+    assert "host" in devices
+    assert any(device.startswith("worker:") for device in devices)
+
+
+SCRIPT = """
+import os, sys
+from scripted import trial
+from harness.schedule import ray_environment
+from harness.schedule.node import Prestarted, share_out
+from harness.schedule.order import Demand
+from harness.schedule.loop import Loop, Policy
+ray_environment.prepare(None)
+prestarted = Prestarted(share_out(Demand.of(trial()), body="scripted:ScriptedBody"))
+from harness.schedule.ray_cluster import RayExecutor
+executor = RayExecutor(body="scripted:ScriptedBody", prestarted=prestarted)
+executor.start({})
+def tick():
+    if loop.running:
+        print("running", flush=True)
+loop = Loop([trial("hang")], executor, seed=1, policy=Policy(), tick=tick)
+list(loop)
+"""
+
+
+def test_a_driver_that_is_killed_leaves_no_process_behind() -> None:
+    import sys
+
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    driver = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, env=environment, text=True)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "running\n"
+    children = psutil.Process(driver.pid).children(recursive=True)
+    assert len(children) > 4
+    driver.kill()
+    driver.wait()
+    _, alive = psutil.wait_procs(children, timeout=15)
+    assert not [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
