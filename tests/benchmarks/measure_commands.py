@@ -181,7 +181,7 @@ def timings(folder: Path) -> dict[str, float]:
 
 
 def warm_costs(folder: Path) -> pd.DataFrame:
-    """Return one row a trial on a warm program (`compile_s` 0), in seconds.
+    """Return one row a trial on a warm program (`program_reused`), in seconds.
 
     `inside_s`: its wall time less training and evaluation; `gap_s`: from the end of the trial before on its
     worker to its start (absent for a worker's first); `both_s`: their sum.
@@ -191,7 +191,7 @@ def warm_costs(folder: Path) -> pd.DataFrame:
     inside = trials["wall_s"] - trials["train_s"] - trials["eval_s"]
     costs = pd.DataFrame({"inside_s": inside, "gap_s": gap.dt.total_seconds()})
     costs["both_s"] = costs["inside_s"] + costs["gap_s"]
-    return costs[trials["compile_s"] == 0]
+    return costs[trials["program_reused"].fillna(False).astype(bool)]
 
 
 def missing_peers(names: list[str]) -> list[str]:
