@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ import typer
 from harness import __version__
 
 if TYPE_CHECKING:
-    from harness.pipeline import Display, Report, Request
+    from harness.pipeline import Report, Request
     from harness.schedule.order import Demand
     from harness.schedule.protocol import Executor
 
@@ -137,26 +139,29 @@ def run(
     )  # fmt: skip
     display = make_display(quiet_stdout=as_json)
     try:
-        report = pipeline.run(
-            request,
-            make_executor=lambda demand: _executor(
-                demand, inline=inline, address=address, workers=workers, hz=telemetry
-            ),
-            display=display,
-            began=_BEGAN,
-        )
+        with _only_json_on_stdout(as_json):
+            report = pipeline.run(
+                request,
+                make_executor=lambda demand: _executor(
+                    demand, inline=inline, address=address, workers=workers, hz=telemetry
+                ),
+                display=display,
+                began=_BEGAN,
+            )
     except KeyboardInterrupt:
-        typer.echo("harness: interrupted; what was recorded is safe", err=True)
+        how = f"`harness status --results {results}` says how to go on"
+        typer.echo(f"harness: left at once; what was recorded is kept, and {how}", err=True)
         raise typer.Exit(pipeline.EXIT_INTERRUPTED) from None
     finally:
         display.close()
-    _conclude(request, report, display, as_json=as_json)
+    _conclude(request, report, as_json=as_json)
     report.closing.join()
     _leave(report.exit_code)
 
 
 def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int | None, hz: float) -> Executor:
     if inline:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
         from harness.measure import Body
         from harness.schedule.inline import InlineExecutor
 
@@ -176,10 +181,10 @@ def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int
         raise
 
 
-def _conclude(request: Request, report: Report, display: Display, *, as_json: bool) -> None:
+def _conclude(request: Request, report: Report, *, as_json: bool) -> None:
     from harness.terminal import show
 
-    table = show.summary(report.folder)
+    table = show.summary(report.folder) if report.counts else None
     if as_json:
         document = {
             "run": report.run_id,
@@ -188,27 +193,24 @@ def _conclude(request: Request, report: Report, display: Display, *, as_json: bo
             "pending": report.pending,
             "stopped": report.stopped,
             "exit_code": report.exit_code,
-            "settings": table.records(),
+            "settings": [] if table is None else table.records(),
         }
         typer.echo(json.dumps(document, indent=2))
         return
-    table.print()
+    if table is not None:
+        table.print()
     _say_how_it_ended(request, report)
 
 
 def _say_how_it_ended(request: Request, report: Report) -> None:
+    from harness.record.runs import resume_command
+
     told = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "none finished"
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
     typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
-    again = f"harness run {request.suite} --resume" + (
-        f" --results {request.results}" if str(request.results) != "results" else ""
-    )
-    for text in request.overrides:
-        again += f" --set {_quoted(text)}"
-    for text in request.where:
-        again += f" --where {_quoted(text)}"
-    again += " --small" if request.small else ""
+    again = resume_command({"command": list(request.command), "run_id": report.run_id})
+    bad = ",".join(sorted(status for status in report.counts if status != "completed"))
     if report.pending:
         why = {
             "SIGINT": "interrupted",
@@ -217,16 +219,17 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
             "max_fail": "--max-fail reached",
         }
         typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. Go on:  {again}")
-    elif any(status != "completed" for status in report.counts):
-        typer.echo(f"Try those again:  {again} --retry failed,timeout,lost")
+    elif bad:
+        typer.echo(f"Try those again:  {again} --retry {bad}")
     else:
-        typer.echo(f"Next:   harness show {report.folder}")
+        typer.echo(f"Show it again:  harness show {report.folder}")
 
 
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
+@contextmanager
+def _only_json_on_stdout(wanted: bool) -> Iterator[None]:
+    """Send what is printed meanwhile, as by the suite's file, to standard error if stdout is for JSON alone."""
+    with redirect_stdout(sys.stderr) if wanted else nullcontext():
+        yield
 
 
 def _leave(code: int) -> None:
@@ -252,7 +255,8 @@ def plan(
     from harness.terminal import show
 
     request = pipeline.Request(suite=suite, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small)
-    loaded, made = pipeline.make_plan(request)
+    with _only_json_on_stdout(as_json):
+        loaded, made = pipeline.make_plan(request)
     if as_json:
         typer.echo(json.dumps(show.plan_document(loaded, made), indent=2))
     else:
@@ -279,11 +283,13 @@ def show_(
     """Show a run's summary: per setting the time to the target, how many repeats reached it, the best, the speed."""
     from harness.terminal import show
 
-    table = show.summary(show.find_run(run, results))
+    folder = show.find_run(run, results)
+    table = show.summary(folder)
     if as_json:
         typer.echo(json.dumps(table.records(), indent=2))
     else:
         table.print()
+        show.print_state(folder)
 
 
 @data_app.command(name="list")

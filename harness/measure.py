@@ -7,17 +7,22 @@ docs/method.md).
 from __future__ import annotations
 
 import gc
+import importlib
 import math
 import os
+import re
+import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from resource import RUSAGE_SELF, getrusage
 from typing import Final
 
 from harness import datasets
 from harness.domain.errors import HarnessError
+from harness.domain.grid import show
 from harness.domain.outcome import EpochRecord, Facts, Outcome, Scores, Status, Stopwatches
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
@@ -27,6 +32,7 @@ Clock = Callable[[], float]
 
 _MESSAGE_LIMIT: Final = 400  # characters of a trial's one-line error
 _DETAIL_LIMIT: Final = 8000  # characters of its traceback, the end of it kept
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(kw_only=True)
@@ -52,29 +58,48 @@ class Body:
     def __init__(self) -> None:
         self._state = WorkerState()
 
-    def prepare(self, backend: str) -> None:
-        """Import the back end and touch its devices, so that no trial pays for it; "none" needs nothing."""
-        if backend == "none":
-            return
-        from harness.workloads.training.tensorflow import prepare_process
+    def preload(self, backend: str) -> None:
+        """Import what the back end needs, but start no thread and touch no device; "none" needs nothing."""
+        if backend != "none":
+            with _hidden("pandas", "sklearn"):
+                importlib.import_module(f"harness.workloads.training.{backend}")
 
-        prepare_process()
+    def prepare(self, backend: str) -> None:
+        """Touch the devices, so that no trial pays for it; the process may have been forked after `preload`."""
+        if backend != "none":
+            from harness.workloads.training.tensorflow import prepare_process
+
+            prepare_process()
 
     def sources(self, sources: Mapping[str, Source]) -> None:
         """Take the text of the files whose functions the trials name."""
         self._state.sources.update(sources)
 
     def check(self, trial: Trial) -> str | None:
-        """Build what the setting declares; return what is wrong with it, or None."""
+        """Build what the setting declares; return what is wrong with it, and at which point of the grid, or None."""
         try:
             self._state.workload(trial).check(trial, self._state.sources)
-        except Exception as error:
-            return _one_line(error, trial)
+        except (Exception, SystemExit) as error:
+            return f"{show(dict(trial.axes))}: {_one_line(error, trial)}"
         return None
 
     def run(self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Tick | None = None) -> Outcome:
         """Run one trial; `on_epoch` after each epoch, `on_progress` at least every few seconds."""
         return run_trial(trial, self._state, on_epoch, on_progress)
+
+
+@contextmanager
+def _hidden(*packages: str) -> Iterator[None]:
+    """Let imports find these packages missing: Keras imports them where it can, which costs seconds and starts
+    threads, and uses them for nothing that a trial does. Own functions may import them afterwards."""
+    hidden = [name for name in packages if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def run_trial(
@@ -88,8 +113,7 @@ def run_trial(
     """Run one trial to its end, whatever that is.
 
     What the trial raises becomes part of the outcome, which keeps every epoch measured before it; a
-    `TimeoutError` out of `on_progress` ends it as "timeout". Only exceptions that are no `Exception`, such as
-    `KeyboardInterrupt`, go through.
+    `TimeoutError` out of `on_progress` ends it as "timeout". Only `KeyboardInterrupt` and its like go through.
     """
     started_at, start_s, used = time.time(), now(), _cpu_seconds()
     watch = Stopwatch(now)
@@ -120,7 +144,7 @@ def run_trial(
                 status, step = "failed", "train"
                 break
         facts = _merged(session.facts, facts)
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:
         status = "timeout" if isinstance(raised, TimeoutError) and watch.step_of(raised) == "progress" else "failed"
         error, step = _one_line(raised, trial), watch.step_of(raised)
         detail = "".join(traceback.format_exception(raised))[-_DETAIL_LIMIT:]
@@ -230,9 +254,9 @@ def _divergence(record: EpochRecord, trial: Trial) -> str | None:
     return None
 
 
-def _one_line(error: Exception, trial: Trial) -> str:
+def _one_line(error: Exception | SystemExit, trial: Trial) -> str:
     """Return type and message of an error on one line; the harness's own errors speak for themselves."""
-    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    message = _gist(str(error))
     if _out_of_memory(error):
         setting = trial.setting
         return f"out of memory at batch_size={setting.batch_size}: use a smaller batch or a smaller model ({message})"[
@@ -243,7 +267,17 @@ def _one_line(error: Exception, trial: Trial) -> str:
     return f"{type(error).__name__}: {message}"[:_MESSAGE_LIMIT] if message else type(error).__name__
 
 
-def _out_of_memory(error: Exception) -> bool:
+def _gist(message: str) -> str:
+    """Return the line of a message that says what is wrong; Keras and TensorFlow begin theirs with where it was."""
+    lines = [line for part in _COLOURS.sub("", message).splitlines() if (line := part.strip())]
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling "):
+        return f"{lines[1]} (in {lines[0].removeprefix('Exception encountered when calling ').rstrip('.')})"
+    if len(lines) > 1 and lines[0].startswith("Graph execution error"):
+        lines = [line for line in lines if not line.startswith("[[")][-1:]
+    return lines[0] if lines else ""
+
+
+def _out_of_memory(error: Exception | SystemExit) -> bool:
     """Whether an error of Python or of a back end says so; back ends are known by name, for want of an import."""
     return (
         isinstance(error, MemoryError)

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from harness import __version__
 from harness.domain import sources
-from harness.domain.errors import HarnessError
+from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.outcome import Finished
 from harness.domain.suite import LoadedSuite, load_suite
 from harness.domain.trial import Trial
@@ -69,8 +69,8 @@ class Report:
 class Display(Protocol):
     """What shows a run to a person, or to a log."""
 
-    def planned(self, made: Plan, *, folder: Path, done: int) -> None:
-        """The plan is made; `done` of its trials are recorded already."""
+    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path) -> None:
+        """The plan is made; `pending` are the trials that are not recorded already."""
 
     def notice(self, notice: Notice) -> None:
         """Something happened to a worker or a trial."""
@@ -80,6 +80,9 @@ class Display(Protocol):
 
     def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
         """A moment passed; `running` and `progress` go by worker."""
+
+    def ending(self, signal_name: str) -> None:
+        """The run was told to end. Called from the signal's handler: must be quick and take no lock."""
 
 
 def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
@@ -109,11 +112,11 @@ def run(
 
     loaded, made = make_plan(request)
     mark("planned_s")
-    with _signals() as caught, _open_records(request, loaded, made) as recorder:
+    with _signals(display.ending) as caught, _open_records(request, loaded, made) as recorder:
         pending = [trial for trial in made.trials if not _done(recorder, trial, request.policy)]
         for trial in pending:
             recorder.retry(trial.key)
-        display.planned(made, folder=recorder.folder, done=len(made.trials) - len(pending))
+        display.planned(made, pending, folder=recorder.folder)
         executor: Executor | None = None
         stopped: str | None = None
         try:
@@ -126,14 +129,16 @@ def run(
                     pending, executor, recorder, request.policy, watch, should_stop=lambda: bool(caught)
                 )
                 mark("last_record_s")
-        except HarnessError:
+        except HarnessError as error:
             recorder.discard_if_empty()
+            if isinstance(error, SuiteError):  # what building found wrong, a line a setting
+                raise SuiteError("\n".join(f"{loaded.path}: {line}" for line in str(error).splitlines())) from error
             raise
         finally:
             if executor is not None:
                 executor.stop()
-        closing = threading.Thread(target=_nothing if executor is None else executor.close)
-        closing.start()
+            closing = threading.Thread(target=_nothing if executor is None else executor.close)
+            closing.start()
         stopped = caught[0] if caught else stopped
         counts = _counts(recorder, made)
         left = len(made.trials) - sum(counts.values())
@@ -261,7 +266,7 @@ def _counts(recorder: Recorder, made: Plan) -> dict[str, int]:
 
 
 def _exit_code(counts: Mapping[str, int], left: int, stopped: str | None) -> int:
-    if stopped == "SIGINT":
+    if stopped == "SIGINT" and left:
         return EXIT_INTERRUPTED
     if stopped in ("SIGTERM", "budget") and left:
         return EXIT_PREEMPTED
@@ -279,7 +284,7 @@ def _state(code: int, stopped: str | None, left: int) -> str:
 
 
 @contextmanager
-def _signals() -> Iterator[list[str]]:
+def _signals(tell: Callable[[str], None]) -> Iterator[list[str]]:
     """Collect the names of SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
     caught: list[str] = []
 
@@ -288,6 +293,7 @@ def _signals() -> Iterator[list[str]]:
         if name == "SIGINT" and "SIGINT" in caught:
             raise KeyboardInterrupt
         caught.append(name)
+        tell(name)
 
     if threading.current_thread() is not threading.main_thread():
         yield caught

@@ -50,7 +50,7 @@ class Target(Declaration):
         low = -math.inf if metric.low is None else metric.low
         high = math.inf if metric.high is None else metric.high
         if not math.isfinite(value) or not low <= value <= high:
-            hint = f"; did you mean {value / 100:g}?" if high == 1 and 1 < value <= 100 else ""
+            hint = f"; did you mean {value / 100:g}?" if high == 1 and 2 <= value <= 100 else ""
             raise SuiteError(f"no training can reach {self.metric} {value:g}: it lies from {low:g} to {high:g}{hint}")
         return self
 

@@ -296,6 +296,8 @@ class Recorder:
         if self.attempt == 1 and not self._index.statuses:
             self.close()
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.folder.parent.rmdir()  # the suite's, unless it holds other runs
 
     def close(self) -> None:
         """Commit what can be and give the run up; without `finish` it can be resumed. Does not raise."""

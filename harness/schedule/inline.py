@@ -51,6 +51,7 @@ class InlineExecutor:
             worker = Worker(name=name, node=socket.gethostname(), demand=demand, cores=cores)
             self._workers[name] = worker
             began = time.perf_counter()
+            self._body.preload(demand.backend)
             self._body.prepare(demand.backend)
             self._events.append(Ready(worker=name, prepare_s=time.perf_counter() - began, pid=os.getpid()))
         return [worker]

@@ -15,7 +15,15 @@ from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.order import Demand
-from harness.schedule.process import BrokenWorkerError, Launch, Started, WorkerProcess, private_folder, spawn
+from harness.schedule.process import (
+    BrokenWorkerError,
+    Launch,
+    Nursery,
+    WorkerProcess,
+    alive,
+    private_folder,
+    start_nursery,
+)
 from harness.schedule.protocol import Checked, Done, Progress, Ready
 from harness.telemetry.cores import shares
 from harness.telemetry.environment import describe_node
@@ -70,7 +78,10 @@ class Node:
         self._folder = private_folder() if folder is None else folder
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._sources = sources
+        self._launches: dict[str, Launch] = {}
         self._workers: dict[str, WorkerProcess] = {}
+        self._nurseries: dict[tuple[object, ...], Nursery] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._hz = telemetry_hz
         self._sampler: Sampler | None = None
@@ -79,36 +90,39 @@ class Node:
         """Return the node's row for the records."""
         return describe_node()
 
-    def launch(self, launches: Sequence[Launch], adopted: Sequence[Started] = ()) -> None:
-        """Start the processes for these shares; those in `adopted` run already."""
+    def launch(self, launches: Sequence[Launch], nurseries: Sequence[Nursery] = ()) -> None:
+        """Take note of the shares to serve and see that their nurseries are on the way; `nurseries` are already."""
         if self._sampler is None:
             cores = [core for launch in launches for core in launch.cores]
             gpus = [uuid for launch in launches for uuid in launch.gpus]
             self._sampler = Sampler(rate_hz=self._hz, avoid_cores=cores, gpus=gpus)
             self._sampler.start()
-        there = {started.launch.name: started for started in adopted}
+        with self._lock:
+            self._nurseries.update({nursery.key: nursery for nursery in nurseries})
+            self._launches.update({launch.name: launch for launch in launches})
         for launch in launches:
-            if launch.name in there:
-                self._put(WorkerProcess(started=there[launch.name], process=None))
-            else:
-                self._spawn(launch)
+            self._nursery(launch)
 
     def ready(self, name: str) -> Ready:
-        """Wait until a worker can take trials, starting it anew should it end before.
+        """Start a worker, in place of the one there was, and wait until it can take trials.
 
         Raises:
             SetupError: when it does not come up.
         """
+        launch, before = self._launches[name], self._workers.get(name)
         problem = ""
         for _ in range(_START_ATTEMPTS):
-            worker = self._workers[name]
             try:
-                prepare_s = worker.connect()
+                worker = WorkerProcess.fork(launch, self._nursery(launch), after=before.pid if before else None)
                 worker.send_sources(self._sources)
-                return Ready(worker=name, prepare_s=prepare_s, pid=worker.started.pid)
             except (BrokenWorkerError, OSError) as error:
-                problem = f"{error}\n{worker.log_tail()}".strip()
-                self._spawn(worker.started.launch)
+                problem = str(error)
+                continue
+            with self._lock:
+                self._workers[name] = worker
+            if self._sampler is not None:
+                self._sampler.watch(name, worker.pid)
+            return Ready(worker=name, prepare_s=worker.prepare_s, pid=worker.pid)
         raise SetupError(problem)
 
     def check(self, name: str, trial: Trial) -> Checked:
@@ -116,27 +130,20 @@ class Node:
         try:
             return Checked(worker=name, error=self._workers[name].check(trial))
         except BrokenWorkerError as error:
-            self._spawn(self._workers[name].started.launch)
             self.ready(name)
             return Checked(worker=name, error=str(error))
 
     def run(self, name: str, trial: Trial) -> Done:
-        """Run one trial on a worker; when its process ends with it, start a new one."""
-        worker = self._workers[name]
-        outcome: Outcome = worker.run(trial)
-        alive = outcome.status not in ("timeout", "lost")
-        if not alive:
-            self._spawn(worker.started.launch)
-        return Done(worker=name, outcome=outcome, alive=alive)
+        """Run one trial on a worker; its process may end with it, and `ready` starts another."""
+        outcome: Outcome = self._workers[name].run(trial)
+        return Done(worker=name, outcome=outcome, alive=outcome.status not in ("timeout", "lost"))
 
-    def replace(self, name: str) -> None:
-        """End an idle worker's process and start a new one."""
+    def end(self, name: str) -> None:
+        """End an idle worker's process; `ready` starts another."""
         worker = self._workers[name]
         worker.stop()
         worker.wait_gone()
-        if worker.alive():
-            worker.kill()
-        self._spawn(worker.started.launch)
+        worker.kill()
 
     def progress(self) -> dict[str, Progress]:
         """Return how far each worker's present or last trial has come."""
@@ -164,18 +171,20 @@ class Node:
         for worker in workers:
             worker.wait_gone(0.5)
             worker.kill()
+        end_nurseries(self._processes)
         shutil.rmtree(self._folder, ignore_errors=True)
         return rows, notes
 
-    def _spawn(self, launch: Launch) -> None:
-        started, process = spawn(launch, self._folder)
-        self._put(WorkerProcess(started=started, process=process))
-
-    def _put(self, worker: WorkerProcess) -> None:
+    def _nursery(self, launch: Launch) -> Nursery:
+        """Return a nursery that lives for this launch, starting one if there is none."""
+        key = launch.nursery_key()
         with self._lock:
-            self._workers[worker.name] = worker
-        if self._sampler is not None:
-            self._sampler.watch(worker.name, worker.started.pid)
+            found = self._nurseries.get(key)
+            if found is None or not alive(found.pid):
+                found, process = start_nursery(launch, self._folder)
+                self._nurseries[key] = found
+                self._processes.append(process)
+            return found
 
 
 def sampling_notes(sampler: Sampler) -> dict[str, Any]:
@@ -183,27 +192,32 @@ def sampling_notes(sampler: Sampler) -> dict[str, Any]:
     return {"absent": sampler.absent(), "gaps": [asdict(gap) for gap in sampler.gaps]}
 
 
+def end_nurseries(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Close the lifeline of these nurseries and see that they end."""
+    for process in processes:
+        if process.stdin is not None:
+            process.stdin.close()
+    for process in processes:
+        try:
+            process.wait(0.5)
+        except subprocess.TimeoutExpired:  # it is importing
+            process.kill()
+            process.wait()
+
+
 class Prestarted:
-    """Worker processes of this node that were started before anything that will use them."""
+    """The nurseries for some shares of this node, started before anything that will use them."""
 
     def __init__(self, launches: Sequence[Launch]) -> None:
         self.folder: Path = private_folder()
-        self.started: list[Started] = []
+        self.nurseries: list[Nursery] = []
         self._processes: list[subprocess.Popen[bytes]] = []
-        for launch in launches:
-            started, process = spawn(launch, self.folder)
-            self.started.append(started)
+        for launch in {launch.nursery_key(): launch for launch in launches}.values():
+            nursery, process = start_nursery(launch, self.folder)
+            self.nurseries.append(nursery)
             self._processes.append(process)
 
     def stop(self) -> None:
         """End what still runs."""
-        for process in self._processes:
-            if process.stdin is not None:
-                process.stdin.close()  # the lifeline: the process ends itself
-        for process in self._processes:
-            try:
-                process.wait(1.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end_nurseries(self._processes)
         shutil.rmtree(self.folder, ignore_errors=True)

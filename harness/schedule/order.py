@@ -31,7 +31,8 @@ class Demand:
     @classmethod
     def of(cls, trial: Trial) -> Demand:
         setting = trial.setting
-        return cls(backend=setting.backend, cpus=setting.cpus, gpus=float(setting.gpus), exclusive=setting.exclusive)
+        backend = setting.backend if setting.workload.name == "training" else "none"
+        return cls(backend=backend, cpus=setting.cpus, gpus=float(setting.gpus), exclusive=setting.exclusive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""A worker process and the socket to it: started, asked, watched, ended.
+"""A worker process and the connection to it: started, asked, watched, ended (see `child` for its own side).
 
-The same handle serves a process that this one started and one that another process started (`adopt`): the driver
-starts the workers of its own node before Ray is up, so that importing the back end and starting Ray overlap.
+A nursery can be used by another process than the one that started it: the driver starts its own node's before Ray is
+up, so that importing the back end and starting Ray overlap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -55,100 +55,113 @@ class Launch:
             "PYTHONUNBUFFERED": "1",
         }
 
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """Where a worker process listens: all that another process needs to adopt it."""
-
-    launch: Launch
-    pid: int
-    address: str
-    key: str
-    log: str
+    def nursery_key(self) -> tuple[object, ...]:
+        """Return what launches must have in common to be forked from one nursery."""
+        return (self.body, self.backend, *sorted(self.environment().items()))
 
 
 class BrokenWorkerError(Exception):
     """The worker process is gone or cannot be reached; the message says which and why."""
 
 
-def spawn(launch: Launch, folder: Path) -> tuple[Started, subprocess.Popen[bytes]]:
-    """Start a worker process and return at once; it imports its back end meanwhile.
+@dataclass(frozen=True, kw_only=True)
+class Nursery:
+    """Where a nursery listens: all that a process needs to have workers forked by it."""
+
+    key: tuple[object, ...]
+    pid: int
+    address: str
+    secret: str
+    log: str
+
+
+def start_nursery(launch: Launch, folder: Path) -> tuple[Nursery, subprocess.Popen[bytes]]:
+    """Start the nursery that `launch` needs and return at once; it imports the back end meanwhile.
 
     `folder` holds its socket and its log; the path must be short (a Unix socket's is at most 107 bytes).
     """
     token = secrets.token_hex(4)
     address = str(folder / f"{token}.sock")
     log = str(folder / f"{token}.log")
-    key = secrets.token_hex(16)
+    secret = secrets.token_hex(16)
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "harness.schedule.child"),
                 *("--address", address, "--body", launch.body, "--backend", launch.backend),
-                *("--cores", ",".join(str(core) for core in launch.cores)),
             ],
-            env={**os.environ, **launch.environment(), "HARNESS_WORKER_KEY": key},
+            env={**os.environ, **launch.environment(), "HARNESS_WORKER_KEY": secret},
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the driver
         )
-    return Started(launch=launch, pid=process.pid, address=address, key=key, log=log), process
+    key = launch.nursery_key()
+    return Nursery(key=key, pid=process.pid, address=address, secret=secret, log=log), process
 
 
 @dataclass(kw_only=True)
 class WorkerProcess:
-    """A worker process, connected. Used by one thread at a time, but for `kill` and `progress`."""
+    """A worker process, connected. Used by one thread at a time, but for `kill` and `epochs`."""
 
-    started: Started
-    process: subprocess.Popen[bytes] | None  # None when another process started it
+    launch: Launch
+    pid: int
+    log: str
+    prepare_s: float  # of importing the back end and touching the device
+    connection: Connection
     epochs: list[EpochRecord] = field(default_factory=list)
-    prepare_s: float | None = None
-    _connection: Connection | None = None
     _killed: bool = False
 
-    def connect(self, timeout_s: float = START_TIMEOUT_S) -> float:
-        """Wait until the process is ready for trials; return the seconds that importing its back end took.
+    @classmethod
+    def fork(
+        cls, launch: Launch, nursery: Nursery, *, after: int | None, timeout_s: float = START_TIMEOUT_S
+    ) -> WorkerProcess:
+        """Have a nursery fork a worker, wait until it is ready for trials, and return it.
+
+        `after` is the process that it replaces, which nobody has a question about any more.
 
         Raises:
             BrokenWorkerError: when it ended first, or took longer than `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        while self._connection is None:
-            if not self.alive():
-                raise BrokenWorkerError(f"worker {self.name} ended while starting: {self.exit_reason()}")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise BrokenWorkerError(
-                    f"worker {self.name} was not ready after {timeout_s:g} s; see {self.started.log}"
-                )
-            try:
-                self._connection = Client(
-                    self.started.address, family="AF_UNIX", authkey=bytes.fromhex(self.started.key)
-                )
-            except (FileNotFoundError, ConnectionRefusedError):
-                time.sleep(0.02)
-            except (OSError, EOFError) as error:
-                raise BrokenWorkerError(f"worker {self.name} ended while starting: {error}") from error
-        value = self._receive("ready", deadline)
-        self.prepare_s = float(value["prepare_s"])
-        return self.prepare_s
+        connection = _connect(nursery, deadline)
+        log = f"{nursery.log[:-4]}-{secrets.token_hex(3)}.log"
+        try:
+            connection.send({"cores": launch.cores, "log": log, "after": after})
+            if not connection.poll(max(0.0, deadline - time.monotonic())):
+                raise BrokenWorkerError(f"worker {launch.name} was not ready after {timeout_s:g} s")
+            _, value = connection.recv()
+        except (OSError, EOFError) as error:
+            raise BrokenWorkerError(f"worker {launch.name} ended while starting: {_tail(log)}") from error
+        return cls(launch=launch, pid=value["pid"], log=log, prepare_s=float(value["prepare_s"]), connection=connection)
 
     @property
     def name(self) -> str:
-        return self.started.launch.name
+        return self.launch.name
 
     def send_sources(self, sources: Mapping[str, Source]) -> None:
         """Hand over the text of the files whose functions the trials name."""
-        self._send(("sources", dict(sources)))
+        self.connection.send(("sources", dict(sources)))
 
     def check(self, trial: Trial) -> str | None:
-        """Have the process build what the trial declares; return what is wrong with it, or None."""
-        self._send(("check", trial))
-        deadline = time.monotonic() + (trial.timeout_s or 3600.0)
-        return self._receive("checked", deadline)  # type: ignore[no-any-return]
+        """Have the process build what the trial declares; return what is wrong with it, or None.
 
-    def run(self, trial: Trial, *, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+        Raises:
+            BrokenWorkerError: when the process ends instead, or takes longer than the trial's timeout.
+        """
+        limit = None if trial.timeout_s is None else time.monotonic() + trial.timeout_s
+        try:
+            self.connection.send(("check", trial))
+            _, value = self._next(limit)
+        except TimeoutError as error:
+            self.kill()
+            raise BrokenWorkerError(f"building the model took longer than {trial.timeout_s:g} s") from error
+        except (EOFError, OSError) as error:
+            self.wait_gone()
+            raise BrokenWorkerError(f"worker {self.name} died: {self.exit_reason()}") from error
+        return value  # type: ignore[no-any-return]
+
+    def run(self, trial: Trial) -> Outcome:
         """Run one trial to its end, whatever that is.
 
         A trial past its timeout is ended with the process; a process that dies yields a lost trial. Epochs that
@@ -158,7 +171,7 @@ class WorkerProcess:
         began, clock = time.time(), time.monotonic()
         limit = None if trial.timeout_s is None else clock + trial.timeout_s
         try:
-            self._send(("run", trial))
+            self.connection.send(("run", trial))
             while True:
                 what, value = self._next(limit)
                 if what == "epoch":
@@ -169,40 +182,42 @@ class WorkerProcess:
             self.kill()
             reason = f"timed out after {trial.timeout_s:g} s"
             return self._cut_short("timeout", reason, None, began, clock)
-        except (EOFError, OSError, BrokenWorkerError):
+        except (EOFError, OSError):
             self.wait_gone()
             reason = f"worker {self.name} died: {self.exit_reason()}"
-            return self._cut_short("lost", reason, self.log_tail(), began, clock)
+            return self._cut_short("lost", reason, _read_tail(self.log), began, clock)
 
     def _cut_short(self, status: Any, error: str, detail: str | None, began: float, clock: float) -> Outcome:
         train_s = sum(epoch.train_s for epoch in self.epochs)
         eval_s = sum(epoch.eval_s or 0.0 for epoch in self.epochs)
         watches = Stopwatches(wall_s=time.monotonic() - clock, train_s=train_s, eval_s=eval_s)
         return Outcome(
-            status=status, epochs=tuple(self.epochs), error=error, error_detail=detail, step=None,
-            watches=watches, started_at=began, ended_at=time.time(),
-        )  # fmt: skip
+            status=status,
+            epochs=tuple(self.epochs),
+            error=error,
+            error_detail=detail,
+            watches=watches,
+            started_at=began,
+            ended_at=time.time(),
+        )
 
     def alive(self) -> bool:
         """Whether the process still runs."""
-        if self.process is not None:
-            return self.process.poll() is None
-        state = _process_state(self.started.pid)
-        return state is not None and state[0] not in "ZX"
+        return alive(self.pid)
 
     def kill(self) -> None:
-        """End the process at once. Its number cannot have been given to another while we hold its socket's path."""
+        """End the process at once."""
         self._killed = True
         if self.alive():
-            os.kill(self.started.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
         self.wait_gone()
-        self._close()
+        self.connection.close()
 
     def stop(self) -> None:
-        """Ask an idle process to end, and see that it does."""
-        with contextlib.suppress(OSError, BrokenWorkerError):
-            self._send(("stop", None))
-        self._close()
+        """Ask an idle process to end."""
+        with contextlib.suppress(OSError):
+            self.connection.send(("stop", None))
+        self.connection.close()
 
     def wait_gone(self, timeout_s: float = 2.0) -> None:
         """Wait until the process has ended."""
@@ -212,62 +227,55 @@ class WorkerProcess:
 
     def exit_reason(self) -> str:
         """Return how the process ended, with what it last printed when it ended by itself."""
-        code = self.process.poll() if self.process is not None else self._exit_code_of_another()
-        if code is not None and code < 0:
+        state = _process_state(self.pid)
+        if state is None or state[0] != "Z":
+            return f"the process is gone: {_tail(self.log)}"
+        code = os.waitstatus_to_exitcode(state[1])
+        if code < 0:
             name = signal.Signals(-code).name
             hint = " (the kernel does this when memory runs out)" if name == "SIGKILL" and not self._killed else ""
             return f"killed by {name}{hint}"
-        last = [line for line in self.log_tail().splitlines() if line.strip()]
-        said = f": {last[-1].strip()}" if last else ""
-        return f"exit code {code}{said}" if code is not None else f"the process is gone{said}"
-
-    def _exit_code_of_another(self) -> int | None:
-        """The exit code of a process that another one started and has not yet waited for, as `Popen` gives it."""
-        state = _process_state(self.started.pid)
-        if state is None or state[0] != "Z":
-            return None
-        return os.waitstatus_to_exitcode(state[1])
-
-    def log_tail(self) -> str:
-        """Return the last lines that the process printed."""
-        try:
-            with open(self.started.log, "rb") as log:
-                log.seek(max(0, Path(self.started.log).stat().st_size - _TAIL_BYTES))
-                return log.read().decode(errors="replace")
-        except OSError:
-            return ""
-
-    def _send(self, message: tuple[str, Any]) -> None:
-        if self._connection is None:
-            raise BrokenWorkerError(f"worker {self.name} is not connected")
-        self._connection.send(message)
+        return f"exit code {code}: {_tail(self.log)}"
 
     def _next(self, limit: float | None) -> tuple[str, Any]:
-        assert self._connection is not None
-        while not self._connection.poll(None if limit is None else max(0.0, limit - time.monotonic())):
+        while not self.connection.poll(None if limit is None else max(0.0, limit - time.monotonic())):
             if limit is not None and time.monotonic() >= limit:
                 raise TimeoutError
-        return self._connection.recv()  # type: ignore[no-any-return]
+        return self.connection.recv()  # type: ignore[no-any-return]
 
-    def _receive(self, wanted: str, limit: float) -> Any:
+
+def _connect(nursery: Nursery, deadline: float) -> Connection:
+    """Return a connection to a nursery, waiting until it has imported what it must."""
+    while True:
+        if not alive(nursery.pid):
+            raise BrokenWorkerError(f"the back end could not be imported: {_tail(nursery.log)}")
+        if time.monotonic() > deadline:
+            raise BrokenWorkerError("the back end was not imported in time")
         try:
-            while True:
-                what, value = self._next(limit)
-                if what == wanted:
-                    return value
-        except TimeoutError as error:
-            self.kill()
-            raise BrokenWorkerError(f"worker {self.name} did not answer in time") from error
-        except (EOFError, OSError) as error:
-            self.wait_gone()
-            raise BrokenWorkerError(f"worker {self.name} died: {self.exit_reason()}") from error
+            return Client(nursery.address, family="AF_UNIX", authkey=bytes.fromhex(nursery.secret))
+        except (OSError, EOFError):
+            time.sleep(0.02)  # it does not listen yet, or died meanwhile, which the next round says
 
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that ended and was not waited for does not."""
+    state = _process_state(pid)
+    return state is not None and state[0] not in "ZX"
+
+
+def _read_tail(log: str) -> str:
+    """Return the last lines that a process printed."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, Path(log).stat().st_size - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _tail(log: str) -> str:
+    lines = [line.strip() for line in _read_tail(log).splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _process_state(pid: int) -> tuple[str, int] | None:

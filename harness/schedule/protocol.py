@@ -71,8 +71,11 @@ class Progress:
 class Body(Protocol):
     """What runs inside a worker: the measuring side, handed to this package as an import path or an object."""
 
+    def preload(self, backend: str) -> None:
+        """Import what the back end needs, but start no thread and touch no device; "none" needs nothing."""
+
     def prepare(self, backend: str) -> None:
-        """Import the back end and touch its devices, so that no trial pays for it; "none" needs nothing."""
+        """Touch the devices, so that no trial pays for it. The process may have been forked after `preload`."""
 
     def sources(self, sources: Mapping[str, Source]) -> None:
         """Take the text of the files whose functions the trials name."""

@@ -28,7 +28,7 @@ from harness.domain.trial import Trial
 from harness.schedule import ray_environment, reaper
 from harness.schedule.node import Node, Prestarted, share_out
 from harness.schedule.order import Demand
-from harness.schedule.process import Launch, Started, private_folder
+from harness.schedule.process import Launch, Nursery, private_folder
 from harness.schedule.protocol import Checked, Done, Event, Gone, Progress, Ready, Worker
 
 
@@ -115,15 +115,15 @@ class RayExecutor:
         return [worker for worker in self._opened[demand] if worker.name in self._workers]
 
     def _open_on(self, agent: _Agent, demand: Demand) -> None:
-        adopted: Sequence[Started] = ()
-        if self._prestarted is not None and self._address is None:
-            adopted = self._prestarted.started
+        nurseries: Sequence[Nursery] = ()
+        if self._prestarted is not None and agent.local:
+            nurseries = self._prestarted.nurseries
         prefix = "" if len(self._agents) == 1 else f"{agent.host}."
         if agent.local:
             launches = share_out(demand, body=self._body, most=self._most, prefix=prefix)
         else:
             launches = ray.get(agent.shares(demand, self._body, self._most, prefix))
-        agent.launch(launches, [one for one in adopted if one.launch in launches])
+        agent.launch(launches, nurseries)
         for launch in launches:
             worker = Worker(name=launch.name, node=agent.host, demand=demand, cores=launch.cores, gpus=launch.gpus)
             self._workers[launch.name] = (worker, agent)
@@ -275,14 +275,14 @@ class _Agent:
     def shares(self, demand: Demand, body: str, most: int | None, prefix: str) -> Any:
         return self.call("share_out", demand, body, most, prefix)
 
-    def launch(self, launches: Sequence[Launch], adopted: Sequence[Started]) -> None:
-        self._last = self.call("launch", list(launches), list(adopted))
+    def launch(self, launches: Sequence[Launch], nurseries: Sequence[Nursery]) -> None:
+        self._last = self.call("launch", list(launches), list(nurseries))
 
     def replace(self, worker: str) -> None:
-        self._last = self.call("replace", worker)
+        self._last = self.call("end", worker)
 
     def ready(self, worker: str) -> Any:
-        """Ask for the worker's `Ready`, once what was last launched or replaced here has been."""
+        """Ask for the worker's `Ready`, once what was last launched or ended here has been."""
         return self.call("ready_after", self._last, worker)
 
     def restart(self, node_alive: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,10 @@ from harness.domain.trial import Trial
 from harness.plan import Plan
 from harness.schedule.loop import Notice
 from harness.schedule.protocol import Progress
-from harness.terminal.text import label, seconds
+from harness.terminal.text import about, label, plural, seconds
 
 _LINES_EVERY_S = 10.0
+_ENDING = "ending, what has finished is kept (a second Ctrl-C leaves at once)"
 
 
 def describe_epoch(progress: Progress | None, trial: Trial) -> str:
@@ -70,26 +72,30 @@ class _Base:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._progress: Mapping[str, Progress] = {}
+        self._before: dict[str, Progress | None] = {}  # what a worker's last trial left, until its next one says more
         self._estimate = Estimate()
         self._total = self._done = self._bad = 0
+        self._started = False  # whether any trial has
         self._began = time.monotonic()
         self._workers: dict[str, str] = {}
 
-    def planned(self, made: Plan, *, folder: Path, done: int) -> None:
-        self._total, self._done = len(made.trials), done
-        self._estimate.planned(made.trials)
-        kept = f", {done} recorded already" if done else ""
-        self._console.print(
-            f"{self._total} trials of {made.settings} settings{kept} → {escape(str(folder))}", highlight=False
-        )
+    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path) -> None:
+        self._total, self._done = len(made.trials), len(made.trials) - len(pending)
+        self._estimate.planned(pending)
+        kept = f", {self._done} recorded already" if self._done else ""
+        trials, settings = plural(self._total, "trial"), plural(made.settings, "setting")
+        self._say(f"{trials} of {settings}{kept} → {escape(str(folder))}")
 
     def notice(self, notice: Notice) -> None:
         if notice.what == "opened":
             self._workers[notice.worker] = "starting"
         elif notice.what == "ready":
-            self._workers[notice.worker] = "ready"
+            self._workers[notice.worker] = "idle" if self._started else "checking what the suite declares"
         elif notice.what == "started" and notice.trial is not None:
+            self._started = True
             self._workers[notice.worker] = label(notice.trial)
+            self._before[notice.worker] = self._progress.get(notice.worker)
         elif notice.what == "retried" and notice.trial is not None:
             self._say(f"[yellow]again[/]    {escape(label(notice.trial))}: {escape(notice.text)}")
         elif notice.what == "replaced":
@@ -111,9 +117,17 @@ class _Base:
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def _told(self, worker: str, trial: Trial) -> str:
+        progress = self._progress.get(worker)
+        return describe_epoch(None if progress == self._before.get(worker) else progress, trial)
+
     def _left(self) -> str:
-        left_s = self._estimate.left_s(sum(1 for state in self._workers.values()) or 1)
-        return f", about {seconds(left_s)} left" if left_s is not None and self._done < self._total else ""
+        left_s = self._estimate.left_s(len(self._workers))
+        return f", about {about(left_s)} left" if left_s is not None and self._done < self._total else ""
+
+    def ending(self, signal_name: str) -> None:
+        """Say at once that the signal was heard; called from its handler."""
+        os.write(sys.stderr.fileno(), f"{signal_name}: {_ENDING}\n".encode())
 
     def close(self) -> None:
         """End whatever is being drawn."""
@@ -142,14 +156,13 @@ class PlainDisplay(_Base):
             self._spoke = time.monotonic()
 
     def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
+        self._progress = progress
         if time.monotonic() - self._spoke < _LINES_EVERY_S:
             return
         self._spoke = time.monotonic()
         self._say(f"{self._done}/{self._total} done{self._left()}")
         for worker, trial in running.items():
-            self._say(
-                f"         worker {worker}: {escape(label(trial))}, {describe_epoch(progress.get(worker), trial)}"
-            )
+            self._say(f"         worker {worker}: {escape(label(trial))}, {self._told(worker, trial)}")
 
 
 class LiveDisplay(_Base):
@@ -158,28 +171,46 @@ class LiveDisplay(_Base):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._running: Mapping[str, Trial] = {}
-        self._progress: Mapping[str, Progress] = {}
+        self._ending = ""
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
-        self._live.start()
+
+    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path) -> None:
+        super().planned(made, pending, folder=folder)
+        if pending:
+            self._live.start()
 
     def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
         self._running, self._progress = dict(running), dict(progress)
+
+    def ending(self, signal_name: str) -> None:
+        self._ending = f"{signal_name}: {_ENDING}"
 
     def close(self) -> None:
         self._live.stop()
 
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
-        for worker, state in sorted(self._workers.items()):
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True)
+        workers = sorted(self._workers.items())
+        fitting = max(1, self._console.height - 5)
+        for worker, state in workers[:fitting]:
             trial = self._running.get(worker)
-            told = describe_epoch(self._progress.get(worker), trial) if trial is not None else ""
-            table.add_row(
-                Text(f"worker {worker}", style="cyan"), Text(label(trial) if trial else state), Text(told, style="dim")
-            )
-        spent = seconds(time.monotonic() - self._began)
+            told = self._told(worker, trial) if trial is not None else ""
+            doing = label(trial) if trial is not None else state
+            table.add_row(Text(f"worker {worker}", style="cyan"), Text(doing), Text(told, style="dim"))
+        if len(workers) > fitting:
+            table.add_row(Text(f"… and {len(workers) - fitting} more"))
+        spent = about(time.monotonic() - self._began)
         bad = f", {self._bad} not completed" if self._bad else ""
-        text = Text(f"{self._done}/{self._total} trials{bad}, {spent}{self._left()}")
-        return Group(table, ProgressBar(total=max(1, self._total), completed=self._done, width=40), text)
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=max(1, self._total), completed=self._done, width=40),
+            Text(f"{self._done}/{self._total} trials{bad}, {spent}{self._left()}"),
+        )
+        last = self._ending or ("" if workers else "starting the workers")
+        return Group(table, bar, *([Text(last, style="dim")] if last else []))
 
 
 def make_display(*, quiet_stdout: bool) -> PlainDisplay | LiveDisplay:

@@ -16,9 +16,10 @@ from harness.domain.suite import LoadedSuite
 from harness.plan import Plan
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
-from harness.terminal.text import label, print_table, seconds
+from harness.terminal.text import label, plural, print_table, seconds, significant
 
-_FIRST = 20
+_FIRST = 20  # trials, or reasons, that are shown
+_ALIKE = 3  # trials that are named for each reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Summary:
     folder: Path
     rows: list[dict[str, Any]]
     axes: dict[str, str]  # path -> the column that holds its values
-    failures: list[dict[str, Any]]  # trials that did not complete: label, status, error
+    failures: dict[tuple[str, str], list[str]]  # trials that did not complete: (status, error) -> labels
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as plain JSON: infinite times are the text "Infinity", unknown values null."""
@@ -50,15 +51,18 @@ class Summary:
             line = [text(row[column]) for column in self.axes.values()] or [str(row["setting_id"])]
             line += [str(row["arm"])] if with_arm else []
             line += [seconds(_number(row["median_time_to_target_s"])), str(row["reached_share"])] if goal else []
-            line += [_figure(row["best"]), _rate(row["median_samples_per_s"]), _figure(row["median_train_s"], 3)]
+            line += [_figure(row["best"]), _rate(row["median_samples_per_s"]), _significant(row["median_train_s"])]
             line += [f"{row['completed']}/{row['trials']}"]
             cells.append(line)
         title = f"{self.run['suite']}  {self.run['run_id']}  (median over repeats; time on the training clock)"
         print_table(columns, cells, title=title)
-        for failure in self.failures[:_FIRST]:
-            typer.echo(f"{failure['status']}: {failure['label']}: {failure['error']}")
+        if self.failures:
+            typer.echo("")
+        for (state, error), labels in list(self.failures.items())[:_FIRST]:
+            more = f"; and {len(labels) - _ALIKE} more" if len(labels) > _ALIKE else ""
+            typer.echo(f"{len(labels)} {state}: {error}\n    {'; '.join(labels[:_ALIKE])}{more}")
         if len(self.failures) > _FIRST:
-            typer.echo(f"… and {len(self.failures) - _FIRST} more that did not complete")
+            typer.echo(f"… and {len(self.failures) - _FIRST} more reasons; the column `error` of trials has them all")
 
 
 def summary(folder: Path) -> Summary:
@@ -87,16 +91,10 @@ def summary(folder: Path) -> Summary:
         axes=list(axes.values()),
     )
     bad = trials[trials["status"] != "completed"]
-    failures = [
-        {
-            "label": " ".join(
-                [*(f"{path}={text(row[column])}" for path, column in axes.items()), f"seed={row['seed']}"]
-            ),
-            "status": row["status"],
-            "error": row["error"],
-        }
-        for row in bad.to_dict("records")
-    ]
+    failures: dict[tuple[str, str], list[str]] = {}
+    for row in bad.to_dict("records"):
+        values = [f"{path}={text(row[column])}" for path, column in axes.items()]
+        failures.setdefault((row["status"], row["error"]), []).append(" ".join([*values, f"seed={row['seed']}"]))
     return Summary(
         run=run,
         folder=folder,
@@ -126,9 +124,8 @@ def find_run(run: str | None, results: Path) -> Path:
 def print_plan(loaded: LoadedSuite, made: Plan, *, everything: bool) -> None:
     """Print axes, counts, the first trials and what was excluded."""
     seeds = len({trial.seed for trial in made.trials})
-    typer.echo(
-        f"{made.suite.name}: {len(made.trials)} trials = {made.settings} settings, {seeds} seeds ({loaded.path})"
-    )
+    counts = (plural(len(made.trials), "trial"), plural(made.settings, "setting"), plural(seeds, "seed"))
+    typer.echo(f"{made.suite.name}: {counts[0]} of {counts[1]}, {counts[2]} ({loaded.path})")
     if made.suite.description:
         typer.echo(made.suite.description.splitlines()[0])
     if made.target is not None:
@@ -173,6 +170,17 @@ def plan_document(loaded: LoadedSuite, made: Plan) -> dict[str, Any]:
         ],
         "excluded": [{"point": dict(one.point), "reason": one.reason} for one in made.excluded],
     }
+
+
+def print_state(folder: Path) -> None:
+    """Print how far a run is, where its files are, and how to go on with it if there is something left to do."""
+    (run,) = runs.list_runs(folder)
+    told = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items())) or "none finished"
+    left = 0 if run.planned is None else run.planned - sum(run.counts.values())
+    typer.echo(f"\nTrials: {told}{f', {left} left' if left else ''} ({run.state})")
+    typer.echo(f"Files:  {folder}/")
+    if run.hint:
+        typer.echo(f"Go on:  {run.hint.removeprefix('go on with: ')}")
 
 
 def status(results: Path, *, as_json: bool) -> None:
@@ -257,9 +265,14 @@ def _number(value: Any) -> float | None:
     return None if value is None or value != value else float(value)
 
 
-def _figure(value: Any, digits: int = 4) -> str:
+def _figure(value: Any) -> str:
     number = _number(value)
-    return "–" if number is None else f"{number:.{digits}f}"
+    return "–" if number is None else f"{number:.4f}"
+
+
+def _significant(value: Any) -> str:
+    number = _number(value)
+    return "–" if number is None else significant(number)
 
 
 def _rate(value: Any) -> str:

@@ -19,18 +19,33 @@ def label(trial: Trial) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration for people: ``0.32 s``, ``12.1 s``, ``3 min 05 s``, ``2 h 14 min``."""
+    """Return a measured duration for people: ``0.32 s``, ``12.1 s``, ``3 min 05 s``, ``2 h 14 min``."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "never"
-    if value < 1:
-        return f"{value:.3f} s"
     if value < 100:
-        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+        return f"{significant(value)} s"
     if value < 3600:
         return f"{int(value // 60)} min {int(value % 60):02d} s"
     return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
+
+
+def about(value: float) -> str:
+    """Return an estimated duration, or one that still grows: whole seconds below a minute."""
+    return f"{value:.0f} s" if value < 100 else seconds(value)
+
+
+def significant(value: float) -> str:
+    """Return a figure above 0 with three significant digits: ``0.0581``, ``1.50``, ``12.1``; 0 below a millionth."""
+    if value < 1e-6:
+        return "0"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 trial`` or ``12 trials``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:

@@ -49,6 +49,11 @@ class Timed:
     def ok(self) -> bool:
         return self.returncode == 0
 
+    @property
+    def tail(self) -> str:
+        """The last lines of what it printed."""
+        return "\n".join(self.output.splitlines()[-20:])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:

@@ -26,34 +26,34 @@ class Figure:
 def measure(work: Path, *, say: Callable[[str], None]) -> list[Figure]:
     """Return the figures, each from cold commands run here and now."""
     say("figures: harness --help")
-    helped = _median(5, harness_command("--help"))
+    helped = _median(5, harness_command("--help"), say)
     say("figures: harness plan of 10,000 trials")
-    planned = _median(3, harness_command("plan", str(BESIDE / "ten_thousand.py")))
+    planned = _median(3, harness_command("plan", str(BESIDE / "ten_thousand.py")), say)
     say(f"figures: {NOTHINGS:,} trials that do nothing")
     return [
         Figure(what="harness --help", seconds=helped[0], target_s=0.3, note=helped[1]),
         Figure(what="harness plan of 10,000 trials", seconds=planned[0], target_s=1.5, note=planned[1]),
-        _nothings(work),
+        _nothings(work, say),
     ]
 
 
-def _median(times: int, argv: list[str]) -> tuple[float | None, str]:
+def _median(times: int, argv: list[str], say: Callable[[str], None]) -> tuple[float | None, str]:
     """Return the median wall time of a command run `times` times, and how it was taken or why there is none."""
     runs: list[Timed] = []
     for _ in range(times):
         runs.append(timed(argv, env=environment()))
         if not runs[-1].ok:
-            return None, f"exit code {runs[-1].returncode}: {last_line(runs[-1].output)}"
+            say(runs[-1].tail)
+            return None, f"exit code {runs[-1].returncode}"
     return statistics.median(run.wall_s for run in runs), f"median of {times} cold commands"
 
 
-def _nothings(work: Path) -> Figure:
+def _nothings(work: Path, say: Callable[[str], None]) -> Figure:
     what = f"{NOTHINGS:,} trials that do nothing, workers ready to last record"
     ran = timed(harness_command("run", str(BESIDE / "nothing.py"), "--results", str(work)), env=environment())
     if not ran.ok:
-        return Figure(
-            what=what, seconds=None, target_s=7.0, note=f"exit code {ran.returncode}: {last_line(ran.output)}"
-        )
+        say(ran.tail)
+        return Figure(what=what, seconds=None, target_s=7.0, note=f"exit code {ran.returncode}")
     folder = run_folder(work)
     status = pd.read_parquet(folder / "trials.parquet", columns=["status"])["status"]
     at = timings(folder)
@@ -63,9 +63,3 @@ def _nothings(work: Path) -> Figure:
         target_s=7.0,
         note=f"{(status == 'completed').sum():,} completed; whole command {ran.wall_s:.1f} s",
     )
-
-
-def last_line(output: str) -> str:
-    """Return the last line that says something."""
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"

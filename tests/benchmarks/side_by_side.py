@@ -142,7 +142,7 @@ def run_commands(names: list[str], scratch: Path, *, rounds: int, quick: bool, s
                 run = measure_commands.run_peer(name, work, quick=quick)
             if not run.timed.ok:
                 say(f"{name} failed with exit code {run.timed.returncode}; its last lines:")
-                say("\n".join(run.timed.output.splitlines()[-20:]))
+                say(run.timed.tail)
             runs.append(run)
     return runs
 

@@ -58,7 +58,7 @@ def test_a_target_from_above_is_met_up_to_its_value(value: float | None, met: bo
 @pytest.mark.parametrize(
     ("declare", "says"),
     [
-        (lambda: suite(target=1.5), "no training can reach val_accuracy 1.5: it lies from 0 to 1; did you mean 0.015?"),
+        (lambda: suite(target=1.5), "no training can reach val_accuracy 1.5: it lies from 0 to 1"),
         (lambda: suite(target=90), "did you mean 0.9?"),
         (lambda: suite(target=-0.1), "no training can reach val_accuracy -0.1"),
         (lambda: suite(target=float("nan")), "no training can reach val_accuracy nan"),

@@ -24,7 +24,8 @@ def trial(
 def epoch(number: int) -> EpochRecord:
     return EpochRecord(
         epoch=number, train_s=0.01, eval_s=0.001, elapsed_train_s=0.01 * number, samples=10, steps=1, chunks=1,
-        loss=1.0, accuracy=0.5, val_loss=1.0, val_accuracy=0.5, user_cpu_s=0.0, system_cpu_s=0.0, started_at=0.0, ended_at=0.0,
+        loss=1.0, accuracy=0.5, val_loss=1.0, val_accuracy=0.5,
+        user_cpu_s=0.0, system_cpu_s=0.0, started_at=0.0, ended_at=0.0,
     )  # fmt: skip
 
 
@@ -33,7 +34,9 @@ class ScriptedBody:
         self._before = 0
         self._sources: dict[str, Source] = {}
 
-    def prepare(self, backend: str) -> None:
+    def prepare(self, backend: str) -> None: ...
+
+    def preload(self, backend: str) -> None:
         if os.environ.get("SCRIPTED_DIES_AT_START"):
             raise RuntimeError("this back end cannot be imported")
 

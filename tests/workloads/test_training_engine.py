@@ -60,7 +60,8 @@ def scores(outcome: Outcome) -> list[tuple[float | None, ...]]:
 def fitted(trial: Trial, loss_name: Any, *, column: bool = False) -> tuple[dict[str, list[float]], list[np.ndarray]]:
     """Return the history and the weights of `model.fit` from the same start."""
     setting = trial.setting
-    assert setting.dataset is not None and setting.model is not None
+    assert setting.dataset is not None
+    assert setting.model is not None
     arrays = datasets.load(setting.dataset, {})
     with initial.captured() as recipes_of:
         model = network.build_model(
@@ -110,26 +111,33 @@ def assert_same_training(trial: Trial, loss_name: Any = "categorical_crossentrop
 
 OPTIMIZERS = {
     "sgd": sgd(0.05),
-    "momentum": sgd(0.05, momentum=0.9),
     "nesterov": sgd(0.05, momentum=0.9, nesterov=True),
-    "decay": sgd(0.05, weight_decay=0.01, clipnorm=1.0),
     "adam": optimizer("adam", learning_rate=0.01),
-    "amsgrad": optimizer("adam", learning_rate=0.01, amsgrad=True),
     "adamw": optimizer("adamw", learning_rate=0.01, weight_decay=0.05),
     "rmsprop": optimizer("rmsprop", learning_rate=0.01, momentum=0.5, centered=True),
+    "cosine": optimizer("adam", learning_rate=schedule("CosineDecay", initial_learning_rate=0.02, decay_steps=12)),
+}
+MORE_OPTIMIZERS = {  # the same program, but as a graph, which compiles faster
+    "momentum": sgd(0.05, momentum=0.9),
+    "decay": sgd(0.05, weight_decay=0.01, clipnorm=1.0),
+    "amsgrad": optimizer("adam", learning_rate=0.01, amsgrad=True),
     "adagrad": optimizer("adagrad", learning_rate=0.05),
     "nadam": optimizer("nadam", learning_rate=0.01),
     "average": sgd(0.05, use_ema=True, ema_momentum=0.9),
     "exponential": sgd(
         schedule("ExponentialDecay", initial_learning_rate=0.1, decay_steps=3, decay_rate=0.9), momentum=0.8
     ),
-    "cosine": optimizer("adam", learning_rate=schedule("CosineDecay", initial_learning_rate=0.02, decay_steps=12)),
 }
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_agrees_with_fit_for_each_optimizer(name: str) -> None:
     assert_same_training(a_trial(optimizer=OPTIMIZERS[name]))
+
+
+@pytest.mark.parametrize("name", MORE_OPTIMIZERS)
+def test_training_as_a_graph_agrees_with_fit_for_each_optimizer(name: str) -> None:
+    assert_same_training(a_trial(optimizer=MORE_OPTIMIZERS[name], engine="graph"))
 
 
 MODELS = {
@@ -232,25 +240,28 @@ def test_another_seed_starts_elsewhere_and_shuffles_otherwise() -> None:
     assert not np.array_equal(initial.shuffled(0, 1, 64), initial.shuffled(0, 2, 64))
 
 
-@pytest.mark.parametrize("chunk_s", [1e-9, 100.0])
-def test_an_epoch_in_chunks_has_the_bits_of_an_epoch_in_one_piece(
-    chunk_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_epoch_in_chunks_has_the_bits_of_an_epoch_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model": MODELS["batch normalisation"], "batch_size": UNEVEN}
     trial = a_trial(optimizer=OPTIMIZERS["adam"], shuffle=True, **changes)
-    whole, weights = run(trial)
-    monkeypatch.setattr("harness.workloads.training.tensorflow.CHUNK_S", chunk_s)
-    cut, others = run(trial)
-    assert cut.epochs[-1].chunks == (3 if chunk_s < 1 else 2)  # the short batch is a call of its own
-    assert scores(cut) == scores(whole)
+    training = Training(datasets.load)
+    found = []
+    for chunk_s, chunks in ((1e-9, 3), (100.0, 2)):  # the short batch is a call of its own
+        monkeypatch.setattr("harness.workloads.training.tensorflow.CHUNK_S", chunk_s)
+        outcome, weights = run(trial, training)
+        assert outcome.epochs[-1].chunks == chunks
+        found.append((scores(outcome), weights))
+    (cut, weights), (whole, others) = found
+    assert cut == whole
     assert all(np.array_equal(a, b) for a, b in zip(weights, others, strict=True))
 
 
 def test_step_by_step_gives_the_results_of_whole_epochs() -> None:
-    whole, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"]))
-    stepped, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"], dispatch="step"))
+    training = Training(datasets.load)
+    whole, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"]), training)
+    stepped, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"], dispatch="step"), training)
     assert [epoch.chunks for epoch in stepped.epochs] == [4, 4, 4]
-    np.testing.assert_allclose(scores(stepped), scores(whole), rtol=1e-6)
+    assert stepped.facts.program_reused
+    assert scores(stepped) == scores(whole)
 
 
 @pytest.mark.parametrize("model", [MODELS["batch normalisation"], mlp(8, dropout=0.5)], ids=["xla", "graph"])
@@ -283,6 +294,7 @@ from harness import datasets
 from harness.domain.handy import mlp, sgd
 from harness.domain.setting import Dataset, Setting
 from harness.domain.trial import Trial
+from harness.workloads.protocol import Stopwatch
 from harness.workloads.training import programs
 from harness.workloads.training.tensorflow import Training
 traced = []
@@ -315,7 +327,7 @@ def test_data_too_large_for_the_device_are_streamed_to_the_same_bits(monkeypatch
     monkeypatch.setattr("harness.workloads.training.feed._BLOCK_BYTES", 32 * 52)  # two batches of 16 samples
     streamed, others = run(trial, Training(datasets.load, free_bytes=1000))
     assert streamed.status == "completed", streamed.error_detail
-    assert streamed.epochs[0].chunks > 3
+    assert (resident.epochs[-1].chunks, streamed.epochs[-1].chunks) == (1, 2)
     np.testing.assert_allclose(scores(streamed), scores(resident), rtol=1e-6)
     for one, another in zip(weights, others, strict=True):
         np.testing.assert_allclose(one, another, rtol=1e-5, atol=1e-7)
@@ -325,8 +337,9 @@ def test_a_training_that_diverges_ends_there_and_says_so() -> None:
     outcome, _ = run(a_trial(optimizer=sgd(1e20), loss=loss("mean_squared_error"), model=mlp(8, output="linear")))
     assert outcome.status == "failed"
     last = outcome.epochs[-1]
-    assert last.loss is not None and not math.isfinite(last.loss)
-    assert outcome.error is not None and f"at epoch {last.epoch}; lower the learning rate, now 1e+20" in outcome.error
+    assert last.loss is not None
+    assert not math.isfinite(last.loss)
+    assert f"at epoch {last.epoch}; lower the learning rate, now 1e+20" in str(outcome.error)
 
 
 class Uncompilable(keras.layers.Layer):
@@ -358,7 +371,7 @@ def test_what_xla_cannot_compile_falls_back_to_a_graph_and_says_why() -> None:
 
 def test_a_batch_larger_than_the_data_is_a_failed_trial_that_says_so() -> None:
     outcome, _ = run(a_trial(batch_size=65))
-    assert outcome.status == "failed" and outcome.step == "data"
+    assert (outcome.status, outcome.step) == ("failed", "data")
     assert outcome.error == "batch_size is 65, more than the 64 training samples of 'synthetic'; lower batch_size"
 
 
@@ -370,5 +383,5 @@ def test_a_model_of_the_wrong_width_is_found_by_check() -> None:
 
 def test_an_argument_that_keras_refuses_is_found_by_check() -> None:
     trial = a_trial(model=sequential(layer("Conv2D", filters=3, kernel_size=3), layer("Dense", units=3)))
-    with pytest.raises(ValueError, match="min_ndim|ndim"):
+    with pytest.raises(ValueError, match="ndim"):
         Training(datasets.load).check(trial, {})

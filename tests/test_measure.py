@@ -1,0 +1,219 @@
+"""The clock and the outcome, with a workload that does what it is told."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from harness.domain.outcome import EpochRecord, Facts, Outcome, Scores
+from harness.domain.setting import Setting
+from harness.domain.sources import Source
+from harness.domain.trial import Trial
+from harness.measure import WorkerState, run_trial
+from harness.workloads.protocol import EpochResult, Stopwatch, Tick
+
+
+@dataclass
+class Clock:
+    """A clock that only moves when told to."""
+
+    time_s: float = 100.0
+
+    def __call__(self) -> float:
+        return self.time_s
+
+    def advance(self, seconds: float) -> None:
+        self.time_s += seconds
+
+
+@dataclass
+class Fake:
+    """A workload and its session; each hook is called where its name says, and may advance the clock or raise."""
+
+    clock: Clock = field(default_factory=Clock)
+    in_build: Callable[[], None] = lambda: None
+    in_epoch: Callable[[int], None] = lambda epoch: None
+    in_drain: Callable[[], None] = lambda: None
+    loss: Callable[[int], float] = lambda epoch: 1.0 / epoch
+    queued_s: float = 0.0
+    closed: bool = False
+    facts: Facts = field(default_factory=lambda: Facts(engine="fake", program_reused=False))
+
+    def check(self, trial: Trial, sources: Mapping[str, Source]) -> None:
+        pass
+
+    def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> Fake:
+        with watch.measuring("data"):
+            self.clock.advance(1)
+        with watch.measuring("build"):
+            self.clock.advance(2)
+            self.in_build()
+            with watch.measuring("compile"):
+                self.clock.advance(4)
+        return self
+
+    def evaluate(self) -> Scores:
+        self.clock.advance(0.5)
+        return Scores(loss=2.0, accuracy=0.25)
+
+    def before_epoch(self, epoch: int) -> None:
+        self.clock.advance(0.125)
+
+    def train_epoch(self, epoch: int, tick: Tick) -> EpochResult:
+        self.clock.advance(8)
+        self.in_epoch(epoch)
+        tick()
+        return EpochResult(samples=80, steps=8, train=Scores(loss=self.loss(epoch), accuracy=0.5))
+
+    def drain(self) -> None:
+        self.in_drain()
+        self.clock.advance(self.queued_s)
+        self.queued_s = 0.0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def run(fake: Fake, *, epochs: int = 2, on_epoch: Any = None, on_progress: Any = None) -> Outcome:
+    worker = WorkerState(workloads={"tensorflow.training": fake})
+    trial = Trial(setting=Setting(epochs=epochs, batch_size=64), seed=0, repeat=0)
+    return run_trial(trial, worker, on_epoch or (lambda epoch: None), on_progress, now=fake.clock)
+
+
+def fails(error: BaseException, *, at: int = 2) -> Callable[[int], None]:
+    def fail(epoch: int) -> None:
+        if epoch == at:
+            raise error
+
+    return fail
+
+
+def test_every_second_of_a_trial_stands_under_one_stopwatch() -> None:
+    fake = Fake()
+    outcome = run(fake, on_epoch=lambda epoch: fake.clock.advance(0.25), on_progress=lambda: fake.clock.advance(0.75))
+    watches = outcome.watches
+    assert (watches.data_s, watches.build_s, watches.compile_s) == (1.25, 2, 4)
+    assert (watches.train_s, watches.eval_s, watches.record_s) == (16, 1.5, 2)
+    assert watches.unattributed_s == 0
+    assert watches.wall_s == 26.75
+
+
+def test_the_clock_of_training_is_training_alone() -> None:
+    fake = Fake()
+    outcome = run(fake, on_progress=lambda: fake.clock.advance(3))
+    assert [(epoch.train_s, epoch.eval_s, epoch.elapsed_train_s) for epoch in outcome.epochs] == [
+        (8, 0.5, 8), (8, 0.5, 16),
+    ]  # fmt: skip
+
+
+def test_work_that_the_device_has_only_queued_is_in_the_epochs_time() -> None:
+    fake = Fake()
+
+    def queue(epoch: int) -> None:
+        fake.queued_s = 5.0
+
+    fake.in_epoch = queue
+    assert [epoch.train_s for epoch in run(fake).epochs] == [13, 13]
+
+
+def test_work_queued_before_an_epoch_is_not_in_its_time() -> None:
+    fake = Fake()
+    fake.queued_s = 7.0
+    assert run(fake, epochs=1).epochs[0].train_s == 8
+
+
+def test_the_untrained_model_is_scored_before_the_first_epoch() -> None:
+    facts = run(Fake()).facts
+    assert (facts.initial_val_loss, facts.initial_val_accuracy) == (2.0, 0.25)
+
+
+def test_the_first_epoch_of_a_new_program_is_flagged_and_kept() -> None:
+    assert [epoch.warmup for epoch in run(Fake()).epochs] == [True, False]
+    assert [epoch.warmup for epoch in run(Fake(facts=Facts(program_reused=True))).epochs] == [False, False]
+
+
+def test_an_error_keeps_the_epochs_before_it_and_says_where_it_was() -> None:
+    fake = Fake(in_epoch=fails(ValueError("wrong\nin detail")))
+    outcome = run(fake)
+    assert (outcome.status, outcome.step, len(outcome.epochs)) == ("failed", "train", 1)
+    assert outcome.error == "ValueError: wrong"
+    assert "in detail" in str(outcome.error_detail)
+    assert outcome.facts.engine == "fake"
+    assert outcome.facts.initial_val_loss == 2.0
+    assert outcome.watches.train_s == 16
+    assert fake.closed
+
+
+def test_an_error_while_building_is_said_to_be_there() -> None:
+    def fail() -> None:
+        raise KeyError("units")
+
+    assert run(Fake(in_build=fail)).step == "build"
+
+
+def test_memory_that_runs_out_names_the_batch_size() -> None:
+    for error in (MemoryError("no room"), type("ResourceExhaustedError", (Exception,), {})("no room")):
+        outcome = run(Fake(in_epoch=fails(error)))
+        assert "out of memory at batch_size=64" in str(outcome.error)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_trial_and_its_epoch_is_kept(loss: float) -> None:
+    outcome = run(Fake(loss=lambda epoch: loss if epoch == 2 else 1.0), epochs=5)
+    assert (outcome.status, outcome.step, len(outcome.epochs)) == ("failed", "train", 2)
+    assert f"diverged: loss is {loss} at epoch 2; lower the learning rate, now 0.01" in str(outcome.error)
+
+
+def test_a_timeout_out_of_progress_ends_the_trial_as_one() -> None:
+    def late() -> None:
+        raise TimeoutError("timed out after 5 s")
+
+    outcome = run(Fake(), on_progress=late)
+    assert (outcome.status, outcome.error) == ("timeout", "timed out after 5 s")
+
+
+def test_a_timeout_of_the_workloads_own_is_a_failure() -> None:
+    assert run(Fake(in_epoch=fails(TimeoutError("no answer")))).status == "failed"
+
+
+def test_ctrl_c_goes_through_and_closes_the_session() -> None:
+    fake = Fake(in_epoch=fails(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        run(fake)
+    assert fake.closed
+
+
+def test_epochs_are_handed_over_one_by_one() -> None:
+    seen: list[EpochRecord] = []
+    outcome = run(Fake(), epochs=3, on_epoch=seen.append)
+    assert tuple(seen) == outcome.epochs
+
+
+def test_the_garbage_collector_rests_while_an_epoch_is_timed() -> None:
+    states: list[bool] = []
+    run(Fake(in_epoch=lambda epoch: states.append(gc.isenabled())))
+    assert states == [False, False]
+    assert gc.isenabled()
+
+
+def test_a_worker_counts_its_trials() -> None:
+    fake = Fake()
+    worker = WorkerState(workloads={"tensorflow.training": fake})
+    trial = Trial(setting=Setting(), seed=0, repeat=0)
+    before = [run_trial(trial, worker, lambda epoch: None).facts.worker_trials_before for _ in range(3)]
+    assert before == [0, 1, 2]
+
+
+def test_measuring_imports_no_back_end() -> None:
+    code = (
+        "import sys, harness.measure, harness.workloads.function; "
+        "print(sorted({'tensorflow', 'keras', 'ray', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
