@@ -114,7 +114,6 @@ def run(
 ) -> None:
     """Run a suite: every trial of its grid, measured and recorded."""
     from harness import pipeline
-    from harness.domain.duration import duration
     from harness.domain.errors import SuiteError
     from harness.schedule.loop import Policy
     from harness.terminal.live import make_display
@@ -130,7 +129,7 @@ def run(
     policy = Policy(
         retry=tuple(statuses),
         max_fail=max_fail,
-        budget_s=duration(budget) if budget is not None else None,
+        budget_s=None if budget is None else _seconds("--budget", budget),
         fresh_workers=fresh_workers,
     )
     request = pipeline.Request(
@@ -155,8 +154,21 @@ def run(
     finally:
         display.close()
     _conclude(request, report, as_json=as_json)
-    report.closing.join()
-    _leave(report.exit_code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if report.executor is not None:
+        report.executor.close(leaving=True)
+    os._exit(report.exit_code)  # all is written, and the interpreter's own shutdown takes a second with Ray in it
+
+
+def _seconds(option: str, text: str) -> float:
+    from harness.domain.duration import duration
+    from harness.domain.errors import SuiteError
+
+    try:
+        return duration(text)
+    except SuiteError as error:
+        raise SuiteError(f"{option}: {error}") from None
 
 
 def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int | None, hz: float) -> Executor:
@@ -169,6 +181,8 @@ def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int
     from harness.schedule import ray_environment
     from harness.schedule.node import Prestarted, share_out
 
+    if address is not None:
+        _expect_answer(address)
     ray_environment.prepare(address)
     prestarted = Prestarted(share_out(demand, body=_BODY, most=workers)) if address is None else None
     try:
@@ -179,6 +193,22 @@ def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int
         if prestarted is not None:
             prestarted.stop()
         raise
+
+
+def _expect_answer(address: str) -> None:
+    """Raise if nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    import socket
+
+    from harness.domain.errors import SetupError
+
+    host, _, port = address.rpartition(":")
+    way_out = "start a cluster there with `ray start --head`, or leave --address away to run on this machine"
+    if not host or not port.isdigit():
+        raise SetupError(f"--address {address!r} is no HOST:PORT; {way_out}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise SetupError(f"--address {address}: nothing answers there ({error.strerror or error}); {way_out}") from None
 
 
 def _conclude(request: Request, report: Report, *, as_json: bool) -> None:
@@ -230,15 +260,6 @@ def _only_json_on_stdout(wanted: bool) -> Iterator[None]:
     """Send what is printed meanwhile, as by the suite's file, to standard error if stdout is for JSON alone."""
     with redirect_stdout(sys.stderr) if wanted else nullcontext():
         yield
-
-
-def _leave(code: int) -> None:
-    """Exit now: everything is written, and the interpreter's own shutdown would take a while with Ray loaded."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if "ray" in sys.modules:
-        os._exit(code)
-    raise typer.Exit(code)
 
 
 @app.command()

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from resource import RUSAGE_SELF, getrusage
 from typing import Final
@@ -123,37 +123,30 @@ def run_trial(
     error: str | None = None
     detail: str | None = None
     step: str | None = None
-    session: Session | None = None
     try:
         session = worker.workload(trial).open(trial, worker.sources, watch)
-        with watch.measuring("eval"):
-            untrained = session.evaluate()
-        facts = session.facts
-        if untrained is not None:
-            facts = replace(facts, initial_val_loss=untrained.loss, initial_val_accuracy=untrained.accuracy)
-        tick = _ticker(on_progress, watch)
-        for number in range(1, trial.setting.epochs + 1):
-            record = _run_epoch(session, number, epochs, facts, watch, tick)
-            if record is None:
-                break
-            epochs.append(record)
-            with watch.measuring("record"):
-                on_epoch(record)
-            error = _divergence(record, trial)
-            if error is not None:
-                status, step = "failed", "train"
-                break
-        facts = _merged(session.facts, facts)
+        with closing(session):
+            with watch.measuring("eval"):
+                untrained = session.evaluate()
+            facts = session.facts
+            if untrained is not None:
+                facts = replace(facts, initial_val_loss=untrained.loss, initial_val_accuracy=untrained.accuracy)
+            tick = _ticker(on_progress, watch)
+            for number in range(1, trial.setting.epochs + 1):
+                record = _run_epoch(session, number, facts, watch, tick)
+                if record is None:
+                    break
+                epochs.append(record)
+                with watch.measuring("record"):
+                    on_epoch(record)
+                error = _divergence(record, trial)
+                if error is not None:
+                    status, step = "failed", "train"
+                    break
     except (Exception, SystemExit) as raised:
         status = "timeout" if isinstance(raised, TimeoutError) and watch.step_of(raised) == "progress" else "failed"
         error, step = _one_line(raised, trial), watch.step_of(raised)
         detail = "".join(traceback.format_exception(raised))[-_DETAIL_LIMIT:]
-        if session is not None:
-            facts = _merged(session.facts, facts)
-        del raised
-    finally:
-        if session is not None:
-            session.close()
     watches = _watches(watch, now() - start_s)
     trials_before, worker.trials_run = worker.trials_run, worker.trials_run + 1
     return Outcome(
@@ -191,9 +184,7 @@ def _time_epoch(
     return result, watch["train"] - before
 
 
-def _run_epoch(
-    session: Session, number: int, done: list[EpochRecord], facts: Facts, watch: Stopwatch, tick: Tick
-) -> EpochRecord | None:
+def _run_epoch(session: Session, number: int, facts: Facts, watch: Stopwatch, tick: Tick) -> EpochRecord | None:
     """Train and evaluate one epoch; None when the workload has ended."""
     with watch.measuring("data"):
         session.before_epoch(number)
@@ -296,13 +287,6 @@ def _watches(watch: Stopwatch, wall_s: float) -> Stopwatches:
         record_s=watch["record"].wall_s + watch["progress"].wall_s,
         wall_s=wall_s,
     )
-
-
-def _merged(new: Facts, old: Facts) -> Facts:
-    """Return what the session knows now, with the untrained scores that were measured at the start."""
-    if old.initial_val_loss is None and old.initial_val_accuracy is None:
-        return new
-    return replace(new, initial_val_loss=old.initial_val_loss, initial_val_accuracy=old.initial_val_accuracy)
 
 
 def _with_process(facts: Facts, trials_before: int, used: Span) -> Facts:

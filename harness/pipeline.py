@@ -63,7 +63,7 @@ class Report:
     counts: Mapping[str, int]  # finished trials by status, those of an earlier attempt included
     pending: int
     stopped: str | None  # why it ended early: "SIGINT", "SIGTERM", "max_fail", "budget"
-    closing: threading.Thread  # ends what only the executor needs; join it before leaving the process
+    executor: Executor | None  # its workers are ended; it is left to close
 
 
 class Display(Protocol):
@@ -137,8 +137,8 @@ def run(
         finally:
             if executor is not None:
                 executor.stop()
-            closing = threading.Thread(target=_nothing if executor is None else executor.close)
-            closing.start()
+                if sys.exception() is not None:
+                    executor.close(leaving=False)
         stopped = caught[0] if caught else stopped
         counts = _counts(recorder, made)
         left = len(made.trials) - sum(counts.values())
@@ -156,12 +156,8 @@ def run(
             counts=counts,
             pending=left,
             stopped=stopped,
-            closing=closing,
+            executor=executor,
         )
-
-
-def _nothing() -> None:
-    """What is left to close when nothing was started."""
 
 
 class _Watch:

@@ -91,6 +91,13 @@ def _optional(of: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: value if value is None else of(value))
 
 
+def _timeout(value: Any) -> float:
+    try:
+        return duration(value)
+    except SuiteError as error:
+        raise SuiteError(f"timeout: {error}") from None
+
+
 def _small(value: Any) -> Any:
     if value is None:
         return None
@@ -117,7 +124,7 @@ class Suite(Declaration):
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
     target: Annotated[Target | None, _optional(Target.of)] = None
     small: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
-    timeout: Annotated[float | None, _optional(duration)] = None
+    timeout: Annotated[float | None, _optional(_timeout)] = None
     description: str = ""
 
     @model_validator(mode="after")
@@ -198,8 +205,12 @@ def load_suite(path: str | Path) -> LoadedSuite:
         content = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SuiteError(f"{path}: there is no such file; give a suite's Python file{_beside(file)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path}: cannot be read: {error}") from None
+    except IsADirectoryError:
+        raise SuiteError(f"{path}: is a folder; give a suite's Python file{_beside(file / '-')}") from None
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path}: is no text in UTF-8 ({error}); give a suite's Python file") from None
     source = sources.Source.of(file.resolve(), content)
     module = types.ModuleType(source.module_name)
     try:

@@ -117,7 +117,8 @@ class Recorder:
         if recorded != suite_sha256 and not force:
             raise ResultsError(
                 f"{run_folder}: the suite has changed since this run began (sha256 {str(recorded)[:12]} then, "
-                f"{suite_sha256[:12]} now); begin a new run, or resume all the same with --force"
+                f"{suite_sha256[:12]} now), or other --set, --where or --small are asked for: as it began, it goes on "
+                f"with `{runs.resume_command(content)}`; begin a new run, or resume all the same with --force"
             )
         attempt = len(content.get("attempts", ())) + 1
         for path in journal.log_files(run_folder)[-1:]:

@@ -104,5 +104,5 @@ class InlineExecutor:
             self._notes = {socket.gethostname(): sampling_notes(self._sampler)}
             self._sampler = None
 
-    def close(self) -> None:
+    def close(self, *, leaving: bool) -> None:
         """Nothing is left to end."""

@@ -56,6 +56,7 @@ class _State:
     baseline: int | None = None
     running: _Running | None = None
     checking: bool = False
+    checked: set[tuple[str, str]] = field(default_factory=set)  # what it has built
 
     @property
     def free(self) -> bool:
@@ -142,9 +143,16 @@ class Loop:
 
     def _check(self, state: _State) -> None:
         """Have a free worker build what nobody has built yet, or what another is building: it will need it too."""
-        trial = self._to_check.popleft() if self._to_check else next(iter(self._in_check.values()))
+        if self._to_check:
+            trial = self._to_check.popleft()
+        else:
+            others = [trial for trial in self._in_check.values() if trial.key not in state.checked]
+            if not others:
+                return
+            trial = others[0]
         self._in_check[state.worker.name] = trial
         state.checking = True
+        state.checked.add(trial.key)
         self._executor.check(state.worker.name, trial)
 
     def _submit(self, state: _State, ordered: Ordered) -> None:

@@ -123,5 +123,6 @@ class Executor(Protocol):
     def stop(self) -> None:
         """End the workers and collect the last readings; quick, and safe to call twice."""
 
-    def close(self) -> None:
-        """End all else that was started; may take seconds. Comes after `stop`, from any thread."""
+    def close(self, *, leaving: bool) -> None:
+        """End all else that was started, after `stop`. It may take seconds, unless this process is `leaving`, which
+        then must exit at once."""

@@ -238,7 +238,11 @@ class RayExecutor:
         if self._prestarted is not None:
             self._prestarted.stop()
 
-    def close(self) -> None:
+    def close(self, *, leaving: bool) -> None:
+        if leaving and self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.write(b"now")  # it takes a second off Ray's own shutdown
+            self._reaper.stdin.close()
+            return
         ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)

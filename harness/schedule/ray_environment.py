@@ -14,6 +14,8 @@ LOCAL: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_enable_worker_prestart": "0",  # the one agent is all that Ray starts here
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_worker_niceness": "0",  # or every process below Ray would run at 15
 }
 

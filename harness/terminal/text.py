@@ -57,6 +57,8 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]
         title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
     )
     for heading, side in columns:
+        if console.is_terminal:
+            heading = heading.replace(".", ".\n")  # a dotted path breaks there rather than anywhere
         table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*[escape(cell) for cell in row])

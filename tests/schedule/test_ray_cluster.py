@@ -34,7 +34,7 @@ def executor() -> Iterator[Any]:
     made.start({})
     yield made
     made.stop()
-    made.close()
+    made.close(leaving=False)
     del os.environ["PYTHONPATH"]
 
 

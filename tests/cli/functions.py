@@ -1,0 +1,45 @@
+"""A suite whose trials take no time, or fail in a way of their own: it needs neither data nor a back end."""
+
+import os
+import sys
+import time
+
+from harness import Setting, Suite, function, product
+
+print("this suite's file prints something")
+
+
+def work(job):
+    mode, pause_s = job.args["mode"], job.args["pause"]
+    yield {"val_loss": 2.3, "val_accuracy": 0.1}
+    for epoch in range(1, job.epochs + 1):
+        if epoch == 2:
+            misbehave(mode)
+        loss = float("nan") if mode == "nan" and epoch == 2 else 1 / epoch
+        time.sleep(pause_s)
+        yield {"samples": 100, "loss": loss, "val_loss": loss, "val_accuracy": 0.3 * epoch}
+
+
+def misbehave(mode):
+    what, _, argument = mode.partition(" ")
+    if what == "raise":
+        raise ValueError("the data went away")
+    if what == "memory":
+        raise MemoryError
+    if what == "exit":
+        sys.exit("this function has had enough")
+    if what == "kill":
+        os.kill(os.getpid(), 9)
+    if what == "hang":
+        time.sleep(600)
+    if what == "unless" and not os.path.exists(argument):
+        raise FileNotFoundError(f"{argument} is not there")
+
+
+suite = Suite(
+    name="functions",
+    base=Setting(workload=function(work, kind="workload", mode="ok", pause=0.0), epochs=3),
+    grid=product({"workload.mode": ["ok", "raise", "memory", "exit", "nan", "kill", "hang"]}),
+    target=0.5,
+    timeout=3,
+)
