@@ -16,8 +16,11 @@ import typer
 from harness import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.domain.trial import Trial
     from harness.pipeline import Report, Request
-    from harness.schedule.order import Demand
+    from harness.schedule.node import Prestarted
     from harness.schedule.protocol import Executor
 
 _BEGAN = time.monotonic()
@@ -141,8 +144,8 @@ def run(
         with _only_json_on_stdout(as_json):
             report = pipeline.run(
                 request,
-                make_executor=lambda demand: _executor(
-                    demand, inline=inline, address=address, workers=workers, hz=telemetry
+                make_executor=lambda trials, seed: _executor(
+                    trials, seed, inline=inline, address=address, workers=workers, hz=telemetry
                 ),
                 display=display,
                 began=_BEGAN,
@@ -171,7 +174,9 @@ def _seconds(option: str, text: str) -> float:
         raise SuiteError(f"{option}: {error}") from None
 
 
-def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int | None, hz: float) -> Executor:
+def _executor(
+    trials: Sequence[Trial], seed: int, *, inline: bool, address: str | None, workers: int | None, hz: float
+) -> Executor:
     if inline:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
         from harness.measure import Body
@@ -179,12 +184,11 @@ def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int
 
         return InlineExecutor(Body(), telemetry_hz=hz)
     from harness.schedule import ray_environment
-    from harness.schedule.node import Prestarted, share_out
 
     if address is not None:
         _expect_answer(address)
     ray_environment.prepare(address)
-    prestarted = Prestarted(share_out(demand, body=_BODY, most=workers)) if address is None else None
+    prestarted = _prestart(trials, seed, workers) if address is None else None
     try:
         from harness.schedule.ray_cluster import RayExecutor
 
@@ -193,6 +197,19 @@ def _executor(demand: Demand, *, inline: bool, address: str | None, workers: int
         if prestarted is not None:
             prestarted.stop()
         raise
+
+
+def _prestart(trials: Sequence[Trial], seed: int, workers: int | None) -> Prestarted:
+    """Start what the first trials need on this machine, before Ray is even imported."""
+    from harness.domain.sources import collected
+    from harness.schedule.node import Prestarted, share_out
+    from harness.schedule.order import Demand, first_trials
+
+    (first,) = first_trials(trials, seed=seed, workers=1)
+    demand = Demand.of(first)
+    launches = share_out(demand, body=_BODY, most=workers)
+    ahead = [] if demand.backend == "none" else first_trials(trials, seed=seed, workers=len(launches))
+    return Prestarted(launches, ahead, collected())
 
 
 def _expect_answer(address: str) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from resource import RUSAGE_SELF, getrusage
 from typing import Final
@@ -42,6 +42,7 @@ class WorkerState:
     sources: dict[str, Source] = field(default_factory=dict)
     trials_run: int = 0
     workloads: dict[str, Workload] = field(default_factory=dict)  # by back end and name; each keeps its own caches
+    compiled_ahead_s: dict[str, float] = field(default_factory=dict)  # by program key; told to the trial that uses it
 
     def workload(self, trial: Trial) -> Workload:
         """Return the workload that a trial runs, importing it when it is first asked for."""
@@ -82,6 +83,15 @@ class Body:
         except (Exception, SystemExit) as error:
             return f"{show(dict(trial.axes))}: {_one_line(error, trial)}"
         return None
+
+    def prime(self, trial: Trial) -> None:
+        """Compile what a trial needs, ahead of it. What is wrong with the trial is for `check` to say."""
+        watch = Stopwatch(time.perf_counter)
+        with (
+            suppress(Exception, SystemExit),
+            closing(self._state.workload(trial).open(trial, self._state.sources, watch)),
+        ):
+            self._state.compiled_ahead_s[trial.program_key] = watch["compile"].wall_s
 
     def run(self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Tick | None = None) -> Outcome:
         """Run one trial; `on_epoch` after each epoch, `on_progress` at least every few seconds."""
@@ -128,7 +138,8 @@ def run_trial(
         with closing(session):
             with watch.measuring("eval"):
                 untrained = session.evaluate()
-            facts = session.facts
+            ahead_s = worker.compiled_ahead_s.pop(trial.program_key, None)
+            facts = replace(session.facts, compile_ahead_s=ahead_s)
             if untrained is not None:
                 facts = replace(facts, initial_val_loss=untrained.loss, initial_val_accuracy=untrained.accuracy)
             tick = _ticker(on_progress, watch)
@@ -236,12 +247,12 @@ def _divergence(record: EpochRecord, trial: Trial) -> str | None:
     """Return what to say of an epoch whose loss is no number any more."""
     for name, value in (("loss", record.loss), ("val_loss", record.val_loss)):
         if value is not None and not math.isfinite(value):
+            diverged = f"diverged: {name} is {value} at epoch {record.epoch}"
+            if trial.setting.workload.name != "training":
+                return diverged
             rate = trial.setting.optimizer.args.get("learning_rate")
             stated = f", now {rate:g}" if isinstance(rate, int | float) else ""
-            return (
-                f"diverged: {name} is {value} at epoch {record.epoch}; lower the learning rate{stated}, "
-                f"clip the gradients (clipnorm) or scale the data"
-            )
+            return f"{diverged}; lower the learning rate{stated}, clip the gradients (clipnorm) or scale the data"
     return None
 
 
@@ -249,10 +260,11 @@ def _one_line(error: Exception | SystemExit, trial: Trial) -> str:
     """Return type and message of an error on one line; the harness's own errors speak for themselves."""
     message = _gist(str(error))
     if _out_of_memory(error):
-        setting = trial.setting
-        return f"out of memory at batch_size={setting.batch_size}: use a smaller batch or a smaller model ({message})"[
-            :_MESSAGE_LIMIT
-        ]
+        told, setting = f" ({message})" if message else "", trial.setting
+        if setting.workload.name != "training":
+            return f"out of memory{told}"[:_MESSAGE_LIMIT]
+        advice = f"out of memory at batch_size={setting.batch_size}: use a smaller batch or a smaller model"
+        return f"{advice}{told}"[:_MESSAGE_LIMIT]
     if isinstance(error, HarnessError | TimeoutError) and message:
         return message[:_MESSAGE_LIMIT]
     return f"{type(error).__name__}: {message}"[:_MESSAGE_LIMIT] if message else type(error).__name__

@@ -23,7 +23,6 @@ from harness.domain.trial import Trial
 from harness.plan import Plan, parse_override, plan
 from harness.record.recorder import Recorder
 from harness.schedule.loop import Loop, Notice, Policy
-from harness.schedule.order import Demand
 from harness.schedule.protocol import Executor, Progress
 
 EXIT_COMPLETED: Final = 0
@@ -95,14 +94,14 @@ def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
 def run(
     request: Request,
     *,
-    make_executor: Callable[[Demand], Executor],
+    make_executor: Callable[[Sequence[Trial], int], Executor],
     display: Display,
     began: float | None = None,
 ) -> Report:
     """Run every trial not yet recorded, recording each the moment it ends.
 
-    `make_executor` is given the demand of the first trials, so that workers for it can start at once. `began` is
-    the reading of `time.monotonic` at which the command began, for the run's timings.
+    `make_executor` is given the trials and the seed of their order, so that workers for the first can start at once.
+    `began` is the reading of `time.monotonic` at which the command began, for the run's timings.
     """
     began = time.monotonic() if began is None else began
     timings: dict[str, float] = {}
@@ -117,16 +116,17 @@ def run(
         for trial in pending:
             recorder.retry(trial.key)
         display.planned(made, pending, folder=recorder.folder)
+        seed = int(recorder.info["schedule_seed"])
         executor: Executor | None = None
         stopped: str | None = None
         try:
             if pending:
-                executor = make_executor(Demand.of(pending[0]))
+                executor = make_executor(pending, seed)
                 executor.start(sources.collected())
                 mark("executor_ready_s")
                 watch = _Watch(executor, recorder, display, mark)
                 stopped = _run_trials(
-                    pending, executor, recorder, request.policy, watch, should_stop=lambda: bool(caught)
+                    pending, executor, recorder, request.policy, watch, seed=seed, should_stop=lambda: bool(caught)
                 )
                 mark("last_record_s")
         except HarnessError as error:
@@ -185,6 +185,10 @@ class _Watch:
 
     def finished(self, finished: Finished) -> None:
         self._display.finished(finished)
+        if not self._described:
+            self._described = True
+            for row in self._executor.nodes():
+                self._recorder.add_node(row)
 
     def tick(self, running: Mapping[str, Trial]) -> None:
         self._display.tick(running, self._executor.progress())
@@ -192,10 +196,6 @@ class _Watch:
         if now_s - self._drained_s >= _TELEMETRY_EVERY_S:
             self._drained_s = now_s
             self._recorder.add_telemetry(self._executor.telemetry())
-        if not self._described:
-            self._described = True
-            for row in self._executor.nodes():
-                self._recorder.add_node(row)
 
 
 def _run_trials(
@@ -205,13 +205,14 @@ def _run_trials(
     policy: Policy,
     watch: _Watch,
     *,
+    seed: int,
     should_stop: Callable[[], bool],
 ) -> str | None:
     """Run the trials and record each; return why the loop ended early, or None."""
     loop = Loop(
         pending,
         executor,
-        seed=int(recorder.info["schedule_seed"]),
+        seed=seed,
         policy=policy,
         should_stop=should_stop,
         notify=watch.notice,

@@ -65,6 +65,7 @@ class Facts:
     engine: str | None = None  # "xla", "graph" or "fit": what really ran
     engine_reason: str | None = None  # why this engine, when it is not the one first chosen
     program_reused: bool | None = None  # True: no compiling was needed
+    compile_ahead_s: float | None = None  # what its program had cost, if compiled for it while the run was starting
     parameters: int | None = None  # trainable parameters of the model
     train_samples: int | None = None
     val_samples: int | None = None

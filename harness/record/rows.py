@@ -120,6 +120,7 @@ def _trial_row(trial: Trial, outcome: Outcome) -> Row:
         "label": setting.label,
         "timeout_s": trial.timeout_s,
         "program_reused": facts.program_reused,
+        "compile_ahead_s": facts.compile_ahead_s,
         "parameters": facts.parameters,
         "train_samples": facts.train_samples,
         "val_samples": facts.val_samples,

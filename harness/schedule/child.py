@@ -6,6 +6,10 @@ that it has no thread of its own, and then listens on a Unix socket. Each connec
 its cores and its log, the nursery forks, and the new process answers on that connection from then on. So a back
 end is imported once a node and a replaced worker is there in a tenth of a second.
 
+With `--prime FILE`, a pickled list of `Prime`, the nursery forks those workers without being asked, and each compiles
+what its first trial needs before it waits for its connection, on a socket of its own: the nursery's address with the
+worker's number behind it.
+
 The messages are a name and a value:
 
     in    sources, check, run, stop
@@ -22,14 +26,22 @@ import contextlib
 import gc
 import importlib
 import os
+import pickle
 import random
 import selectors
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Listener
+from pathlib import Path
 from typing import Any, NoReturn
+
+from harness.domain.sources import Source
+from harness.domain.trial import Trial
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--address", required=True, help="path of the Unix socket to listen on")
     parser.add_argument("--body", required=True, help="module:attribute that makes the Body")
     parser.add_argument("--backend", required=True)
+    parser.add_argument("--prime", help="pickled list of Prime")
     arguments = parser.parse_args(argv)
     key = bytes.fromhex(os.environ.pop("HARNESS_WORKER_KEY"))
     began = time.perf_counter()
@@ -46,11 +59,28 @@ def main(argv: list[str] | None = None) -> None:
     gc.collect()
     gc.freeze()  # the workers share these objects' memory as long as nobody touches them
     import_s = time.perf_counter() - began
+    if arguments.prime:
+        for number, prime in enumerate(pickle.loads(Path(arguments.prime).read_bytes())):
+            own = Listener(f"{arguments.address}.{number}", family="AF_UNIX", authkey=key)
+            if os.fork() == 0:
+                _run(partial(_work_primed, own, prime), body, arguments.backend, import_s)
+            _abandon(own)  # it is the worker's now
     with Listener(arguments.address, family="AF_UNIX", authkey=key) as listener:
         _serve(listener, lambda connection, request: _work(connection, request, body, arguments.backend, import_s))
 
 
-def _serve(listener: Listener, work: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Prime:
+    """A worker to fork at once, and the trial to compile for."""
+
+    name: str
+    cores: tuple[int, ...]
+    log: str
+    trial: Trial
+    sources: dict[str, Source]
+
+
+def _serve(listener: Listener, work: Callable[..., None]) -> None:
     """Fork a worker for each connection, until the lifeline closes."""
     waiting = selectors.DefaultSelector()
     waiting.register(0, selectors.EVENT_READ)
@@ -71,14 +101,22 @@ def _serve(listener: Listener, work: Any) -> None:
                 os.waitpid(request["after"], os.WNOHANG)  # its exit code has been read
         if os.fork() == 0:
             waiting.close()
+            _abandon(listener)
             _run(work, connection, request)
         connection.close()
 
 
-def _run(work: Any, connection: Connection, request: dict[str, Any]) -> NoReturn:
-    """Be the worker; never return into the nursery's code."""
+def _abandon(listener: Listener) -> None:
+    """Close this process's copy of a socket that another one listens on, and leave its file."""
+    inner = listener._listener  # type: ignore[attr-defined]
+    inner._unlink = None
+    inner._socket.close()
+
+
+def _run(work: Callable[..., None], *arguments: Any) -> NoReturn:
+    """Be a worker; never return into the nursery's code."""
     try:
-        work(connection, request)
+        work(*arguments)
     except BaseException:
         traceback.print_exc()
         sys.stdout.flush()
@@ -88,17 +126,37 @@ def _run(work: Any, connection: Connection, request: dict[str, Any]) -> NoReturn
 
 
 def _work(connection: Connection, request: dict[str, Any], body: Any, backend: str, import_s: float) -> None:
-    """Run trials for as long as the connection lasts."""
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    if request["cores"] and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, request["cores"])
+    """Settle on a share and run trials for as long as the connection lasts."""
+    prepare_s = _settle(request["cores"], request["log"], body, backend)
+    _answer(connection, body, import_s + prepare_s)
+
+
+def _work_primed(own: Listener, prime: Prime, body: Any, backend: str, import_s: float) -> None:
+    """Settle on a share, compile ahead, then wait for the connection and run trials for as long as it lasts."""
+    prepare_s = _settle(prime.cores, prime.log, body, backend)
+    body.sources(prime.sources)
+    body.prime(prime.trial)
+    with own:
+        connection = own.accept()
+        connection.recv()  # the request, of which all is known
+    _answer(connection, body, import_s + prepare_s)
+
+
+def _settle(cores: Collection[int], log: str, body: Any, backend: str) -> float:
+    """Stay on these cores, print to this log, and touch the device; return the seconds that took."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
     random.seed()
     threading.Thread(target=_follow_lifeline, daemon=True).start()
     began = time.perf_counter()
     body.prepare(backend)
-    prepare_s = import_s + time.perf_counter() - began
+    return time.perf_counter() - began
+
+
+def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
     connection.send(("ready", {"prepare_s": prepare_s, "pid": os.getpid()}))
     while True:
         try:

@@ -14,6 +14,7 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.child import Prime
 from harness.schedule.order import Demand
 from harness.schedule.process import (
     BrokenWorkerError,
@@ -206,14 +207,24 @@ def end_nurseries(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 class Prestarted:
-    """The nurseries for some shares of this node, started before anything that will use them."""
+    """The nurseries for some shares of this node, started before anything that will use them.
 
-    def __init__(self, launches: Sequence[Launch]) -> None:
+    The nth of `first` is the trial that the nth share will run first: its worker compiles for it meanwhile.
+    """
+
+    def __init__(
+        self, launches: Sequence[Launch], first: Sequence[Trial] = (), sources: Mapping[str, Source] | None = None
+    ) -> None:
         self.folder: Path = private_folder()
         self.nurseries: list[Nursery] = []
         self._processes: list[subprocess.Popen[bytes]] = []
-        for launch in {launch.nursery_key(): launch for launch in launches}.values():
-            nursery, process = start_nursery(launch, self.folder)
+        primes: dict[tuple[object, ...], list[Prime]] = {launch.nursery_key(): [] for launch in launches}
+        for launch, trial in zip(launches, first, strict=False):
+            log = str(self.folder / f"{launch.name}.log")
+            prime = Prime(name=launch.name, cores=launch.cores, log=log, trial=trial, sources=dict(sources or {}))
+            primes[launch.nursery_key()].append(prime)
+        for key, launch in {launch.nursery_key(): launch for launch in launches}.items():
+            nursery, process = start_nursery(launch, self.folder, primes[key])
             self.nurseries.append(nursery)
             self._processes.append(process)
 

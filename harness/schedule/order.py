@@ -188,3 +188,10 @@ class Queue:
         self._running += 1
         self._current = demand
         return ordered
+
+
+def first_trials(trials: Sequence[Trial], *, seed: int, workers: int) -> list[Trial]:
+    """Return the trial that each worker takes first, as far as there are trials for all."""
+    queue = Queue(trials, seed=seed)
+    taken = (queue.take(index=index, workers=workers, warm=()) for index in range(workers))
+    return [ordered.trial for ordered in taken if ordered is not None]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -24,6 +25,7 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import EpochRecord, Outcome, Stopwatches
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.child import Prime
 
 START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk takes this long at worst
 _TAIL_BYTES: Final = 4000
@@ -73,22 +75,32 @@ class Nursery:
     address: str
     secret: str
     log: str
+    primed: tuple[Prime, ...] = ()  # workers that it forks without being asked; the nth listens at "<address>.<n>"
 
 
-def start_nursery(launch: Launch, folder: Path) -> tuple[Nursery, subprocess.Popen[bytes]]:
+def start_nursery(
+    launch: Launch, folder: Path, primes: Sequence[Prime] = ()
+) -> tuple[Nursery, subprocess.Popen[bytes]]:
     """Start the nursery that `launch` needs and return at once; it imports the back end meanwhile.
 
-    `folder` holds its socket and its log; the path must be short (a Unix socket's is at most 107 bytes).
+    `folder` holds its socket and its log; the path must be short (a Unix socket's is at most 107 bytes). `primes`
+    are workers that it forks as soon as it can, to compile ahead.
     """
     token = secrets.token_hex(4)
     address = str(folder / f"{token}.sock")
     log = str(folder / f"{token}.log")
     secret = secrets.token_hex(16)
+    priming: list[str] = []
+    if primes:
+        file = folder / f"{token}.prime"
+        file.write_bytes(pickle.dumps(list(primes)))
+        priming = ["--prime", str(file)]
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "harness.schedule.child"),
                 *("--address", address, "--body", launch.body, "--backend", launch.backend),
+                *priming,
             ],
             env={**os.environ, **launch.environment(), "HARNESS_WORKER_KEY": secret},
             stdin=subprocess.PIPE,
@@ -97,7 +109,8 @@ def start_nursery(launch: Launch, folder: Path) -> tuple[Nursery, subprocess.Pop
             start_new_session=True,  # Ctrl-C is for the driver
         )
     key = launch.nursery_key()
-    return Nursery(key=key, pid=process.pid, address=address, secret=secret, log=log), process
+    made = Nursery(key=key, pid=process.pid, address=address, secret=secret, log=log, primed=tuple(primes))
+    return made, process
 
 
 @dataclass(kw_only=True)
@@ -126,6 +139,10 @@ class WorkerProcess:
         deadline = time.monotonic() + timeout_s
         connection = _connect(nursery, deadline)
         log = f"{nursery.log[:-4]}-{secrets.token_hex(3)}.log"
+        primed = None if after is not None else _connect_primed(nursery, launch.name)
+        if primed is not None:
+            connection.close()
+            connection, log = primed
         try:
             connection.send({"cores": launch.cores, "log": log, "after": after})
             if not connection.poll(max(0.0, deadline - time.monotonic())):
@@ -255,6 +272,16 @@ def _connect(nursery: Nursery, deadline: float) -> Connection:
             return Client(nursery.address, family="AF_UNIX", authkey=bytes.fromhex(nursery.secret))
         except (OSError, EOFError):
             time.sleep(0.02)  # it does not listen yet, or died meanwhile, which the next round says
+
+
+def _connect_primed(nursery: Nursery, name: str) -> tuple[Connection, str] | None:
+    """Return a connection to the worker that the nursery has forked for this share, and its log, if it waits."""
+    for number, prime in enumerate(nursery.primed):
+        if prime.name == name:
+            with contextlib.suppress(OSError, EOFError):
+                secret = bytes.fromhex(nursery.secret)
+                return Client(f"{nursery.address}.{number}", family="AF_UNIX", authkey=secret), prime.log
+    return None
 
 
 def alive(pid: int) -> bool:

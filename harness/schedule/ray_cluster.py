@@ -223,7 +223,7 @@ class RayExecutor:
         return self._notes
 
     def nodes(self) -> list[dict[str, Any]]:
-        return list(ray.get([agent.call("describe") for agent in self._agents.values()], timeout=30))
+        return list(ray.get([agent.description for agent in self._agents.values()], timeout=30))
 
     def stop(self) -> None:
         if self._stopped:
@@ -264,6 +264,7 @@ class _Agent:
         self._cpus = float(node["Resources"].get("CPU", 0.0))
         self._generation = 0
         self._actor = self._create()
+        self.description = self.call("describe")
         self._last: Any = None  # the call that `ready` has to come after: an actor with threads keeps no order
 
     def _create(self) -> Any:

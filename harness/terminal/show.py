@@ -60,7 +60,8 @@ class Summary:
             typer.echo("")
         for (state, error), labels in list(self.failures.items())[:_FIRST]:
             more = f"; and {len(labels) - _ALIKE} more" if len(labels) > _ALIKE else ""
-            typer.echo(f"{len(labels)} {state}: {error}\n    {'; '.join(labels[:_ALIKE])}{more}")
+            count = f"{len(labels)} × " if len(labels) > 1 else ""
+            typer.echo(f"{count}{state}: {error}\n    {'; '.join(labels[:_ALIKE])}{more}")
         if len(self.failures) > _FIRST:
             typer.echo(f"… and {len(self.failures) - _FIRST} more reasons; the column `error` of trials has them all")
 

@@ -41,5 +41,5 @@ suite = Suite(
     base=Setting(workload=function(work, kind="workload", mode="ok", pause=0.0), epochs=3),
     grid=product({"workload.mode": ["ok", "raise", "memory", "exit", "nan", "kill", "hang"]}),
     target=0.5,
-    timeout=3,
+    timeout=2,
 )

@@ -199,5 +199,5 @@ def test_a_file_that_is_not_there_is_an_error_that_shows_what_is(write: Callable
     write("")
     with pytest.raises(SuiteError, match=r"qestion\.py: there is no such file; .* has: question\.py"):
         load_suite(tmp_path / "qestion.py")
-    with pytest.raises(SuiteError, match="cannot be read"):
+    with pytest.raises(SuiteError, match="is a folder"):
         load_suite(tmp_path)

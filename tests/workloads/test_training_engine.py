@@ -16,7 +16,7 @@ import tensorflow as tf
 from harness import datasets
 from harness.domain import sources
 from harness.domain.component import function
-from harness.domain.handy import layer, loss, mlp, optimizer, schedule, sequential, sgd
+from harness.domain.handy import dataset, layer, loss, mlp, optimizer, schedule, sequential, sgd
 from harness.domain.outcome import Outcome
 from harness.domain.setting import Dataset, Setting
 from harness.domain.trial import Trial
@@ -164,13 +164,17 @@ def test_training_agrees_with_fit_for_each_layer(name: str) -> None:
     assert assert_same_training(trial).facts.engine == "xla"
 
 
-def test_training_agrees_with_fit_for_convolutions_on_images() -> None:
+@pytest.mark.parametrize(("engine", "runs"), [("auto", "graph"), ("xla", "xla")])
+def test_convolutions_agree_with_fit_and_run_as_a_graph_on_a_cpu(engine: str, runs: str) -> None:
     model = sequential(
         layer("Conv2D", filters=3, kernel_size=3, activation="relu", kernel_regularizer="l2"),
         layer("MaxPooling2D"), layer("BatchNormalization"), layer("Flatten"),
         layer("Dense", units=3, activation="softmax"),
     )  # fmt: skip
-    assert_same_training(a_trial(dataset=IMAGES, model=model, optimizer=sgd(0.005)))
+    outcome = assert_same_training(a_trial(dataset=IMAGES, model=model, optimizer=sgd(0.005), engine=engine))
+    if not tf.config.list_logical_devices("GPU"):
+        assert outcome.facts.engine == runs
+        assert ("convolves" in str(outcome.facts.engine_reason)) == (engine == "auto")
 
 
 def test_dropout_agrees_with_fit_and_runs_as_a_graph_on_a_cpu() -> None:
@@ -216,6 +220,35 @@ def test_every_engine_gives_the_results_of_the_first(engine: str) -> None:
     np.testing.assert_allclose(scores(other), scores(first), rtol=1e-4, atol=1e-5)
     for one, another in zip(weights, others, strict=True):
         np.testing.assert_allclose(one, another, rtol=1e-3, atol=1e-5)
+
+
+def a_line(samples: int) -> dict[str, np.ndarray]:
+    x = np.linspace(-1, 1, samples, dtype=np.float32)[:, None]
+    return {"x_train": x, "y_train": 3 * x[:, 0] + 1, "x_test": x[:8], "y_test": 3 * x[:8, 0] + 1}
+
+
+def squared(y_true: Any, y_pred: Any) -> Any:
+    return keras.ops.mean(keras.ops.square(y_true[:, None] - y_pred), axis=-1)
+
+
+def descent(rate: float) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(rate)
+
+
+def test_functions_of_ones_own_can_be_dataset_loss_and_optimizer_and_numbers_have_no_accuracy() -> None:
+    trial = a_trial(
+        dataset=dataset(a_line, scale="none", samples=32),
+        model=sequential(layer("Dense", units=1)),
+        loss=function(squared, kind="loss"),
+        optimizer=function(descent, kind="optimizer", rate=0.3),
+        epochs=30,
+    )
+    outcome, (slope, offset) = run(trial)
+    assert outcome.status == "completed", outcome.error_detail
+    assert outcome.epochs[-1].accuracy is None
+    assert outcome.epochs[-1].val_accuracy is None
+    assert outcome.epochs[-1].val_loss == pytest.approx(0, abs=1e-3)
+    assert (float(slope[0, 0]), float(offset[0])) == pytest.approx((3, 1), abs=0.05)
 
 
 def test_the_untrained_model_is_evaluated_off_the_clock() -> None:

@@ -59,7 +59,7 @@ def build_loss(component: Component, sources: Mapping[str, Source]) -> keras.los
     args = dict(component.args)
     if component.name == "function":
         function = resolve(args.pop("function"), args.pop("sha256"), dict(sources))
-        return keras.losses.LossFunctionWrapper(function, name="own", **build(args, sources))
+        return _OwnLoss(_bound(function, build(args, sources)))
     loss: keras.losses.Loss = build(component.plain(), sources)
     return loss
 
@@ -92,6 +92,17 @@ def build(value: Any, sources: Mapping[str, Source]) -> Any:
         return _bound(function, args)
     made = getattr(_HOMES[kind], keras_name(kind, name))
     return made if kind == "activation" else made(**args)
+
+
+class _OwnLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
+    """A function's losses of the samples, averaged as Keras averages those of its own."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(name="own")
+        self._function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self._function(y_true, y_pred)
 
 
 def _bound(function: Callable[..., Any], args: dict[str, Any]) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
 """The training engine on TensorFlow: Keras's mathematics, a whole epoch in one compiled program.
 
-Which engine runs is a rule, not a timing: on a CPU, a model that draws random numbers runs as a graph, everything
-else under XLA; `engine` in the setting overrides it. What an engine cannot compile falls to the next of `ENGINES`.
+Which engine runs is a rule, not a timing: on a CPU, a model that draws random numbers, convolves or takes maxima of
+windows runs as a graph, everything else under XLA; `engine` in the setting overrides it. What an engine cannot compile
+falls to the next of `ENGINES`.
 """
 
 from __future__ import annotations
@@ -193,8 +194,8 @@ def _session(trial: Trial, data: Data, made: Network, objective: Objective, upda
 def _first_choice(setting: Setting, made: Network) -> tuple[str, str | None]:
     if setting.engine != "auto":
         return setting.engine, None
-    if made.draws_random_numbers and not tf.config.list_logical_devices("GPU"):
-        return "graph", "the model draws random numbers, which XLA is slow at on a CPU"
+    if made.slow_under_xla is not None and not tf.config.list_logical_devices("GPU"):
+        return "graph", f"the model {made.slow_under_xla}, which XLA is slow at on a CPU"
     return "xla", None
 
 
@@ -238,7 +239,7 @@ class _CompiledSession:
         return EpochResult(samples=rows, steps=steps, chunks=chunks, train=self._scores(totals, rows))
 
     def drain(self) -> None:
-        tf.test.experimental.sync_devices()
+        _drain()
 
     def close(self) -> None:
         pass
@@ -355,7 +356,7 @@ class _FitSession:
         return EpochResult(samples=len(x), steps=-(-len(x) // size), chunks=-(-len(x) // size), train=scores)
 
     def drain(self) -> None:
-        tf.test.experimental.sync_devices()
+        _drain()
 
     def close(self) -> None:
         pass
@@ -395,6 +396,12 @@ def _facts(made: Network, data: Data, engine: str, reason: str | None, *, reused
         threads=thread_count(),
         versions=f"tensorflow {tf.__version__}, keras {keras.__version__}, numpy {np.__version__}",
     )
+
+
+def _drain() -> None:
+    """Wait for GPUs; on a CPU a call returns when its work is done."""
+    if tf.config.list_logical_devices("GPU"):
+        tf.test.experimental.sync_devices()
 
 
 def _nothing() -> None:

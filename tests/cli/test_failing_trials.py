@@ -1,0 +1,124 @@
+"""Trials that fail, each in its own way, in worker processes on Ray: results with a reason, beside the others."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import harness as api
+
+FUNCTIONS = Path(__file__).with_name("functions.py")
+MODES = ["ok", "raise", "memory", "exit", "nan", "kill", "hang"]
+
+
+@pytest.fixture(scope="module")
+def answer(harness: Any) -> subprocess.CompletedProcess[str]:
+    """One run of one trial of each kind."""
+    said: subprocess.CompletedProcess[str] = harness("run", FUNCTIONS)
+    return said
+
+
+@pytest.fixture(scope="module")
+def trials(harness: Any, answer: subprocess.CompletedProcess[str]) -> Any:
+    return api.load(harness.run_of("functions").folder).trials.set_index("workload.mode")
+
+
+def test_a_run_with_failed_trials_exits_with_1_and_no_traceback(answer: subprocess.CompletedProcess[str]) -> None:
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stdout + answer.stderr
+    assert "Trials: 1 completed, 4 failed, 1 lost, 1 timeout" in answer.stdout
+
+
+def test_every_trial_is_recorded_once(trials: Any) -> None:
+    assert sorted(trials.index) == sorted(MODES)
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "error"),
+    [
+        ("raise", "failed", "ValueError: the data went away"),
+        ("memory", "failed", "out of memory"),
+        ("exit", "failed", "SystemExit: this function has had enough"),
+        ("nan", "failed", "diverged: loss is nan at epoch 2"),
+        ("hang", "timeout", "timed out after 2 s"),
+    ],
+)
+def test_a_failed_trial_says_why(trials: Any, mode: str, status: str, error: str) -> None:
+    assert trials.loc[mode, "status"] == status
+    assert trials.loc[mode, "error"] == error
+
+
+def test_a_trial_whose_worker_is_always_killed_is_lost_after_three_attempts(trials: Any) -> None:
+    lost = trials.loc["kill"]
+    assert lost["status"] == "lost"
+    assert "killed by SIGKILL (the kernel does this when memory runs out)" in lost["error"]
+    assert lost["attempt"] == 3
+
+
+def test_the_others_complete(trials: Any) -> None:
+    assert trials.loc["ok", "status"] == "completed"
+    assert pd.isna(trials.loc["ok", "error"])
+
+
+def test_a_trial_that_fails_keeps_the_epochs_before(harness: Any, trials: Any) -> None:
+    epochs = api.load(harness.run_of("functions").folder).epochs
+    counts = epochs.groupby("trial_id", observed=True).size()
+    expected = {"ok": 3, "nan": 2} | dict.fromkeys(["raise", "memory", "exit", "kill", "hang"], 1)
+    assert {mode: counts[row["trial_id"]] for mode, row in trials.iterrows()} == expected
+
+
+def test_failures_are_told_at_once_and_again_at_the_end_with_the_command_to_retry(
+    answer: subprocess.CompletedProcess[str],
+) -> None:
+    during, _, after = answer.stdout.partition("median over repeats")
+    assert "failed   workload.mode=raise seed=0: ValueError: the data went away" in during
+    assert "failed: ValueError: the data went away\n    workload.mode=raise seed=0" in after
+    assert "--resume --retry failed,lost,timeout" in after
+
+
+def test_nothing_is_left_running(harness: Any, answer: subprocess.CompletedProcess[str]) -> None:
+    assert harness.left() == []
+
+
+def test_only_what_is_asked_for_is_retried(harness: Any, answer: subprocess.CompletedProcess[str]) -> None:
+    run = harness.run_of("functions")
+    again = harness("run", FUNCTIONS, "--resume", "--run", run.run_id, "--retry", "timeout")
+    assert again.returncode == 1
+    assert "7 trials of 7 settings, 6 recorded already" in again.stdout
+    after = api.load(run.folder).trials
+    assert len(after) == 7
+    assert harness.run_of("functions").counts == run.counts
+
+
+def test_a_declaration_that_keras_refuses_is_found_before_the_first_trial_and_leaves_no_folder(
+    harness: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "suite.py").write_text(
+        """
+from harness import Setting, Suite, layer, product, sequential
+
+suite = Suite(
+    name="refused",
+    base=Setting(
+        dataset="mnist5k",
+        model=sequential(layer("Reshape", target_shape=[784]), layer("Flatten"), layer("Dense", units=10)),
+    ),
+    grid=product({"model.layers.0.target_shape": [[784], [785]], "optimizer.momentum": [0.5, 2]}),
+)
+"""
+    )
+    said = harness("run", tmp_path / "suite.py")
+    assert said.returncode == 2
+    lines = said.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(f"{tmp_path}/suite.py: model.layers.0.target_shape=" in line for line in lines)
+    reshape = next(line for line in lines if "target_shape=[785], optimizer.momentum=0.5: " in line)
+    assert "total size of the tensor must be unchanged" in reshape
+    momentum = next(line for line in lines if "target_shape=[784], optimizer.momentum=2: " in line)
+    assert "`momentum` must be a float between [0, 1]" in momentum
+    assert not (harness.folder / "results" / "refused").exists()
+    assert harness.left() == []

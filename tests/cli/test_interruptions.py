@@ -1,0 +1,271 @@
+"""Runs that do not get to their end: killed, interrupted, told to end, out of disk. What was measured stays, and
+`--resume` does the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness as api
+
+FUNCTIONS = Path(__file__).with_name("functions.py")
+TRIALS = 14
+
+# 14 trials of 0.3 s
+STEADY = ("--set", "workload.mode=ok", "--set", "workload.pause=0.1", "--set", f"repeats={TRIALS}", "--set", "timeout=60")
+
+Answer = subprocess.CompletedProcess[str]
+
+
+def once_each(folder: Path, *, trials: int = TRIALS, epochs: int = 3) -> None:
+    """Check that every trial is recorded exactly once, with all its epochs."""
+    results = api.load(folder)
+    assert len(results.trials) == trials
+    assert results.trials["trial_id"].nunique() == trials
+    assert set(results.trials["status"]) == {"completed"}
+    assert len(results.epochs) == trials * epochs
+    assert not results.epochs.duplicated(["trial_id", "epoch"]).any()
+
+
+def go_on(said: str) -> str:
+    """Return the command that a run's end tells the user to go on with."""
+    match = re.search(r"Go on:  (.*)", said)
+    assert match, said
+    return match[1]
+
+
+# kill -9 of the driver. ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def killed(harness: Any) -> dict[str, Any]:
+    """A run whose driver was killed in its middle, and what other processes read of it meanwhile and afterwards."""
+    driver = harness.start("run", FUNCTIONS, *STEADY)
+    try:
+        run = harness.wait_for_trials("functions", 2)
+        found = {
+            "folder": run.folder,
+            "state": run.state,
+            "shown": harness("show"),
+            "loaded": api.load(run.folder),
+            "second driver": harness("run", FUNCTIONS, *STEADY, "--resume"),
+        }
+        found["before"] = sum(harness.run_of("functions").counts.values())
+    finally:
+        driver.kill()
+        driver.communicate()
+    found["dead"] = harness.run_of("functions")
+    return found
+
+
+def test_a_run_can_be_read_while_it_goes_on(killed: dict[str, Any]) -> None:
+    assert killed["state"] == "running"
+    assert len(killed["loaded"].trials) >= 2
+    assert len(killed["loaded"].epochs) == 3 * len(killed["loaded"].trials)
+    assert killed["shown"].returncode == 0
+    assert re.search(r"Trials: \d+ completed, \d+ left \(running\)", killed["shown"].stdout)
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(killed: dict[str, Any]) -> None:
+    said = killed["second driver"]
+    assert said.returncode == 2
+    assert "this run belongs to process" in said.stderr
+    assert "which is still running; wait for it or stop it first" in said.stderr
+
+
+def test_what_was_recorded_before_the_kill_is_there_after_it(killed: dict[str, Any]) -> None:
+    assert killed["dead"].state == "dead"
+    assert killed["before"] <= sum(killed["dead"].counts.values()) < TRIALS
+
+
+def test_a_killed_driver_leaves_nothing_behind(harness: Any, killed: dict[str, Any]) -> None:
+    assert harness.left() == []
+
+
+def test_resume_after_a_kill_runs_every_trial_exactly_once(harness: Any, killed: dict[str, Any]) -> None:
+    done = sum(killed["dead"].counts.values())
+    recorded = api.load(killed["folder"]).epochs
+    said = harness.again(killed["dead"].hint)
+    assert said.returncode == 0, said.stderr
+    assert f"{TRIALS} trials of 1 setting, {done} recorded already" in said.stdout
+    once_each(killed["folder"])
+    after = api.load(killed["folder"]).epochs
+    kept = after[after["trial_id"].isin(recorded["trial_id"].unique())]
+    assert len(kept) == len(recorded)
+    assert set(kept["train_s"]) == set(recorded["train_s"])  # not measured anew
+
+
+# Ctrl-C and SIGTERM. ------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_keeps_what_finished_and_says_how_to_go_on(harness: Any) -> None:
+    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "interrupted")
+    harness_results = harness.folder / "interrupted"
+    _wait(lambda: _recorded(harness_results) >= 2)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the driver and whatever is in its group
+    out, err = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert "SIGINT: ending, what has finished is kept" in err
+    assert "Ended early: interrupted." in out
+    assert "Traceback" not in out + err
+    assert harness.left() == []
+    done = _recorded(harness_results)
+    assert 2 <= done < TRIALS
+    said = harness.again(go_on(out))
+    assert said.returncode == 0, said.stderr
+    assert f"{done} recorded already" in said.stdout
+    once_each(harness_results)
+
+
+def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:
+    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "early")
+    _wait(lambda: (harness.folder / "early").exists())
+    os.killpg(driver.pid, signal.SIGINT)
+    out, err = driver.communicate(timeout=30)
+    assert driver.returncode == 130
+    assert f"Trials: none finished, {TRIALS} not run" in out
+    assert "Traceback" not in out + err
+    assert harness.left() == []
+
+
+def test_sigterm_ends_with_75_for_a_scheduler_to_start_it_again(harness: Any) -> None:
+    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "preempted", "--inline")
+    _wait(lambda: _recorded(harness.folder / "preempted") >= 1)
+    driver.terminate()
+    out, err = driver.communicate(timeout=30)
+    assert driver.returncode == 75
+    assert "Ended early: told to end." in out
+    assert 1 <= _recorded(harness.folder / "preempted") < TRIALS
+    assert "Traceback" not in out + err
+
+
+# What the user sets as limits; in one process, since it is the loop that keeps them. ------------------------------
+
+
+def test_a_budget_starts_no_trial_after_it_and_can_be_resumed(harness: Any) -> None:
+    said = harness("run", FUNCTIONS, *STEADY, "--results", "budget", "--inline", "--budget", "1s")
+    assert said.returncode == 75
+    assert "Ended early: the budget is used up." in said.stdout
+    assert 1 <= _recorded(harness.folder / "budget") < TRIALS
+
+
+def test_max_fail_stops_after_so_many_failures(harness: Any) -> None:
+    modes = ("--set", "workload.mode=raise,memory,nan", "--set", "repeats=4")
+    said = harness("run", FUNCTIONS, *modes, "--results", "max_fail", "--inline", "--max-fail", "2")
+    assert said.returncode == 1
+    assert "Ended early: --max-fail reached." in said.stdout
+    assert _recorded(harness.folder / "max_fail") == 2
+
+
+def test_failed_trials_are_run_again_with_resume_and_the_rest_are_not(harness: Any, tmp_path: Path) -> None:
+    cause = tmp_path / "cause"
+    words = ["run", FUNCTIONS, "--set", f"workload.mode=ok,'unless {cause}'", "--results", "retried", "--inline"]
+    said = harness(*words)
+    assert said.returncode == 1
+    assert f"failed: FileNotFoundError: {cause} is not there" in said.stdout
+    cause.touch()
+    assert "--resume --retry failed" in said.stdout
+    again = harness(*words, "--resume", "--retry", "failed")
+    assert again.returncode == 0, again.stderr
+    assert "2 trials of 2 settings, 1 recorded already" in again.stdout
+    once_each(harness.folder / "retried", trials=2)
+
+
+def test_a_retry_within_the_run_is_one_more_attempt(harness: Any) -> None:
+    said = harness("run", FUNCTIONS, "--set", "workload.mode=raise", "--results", "attempts", "--inline", "--retry", "failed")
+    assert said.returncode == 1
+    assert api.load(harness.folder / "attempts").trials["attempt"].tolist() == [2]
+
+
+def test_where_keeps_the_trials_that_meet_it(harness: Any) -> None:
+    modes = ("--set", "workload.mode=ok,raise", "--set", "repeats=3")
+    where = ("--where", "workload.mode == 'ok'", "--where", "seed > 0")
+    said = harness("run", FUNCTIONS, *modes, *where, "--results", "where", "--inline", "--json")
+    assert said.returncode == 0, said.stderr
+    trials = api.load(harness.folder / "where").trials
+    assert sorted(trials["seed"]) == [1, 2]
+    assert set(trials["workload.mode"]) == {"ok"}
+
+
+# A full disk. -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, require: Callable[[object, str], None]) -> Iterator[Path]:
+    """A file system with room for 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False
+    )
+    require(mounted.returncode == 0, "only root can mount a file system to fill")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_once_there_is_room(
+    harness: Any, small_disk: Path
+) -> None:
+    many = 400
+    words = ["run", FUNCTIONS, "--set", "workload.mode=ok", "--set", f"repeats={many}", "--results", small_disk]
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(64 * 1024))
+    said = harness(*words, "--inline", "--telemetry", "0")
+    assert said.returncode == 2
+    assert f"{small_disk}/functions/" in said.stderr
+    assert "(No space left on device)" in said.stderr
+    assert "Traceback" not in said.stderr
+    match = re.search(r"(\d+) finished trials are safe", said.stderr)
+    assert match
+    safe = int(match[1])
+    assert 0 < safe < many
+    assert len(api.load(small_disk).trials) == safe
+    assert harness("show", "--results", small_disk).returncode == 0
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    again = harness(*words, "--inline", "--telemetry", "0", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert f"{safe} recorded already" in again.stdout
+    once_each(small_disk, trials=many)
+
+
+def test_a_log_that_may_not_grow_further_loses_nothing(harness: Any) -> None:
+    many = 400
+    words = ["run", FUNCTIONS, "--set", "workload.mode=ok", "--set", f"repeats={many}", "--results", "limited"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        said = harness(*words, "--inline", "--telemetry", "0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert said.returncode == 2
+    assert "(File too large)" in said.stderr
+    assert "Traceback" not in said.stderr
+    safe = len(api.load(harness.folder / "limited").trials)
+    assert f"{safe} finished trials are safe" in said.stderr
+    again = harness(*words, "--inline", "--telemetry", "0", "--resume")
+    assert again.returncode == 0, again.stderr
+    once_each(harness.folder / "limited", trials=many)
+
+
+def _recorded(results: Path) -> int:
+    from harness.record.runs import list_runs
+
+    return sum(sum(run.counts.values()) for run in list_runs(results))
+
+
+def _wait(until: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    import time
+
+    deadline = time.monotonic() + timeout_s
+    while not until():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
