@@ -139,12 +139,11 @@ class Setting(Declaration):
     @property
     def program_key(self) -> str:
         """A cheap guess at which settings share a compiled program, for dispatch alone: equal but for what a
-        program holds in variables (the optimizer's numbers such as the learning rate) and for the epochs."""
+        program holds in a variable (a plain learning rate) and for the epochs."""
         values = self.plain()
         del values["epochs"], values["shuffle"], values["label"]
-        values["optimizer"] = {
-            key: None if isinstance(value, float) else value for key, value in values["optimizer"].items()
-        }
+        if not isinstance(values["optimizer"].get("learning_rate"), dict):  # a schedule is part of the program
+            values["optimizer"]["learning_rate"] = None
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

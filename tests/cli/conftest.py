@@ -61,15 +61,14 @@ class Command:
         """Return the latest run of a suite."""
         return list_runs(self.folder / "results" / suite)[-1]
 
-    def wait_for_trials(self, suite: str, count: int, *, timeout_s: float = 60) -> RunStatus:
-        """Return the latest run of a suite once so many of its trials are recorded."""
+    def wait(self, driver: subprocess.Popen[str], until: Callable[[], bool], *, timeout_s: float = 60) -> None:
+        """Return once something has come about while the driver runs."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            found = list_runs(self.folder / "results" / suite)
-            if found and sum(found[-1].counts.values()) >= count:
-                return found[-1]
+        while not until():
+            if time.monotonic() > deadline or driver.poll() is not None:
+                driver.kill()
+                pytest.fail("the driver did not come that far: " + "\n".join(driver.communicate()))
             time.sleep(0.05)
-        raise TimeoutError(f"{count} trials of {suite} were not recorded within {timeout_s:g} s")
 
     def left(self, *, patience_s: float = 20) -> list[str]:
         """Return the processes and temporary files that are still there after a while."""

@@ -15,12 +15,22 @@ from typing import Any
 import pytest
 
 import harness as api
+from harness.record.runs import list_runs
 
 FUNCTIONS = Path(__file__).with_name("functions.py")
 TRIALS = 14
 
 # 14 trials of 0.3 s
-STEADY = ("--set", "workload.mode=ok", "--set", "workload.pause=0.1", "--set", f"repeats={TRIALS}", "--set", "timeout=60")
+STEADY = (
+    "--set",
+    "workload.mode=ok",
+    "--set",
+    "workload.pause=0.1",
+    "--set",
+    f"repeats={TRIALS}",
+    "--set",
+    "timeout=60",
+)
 
 Answer = subprocess.CompletedProcess[str]
 
@@ -50,7 +60,8 @@ def killed(harness: Any) -> dict[str, Any]:
     """A run whose driver was killed in its middle, and what other processes read of it meanwhile and afterwards."""
     driver = harness.start("run", FUNCTIONS, *STEADY)
     try:
-        run = harness.wait_for_trials("functions", 2)
+        harness.wait(driver, lambda: _recorded(harness.folder / "results") >= 2)
+        run = harness.run_of("functions")
         found = {
             "folder": run.folder,
             "state": run.state,
@@ -108,8 +119,8 @@ def test_resume_after_a_kill_runs_every_trial_exactly_once(harness: Any, killed:
 
 def test_ctrl_c_keeps_what_finished_and_says_how_to_go_on(harness: Any) -> None:
     driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "interrupted")
-    harness_results = harness.folder / "interrupted"
-    _wait(lambda: _recorded(harness_results) >= 2)
+    results = harness.folder / "interrupted"
+    harness.wait(driver, lambda: _recorded(results) >= 2)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the driver and whatever is in its group
     out, err = driver.communicate(timeout=30)
     assert driver.returncode == 130
@@ -117,17 +128,17 @@ def test_ctrl_c_keeps_what_finished_and_says_how_to_go_on(harness: Any) -> None:
     assert "Ended early: interrupted." in out
     assert "Traceback" not in out + err
     assert harness.left() == []
-    done = _recorded(harness_results)
+    done = _recorded(results)
     assert 2 <= done < TRIALS
     said = harness.again(go_on(out))
     assert said.returncode == 0, said.stderr
     assert f"{done} recorded already" in said.stdout
-    once_each(harness_results)
+    once_each(results)
 
 
 def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:
     driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "early")
-    _wait(lambda: (harness.folder / "early").exists())
+    harness.wait(driver, lambda: (harness.folder / "early").exists())
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=30)
     assert driver.returncode == 130
@@ -138,7 +149,7 @@ def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:
 
 def test_sigterm_ends_with_75_for_a_scheduler_to_start_it_again(harness: Any) -> None:
     driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "preempted", "--inline")
-    _wait(lambda: _recorded(harness.folder / "preempted") >= 1)
+    harness.wait(driver, lambda: _recorded(harness.folder / "preempted") >= 1)
     driver.terminate()
     out, err = driver.communicate(timeout=30)
     assert driver.returncode == 75
@@ -180,7 +191,9 @@ def test_failed_trials_are_run_again_with_resume_and_the_rest_are_not(harness: A
 
 
 def test_a_retry_within_the_run_is_one_more_attempt(harness: Any) -> None:
-    said = harness("run", FUNCTIONS, "--set", "workload.mode=raise", "--results", "attempts", "--inline", "--retry", "failed")
+    said = harness(
+        "run", FUNCTIONS, "--set", "workload.mode=raise", "--results", "attempts", "--inline", "--retry", "failed"
+    )
     assert said.returncode == 1
     assert api.load(harness.folder / "attempts").trials["attempt"].tolist() == [2]
 
@@ -257,15 +270,4 @@ def test_a_log_that_may_not_grow_further_loses_nothing(harness: Any) -> None:
 
 
 def _recorded(results: Path) -> int:
-    from harness.record.runs import list_runs
-
     return sum(sum(run.counts.values()) for run in list_runs(results))
-
-
-def _wait(until: Callable[[], bool], *, timeout_s: float = 60) -> None:
-    import time
-
-    deadline = time.monotonic() + timeout_s
-    while not until():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

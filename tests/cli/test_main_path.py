@@ -156,9 +156,7 @@ def test_a_run_is_not_resumed_with_another_suite_unless_asked_for(harness: Any, 
     assert "--force" in said.stderr
 
 
-def test_a_parquet_file_that_was_cut_off_is_named_with_the_way_to_rebuild_it(
-    harness: Any, folders: list[Path]
-) -> None:
+def test_a_parquet_file_that_was_cut_off_is_named_with_the_way_to_rebuild_it(harness: Any, folders: list[Path]) -> None:
     path = folders[1] / "epochs.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     said = harness("show", folders[1])
