@@ -288,7 +288,10 @@ def plan(
     everything: Annotated[bool, typer.Option("--all", help="List every trial, not the first 20.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a suite would run: its axes, how many trials, the first of them, and what was excluded and why."""
+    """Show what a suite would run.
+
+    Its axes, how many trials, the first of them, and what was excluded and why.
+    """
     from harness import pipeline
     from harness.terminal import show
 
@@ -303,7 +306,10 @@ def plan(
 
 @app.command()
 def status(results: Results = Path("results"), as_json: Json = False) -> None:
-    """List the runs in a results folder: how far each is, and how to go on with those that are not finished."""
+    """List the runs in a results folder.
+
+    How far each is, and how to go on with those that are not finished.
+    """
     from harness.terminal import show
 
     show.status(results, as_json=as_json)
@@ -318,7 +324,10 @@ def show_(
     results: Results = Path("results"),
     as_json: Json = False,
 ) -> None:
-    """Show a run's summary: per setting the time to the target, how many repeats reached it, the best, the speed."""
+    """Show a run's summary.
+
+    Per setting the time to the target, how many repeats reached it, the best, the speed.
+    """
     from harness.terminal import show
 
     folder = show.find_run(run, results)
@@ -332,7 +341,10 @@ def show_(
 
 @data_app.command(name="list")
 def data_list(as_json: Json = False) -> None:
-    """List the datasets: size, shape, classes, and where each was found or how to get it."""
+    """List the datasets.
+
+    Size, shape, classes, and where each was found or how to get it.
+    """
     from harness.terminal import show
 
     show.datasets(as_json=as_json)

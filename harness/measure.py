@@ -32,7 +32,7 @@ Clock = Callable[[], float]
 
 _MESSAGE_LIMIT: Final = 400  # characters of a trial's one-line error
 _DETAIL_LIMIT: Final = 8000  # characters of its traceback, the end of it kept
-_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
+_NOISE: Final = re.compile(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} ?| ?\[Op:[^]]*\].*")  # colours, and names within TensorFlow
 
 
 @dataclass(kw_only=True)
@@ -77,10 +77,15 @@ class Body:
         self._state.sources.update(sources)
 
     def check(self, trial: Trial) -> str | None:
-        """Build what the setting declares; return what is wrong with it, and at which point of the grid, or None."""
+        """Build what the setting declares; return what is wrong with it, and at which point of the grid, or None.
+
+        Memory that runs out is nothing wrong: it is a result, of the trial that will run out of it again.
+        """
         try:
             self._state.workload(trial).check(trial, self._state.sources)
         except (Exception, SystemExit) as error:
+            if _out_of_memory(error):
+                return None
             return f"{show(dict(trial.axes))}: {_one_line(error, trial)}"
         return None
 
@@ -272,7 +277,7 @@ def _one_line(error: Exception | SystemExit, trial: Trial) -> str:
 
 def _gist(message: str) -> str:
     """Return the line of a message that says what is wrong; Keras and TensorFlow begin theirs with where it was."""
-    lines = [line for part in _COLOURS.sub("", message).splitlines() if (line := part.strip())]
+    lines = [line for part in _NOISE.sub("", message).splitlines() if (line := part.strip())]
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling "):
         return f"{lines[1]} (in {lines[0].removeprefix('Exception encountered when calling ').rstrip('.')})"
     if len(lines) > 1 and lines[0].startswith("Graph execution error"):

@@ -178,7 +178,8 @@ def print_state(folder: Path) -> None:
     (run,) = runs.list_runs(folder)
     told = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items())) or "none finished"
     left = 0 if run.planned is None else run.planned - sum(run.counts.values())
-    typer.echo(f"\nTrials: {told}{f', {left} left' if left else ''} ({run.state})")
+    ended = "" if run.state == "completed" else f" ({run.state})"
+    typer.echo(f"\nTrials: {told}{f', {left} left' if left else ''}{ended}")
     typer.echo(f"Files:  {folder}/")
     if run.hint:
         typer.echo(f"Go on:  {run.hint.removeprefix('go on with: ')}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness.domain.component import text
 from harness.domain.trial import Trial
@@ -49,17 +50,24 @@ def plural(count: int, noun: str) -> str:
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """Print a table to standard output; a column is its heading and "left" or "right"."""
+    """Print a table to standard output; a column is its heading and "left" or "right".
+
+    On a terminal cells are folded to fit; in a file or a pipe each row is one line.
+    """
     console = Console(highlight=False)
+    if title is not None:
+        console.print(Text(title, style="italic"), soft_wrap=True)
     if not console.is_terminal:
-        console = Console(highlight=False, width=max(200, console.width))
-    table = Table(
-        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold"
-    )
+        widths = [max(map(len, column)) for column in zip((heading for heading, _ in columns), *rows, strict=True)]
+        sides = [(str.rjust if side == "right" else str.ljust) for _, side in columns]
+        for row in ([heading for heading, _ in columns], *rows):
+            cells = (side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True))
+            console.file.write("  ".join(cells).rstrip() + "\n")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading, side in columns:
-        if console.is_terminal:
-            heading = heading.replace(".", ".\n")  # a dotted path breaks there rather than anywhere
-        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+        broken = heading.replace(".", ".\n")  # a dotted path breaks behind a dot rather than anywhere
+        table.add_column(broken, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*[escape(cell) for cell in row])
     console.print(table)

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 from harness import Setting, Suite, function, product
 
@@ -14,13 +15,13 @@ def work(job):
     yield {"val_loss": 2.3, "val_accuracy": 0.1}
     for epoch in range(1, job.epochs + 1):
         if epoch == 2:
-            misbehave(mode)
+            misbehave(mode, job.seed)
         loss = float("nan") if mode == "nan" and epoch == 2 else 1 / epoch
         time.sleep(pause_s)
         yield {"samples": 100, "loss": loss, "val_loss": loss, "val_accuracy": 0.3 * epoch}
 
 
-def misbehave(mode):
+def misbehave(mode, seed):
     what, _, argument = mode.partition(" ")
     if what == "raise":
         raise ValueError("the data went away")
@@ -30,9 +31,14 @@ def misbehave(mode):
         sys.exit("this function has had enough")
     if what == "kill":
         os.kill(os.getpid(), 9)
+    if what == "once" and not Path(argument).exists():
+        Path(argument).touch()
+        os.kill(os.getpid(), 9)
+    while what == "gate" and seed >= 4 and not Path(argument).exists():
+        time.sleep(0.02)
     if what == "hang":
         time.sleep(600)
-    if what == "unless" and not os.path.exists(argument):
+    if what == "unless" and not Path(argument).exists():
         raise FileNotFoundError(f"{argument} is not there")
 
 

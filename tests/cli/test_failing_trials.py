@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ import pandas as pd
 import pytest
 
 import harness as api
+from harness import Setting, mlp, sgd
+from harness.domain import sources
+from harness.domain.suite import load_suite
+from harness.domain.trial import Trial
+from harness.plan import plan
+from harness.schedule.node import Node
+from harness.schedule.process import Launch
 
 FUNCTIONS = Path(__file__).with_name("functions.py")
 MODES = ["ok", "raise", "memory", "exit", "nan", "kill", "hang"]
@@ -18,23 +26,31 @@ MODES = ["ok", "raise", "memory", "exit", "nan", "kill", "hang"]
 @pytest.fixture(scope="module")
 def answer(harness: Any) -> subprocess.CompletedProcess[str]:
     """One run of one trial of each kind."""
-    said: subprocess.CompletedProcess[str] = harness("run", FUNCTIONS)
+    said: subprocess.CompletedProcess[str] = harness("run", FUNCTIONS, *each_kind(harness.folder))
     return said
+
+
+def each_kind(folder: Path) -> list[str]:
+    return ["--set", f"workload.mode={','.join(MODES)},'once {folder / 'killed'}'"]
 
 
 @pytest.fixture(scope="module")
 def trials(harness: Any, answer: subprocess.CompletedProcess[str]) -> Any:
-    return api.load(harness.run_of("functions").folder).trials.set_index("workload.mode")
+    return (
+        api.load(harness.run_of("functions").folder)
+        .trials.set_index("workload.mode")
+        .rename(lambda mode: mode.split()[0])
+    )
 
 
 def test_a_run_with_failed_trials_exits_with_1_and_no_traceback(answer: subprocess.CompletedProcess[str]) -> None:
     assert answer.returncode == 1
     assert "Traceback" not in answer.stdout + answer.stderr
-    assert "Trials: 1 completed, 4 failed, 1 lost, 1 timeout" in answer.stdout
+    assert "Trials: 2 completed, 4 failed, 1 lost, 1 timeout" in answer.stdout
 
 
 def test_every_trial_is_recorded_once(trials: Any) -> None:
-    assert sorted(trials.index) == sorted(MODES)
+    assert sorted(trials.index) == sorted([*MODES, "once"])
 
 
 @pytest.mark.parametrize(
@@ -59,6 +75,11 @@ def test_a_trial_whose_worker_is_always_killed_is_lost_after_three_attempts(tria
     assert lost["attempt"] == 3
 
 
+def test_a_trial_whose_worker_is_killed_once_completes_at_the_second_attempt(trials: Any) -> None:
+    assert trials.loc["once", "status"] == "completed"
+    assert trials.loc["once", "attempt"] == 2
+
+
 def test_the_others_complete(trials: Any) -> None:
     assert trials.loc["ok", "status"] == "completed"
     assert pd.isna(trials.loc["ok", "error"])
@@ -67,7 +88,7 @@ def test_the_others_complete(trials: Any) -> None:
 def test_a_trial_that_fails_keeps_the_epochs_before(harness: Any, trials: Any) -> None:
     epochs = api.load(harness.run_of("functions").folder).epochs
     counts = epochs.groupby("trial_id", observed=True).size()
-    expected = {"ok": 3, "nan": 2} | dict.fromkeys(["raise", "memory", "exit", "kill", "hang"], 1)
+    expected = {"ok": 3, "once": 3, "nan": 2} | dict.fromkeys(["raise", "memory", "exit", "kill", "hang"], 1)
     assert {mode: counts[row["trial_id"]] for mode, row in trials.iterrows()} == expected
 
 
@@ -86,12 +107,69 @@ def test_nothing_is_left_running(harness: Any, answer: subprocess.CompletedProce
 
 def test_only_what_is_asked_for_is_retried(harness: Any, answer: subprocess.CompletedProcess[str]) -> None:
     run = harness.run_of("functions")
-    again = harness("run", FUNCTIONS, "--resume", "--run", run.run_id, "--retry", "timeout")
+    again = harness("run", FUNCTIONS, *each_kind(harness.folder), "--resume", "--run", run.run_id, "--retry", "timeout")
     assert again.returncode == 1
-    assert "7 trials of 7 settings, 6 recorded already" in again.stdout
+    assert "8 trials of 8 settings, 7 recorded already" in again.stdout
     after = api.load(run.folder).trials
-    assert len(after) == 7
+    assert len(after) == 8
     assert harness.run_of("functions").counts == run.counts
+
+
+# Trainings, on one worker with TensorFlow. -----------------------------------------------------------------------
+
+MODELS = """
+from harness import Setting, Suite, cases
+
+
+def too_big(input_shape, outputs):
+    raise MemoryError("no room for 4 GiB")
+
+
+def broken(input_shape, outputs):
+    raise KeyError("no such layer")
+
+
+suite = Suite(name="models", base=Setting(dataset="mnist5k"), grid=cases({"model": too_big}, {"model": broken}))
+"""
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, dict[str, Trial]]]:
+    """A node with one worker, and trials that fail on it."""
+    path = tmp_path_factory.mktemp("suite") / "suite.py"
+    path.write_text(MODELS)
+    too_big, broken = plan(load_suite(path)).trials
+    diverging = Setting(dataset="mnist5k", model=mlp(8), optimizer=sgd(1e30), epochs=3)
+    trials = {"too_big": too_big, "broken": broken, "diverging": Trial(setting=diverging, seed=0, repeat=0)}
+    node = Node(sources=sources.collected(), telemetry_hz=0)
+    try:
+        node.launch([Launch(name="0", body="harness.measure:Body", backend="tensorflow")])
+        node.ready("0")
+        yield node, trials
+    finally:
+        node.stop()
+
+
+def test_a_training_that_diverges_fails_at_that_epoch_with_what_to_change(node: tuple[Node, dict[str, Trial]]) -> None:
+    outcome = node[0].run("0", node[1]["diverging"]).outcome
+    assert outcome.status == "failed"
+    assert "diverged: loss is nan at epoch 1; lower the learning rate, now 1e+30" in (outcome.error or "")
+    assert len(outcome.epochs) == 1
+
+
+def test_a_model_that_is_too_big_is_a_failed_trial_and_no_wrong_request(node: tuple[Node, dict[str, Trial]]) -> None:
+    assert node[0].check("0", node[1]["too_big"]).error is None
+    outcome = node[0].run("0", node[1]["too_big"]).outcome
+    assert outcome.status == "failed"
+    assert outcome.error == (
+        "out of memory at batch_size=32: use a smaller batch or a smaller model (no room for 4 GiB)"
+    )
+
+
+def test_a_model_of_ones_own_that_raises_is_found_by_building_it(node: tuple[Node, dict[str, Trial]]) -> None:
+    said = node[0].check("0", node[1]["broken"]).error or ""
+    assert said.startswith("model=")
+    assert said.endswith("KeyError: 'no such layer'")
 
 
 def test_a_declaration_that_keras_refuses_is_found_before_the_first_trial_and_leaves_no_folder(

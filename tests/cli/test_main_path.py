@@ -127,7 +127,7 @@ def test_show_finds_a_run_by_folder_id_and_suite(harness: Any, folders: list[Pat
         shown = harness("show", run)
         assert shown.returncode == 0
         assert folders[0].name in shown.stdout
-        assert "Trials: 2 completed (completed)" in shown.stdout
+        assert "Trials: 2 completed\n" in shown.stdout
     latest = json.loads(harness("show", "batch_size", "--json").stdout)
     assert {row["run_id"] for row in latest if "run_id" in row} <= {folders[1].name}
     assert [row["trials"] for row in latest] == [1, 1]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 BATCH_SIZE = ROOT / "suites" / "batch_size.py"
 FUNCTIONS = Path(__file__).with_name("functions.py")
 
-HEAD = """from harness import Setting, Suite, application, cases, layer, loss, mlp, optimizer, product, reach, sequential, sgd
+HEAD = """from harness import Setting, Suite, application, cases, layer, mlp, product, reach, sequential, sgd
 base = {"dataset": "mnist5k", "model": mlp(8), "optimizer": sgd(0.1)}
 """
 

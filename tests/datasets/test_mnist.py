@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,10 @@ from harness.domain.setting import Dataset
 
 
 @pytest.fixture(autouse=True)
-def copy() -> Path:
+def copy(require: Callable[[object, str], None]) -> Path:
     path = find("mnist")
-    if path is None:
-        reason = "no copy of MNIST here: set HARNESS_DATA_DIR to a folder that holds mnist.npz"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require(path is not None, "no copy of MNIST here: set HARNESS_DATA_DIR to a folder that holds mnist.npz")
+    assert path is not None
     return path
 
 
