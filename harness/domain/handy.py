@@ -20,12 +20,12 @@ __all__ = [
     "function",
     "initializer",
     "layer",
+    "learning_rate",
     "loss",
     "mlp",
     "optimizer",
     "regularizer",
     "rmsprop",
-    "schedule",
     "sequential",
     "sgd",
     "tail",
@@ -98,8 +98,8 @@ def loss(name: str, /, **args: Any) -> Component:
     return make("loss", name, args)
 
 
-def schedule(name: str, /, **args: Any) -> Component:
-    """Return a Keras learning-rate schedule by name, to stand for a `learning_rate`."""
+def learning_rate(name: str, /, **args: Any) -> Component:
+    """Return a Keras learning-rate schedule by name, to stand for an optimizer's number."""
     return make("schedule", name, args)
 
 

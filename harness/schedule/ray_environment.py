@@ -29,5 +29,5 @@ def prepare(address: str | None) -> None:
     os.environ[MARKER] = secrets.token_hex(16)
     if address is None:
         os.environ.update(LOCAL)
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once a process
         os.environ.pop("RAY_ADDRESS", None)

@@ -215,9 +215,11 @@ def status(results: Path, *, as_json: bool) -> None:
         bad = done - one.counts.get("completed", 0)
         progress = f"{done}/{'?' if one.planned is None else one.planned}" + (f", {bad} not completed" if bad else "")
         began = "" if one.started_at is None else f"{one.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        lines.append([one.suite, one.run_id, one.state, progress, began, one.hint or ""])
-    headings = ("suite", "run", "state", "trials", "started", "go on with")
-    print_table([(heading, "left") for heading in headings], lines)
+        lines.append([one.suite, one.run_id, one.state, progress, began])
+    print_table([(heading, "left") for heading in ("suite", "run", "state", "trials", "started")], lines)
+    hints = [f"{one.run_id}: {one.hint}" for one in found if one.hint]
+    if hints:
+        typer.echo("\n" + "\n".join(hints))
 
 
 def datasets(*, as_json: bool) -> None:

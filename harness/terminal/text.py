@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -66,7 +67,7 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading, side in columns:
-        broken = heading.replace(".", ".\n")  # a dotted path breaks behind a dot rather than anywhere
+        broken = re.sub(r"(?<=[a-z_])\.(?=[a-z_])", ".\n", heading)  # a dotted path breaks behind a dot, not anywhere
         table.add_column(broken, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
         table.add_row(*[escape(cell) for cell in row])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import harness
 from harness.domain import sources
 from harness.domain.setting import Setting
 from harness.domain.suite import load_suite
@@ -74,6 +75,12 @@ def test_the_status_of_runs_needs_no_tables_either(tmp_path: Path) -> None:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = f"import harness, sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+def test_no_name_for_suites_is_that_of_a_package_inside() -> None:
+    """Once imported, a package inside would stand in the place of such a name."""
+    inside = {path.stem for path in Path(harness.__file__).parent.iterdir()}
+    assert not inside & set(harness.__all__)
 
 
 # Workers. A function of the user's tells what its process holds, in the error that comes back. -------------------

@@ -16,12 +16,12 @@ from harness.domain.handy import (
     function,
     initializer,
     layer,
+    learning_rate,
     loss,
     mlp,
     optimizer,
     regularizer,
     rmsprop,
-    schedule,
     sequential,
     sgd,
     tail,
@@ -40,7 +40,7 @@ def base(**fields: Any) -> Setting:
 GOLDEN = {
     "c69b0ac2e22c": base(),
     "3f6d8ed84404": base(batch_size=64),
-    "ab1150273386": base(optimizer=adam(schedule("CosineDecay", initial_learning_rate=0.01, decay_steps=100))),
+    "ab1150273386": base(optimizer=adam(learning_rate("CosineDecay", initial_learning_rate=0.01, decay_steps=100))),
     "dfe297608eda": base(
         model=sequential("Flatten", layer("Dense", units=10, activation="softmax", kernel_regularizer="l2")),
         dataset=dataset("mnist", take=20000, scale="none", held_out=tail(0.2)),

@@ -16,7 +16,7 @@ import tensorflow as tf
 from harness import datasets
 from harness.domain import sources
 from harness.domain.component import function
-from harness.domain.handy import dataset, layer, loss, mlp, optimizer, schedule, sequential, sgd
+from harness.domain.handy import dataset, layer, learning_rate, loss, mlp, optimizer, sequential, sgd
 from harness.domain.outcome import Outcome
 from harness.domain.setting import Dataset, Setting
 from harness.domain.trial import Trial
@@ -115,7 +115,7 @@ OPTIMIZERS = {
     "adam": optimizer("adam", learning_rate=0.01),
     "adamw": optimizer("adamw", learning_rate=0.01, weight_decay=0.05),
     "rmsprop": optimizer("rmsprop", learning_rate=0.01, momentum=0.5, centered=True),
-    "cosine": optimizer("adam", learning_rate=schedule("CosineDecay", initial_learning_rate=0.02, decay_steps=12)),
+    "cosine": optimizer("adam", learning_rate=learning_rate("CosineDecay", initial_learning_rate=0.02, decay_steps=12)),
 }
 MORE_OPTIMIZERS = {  # the same program, but as a graph, which compiles faster
     "momentum": sgd(0.05, momentum=0.9),
@@ -125,7 +125,7 @@ MORE_OPTIMIZERS = {  # the same program, but as a graph, which compiles faster
     "nadam": optimizer("nadam", learning_rate=0.01),
     "average": sgd(0.05, use_ema=True, ema_momentum=0.9),
     "exponential": sgd(
-        schedule("ExponentialDecay", initial_learning_rate=0.1, decay_steps=3, decay_rate=0.9), momentum=0.8
+        learning_rate("ExponentialDecay", initial_learning_rate=0.1, decay_steps=3, decay_rate=0.9), momentum=0.8
     ),
 }
 
