@@ -22,6 +22,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from harness.domain.errors import SuiteError, known
@@ -70,9 +71,17 @@ class Function:
                 setting=trial.setting, seed=trial.seed, epochs=trial.setting.epochs, args=args, evaluating=evaluating
             )
             name = _name(trial)
+            call = partial(function, **_named(function, args))
             if inspect.isgeneratorfunction(function):
-                return _Session(name, function(job))
-            return _Session(name, _once(function, job))
+                return _Session(name, call(job))
+            return _Session(name, _once(call, job))
+
+
+def _named(function: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that the function takes by name; all of them are in `Job.args` besides."""
+    takes = inspect.signature(function).parameters
+    anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values())
+    return {name: value for name, value in args.items() if anything or name in takes}
 
 
 class _Session:

@@ -139,3 +139,11 @@ def test_a_trial_that_does_nothing_costs_less_than_a_millisecond() -> None:
         run_trial(Trial(setting=setting, seed=seed, repeat=0), worker, lambda epoch: None)
         costs.append(time.perf_counter() - began)
     assert sorted(costs)[25] < 0.001
+
+
+def takes_by_name(job: Job, start: float, step: float = 1.0) -> dict[str, float]:
+    return {"loss": start + step}
+
+
+def test_arguments_that_the_function_names_reach_it_by_name() -> None:
+    assert run(takes_by_name, epochs=1, start=2.0, step=0.5, other="unnamed").epochs[0].loss == 2.5
