@@ -138,7 +138,7 @@ def _feed_epochs(body: dict[str, Any], run_id: str, sink: _Sink) -> None:
     for name in ("trial_id", "setting_id", "arm"):
         columns[name] = [trial[name]] * rows
     columns["samples_per_s"] = [
-        samples / train_s if train_s else None
+        samples / train_s if train_s and samples is not None else None
         for samples, train_s in zip(columns["samples"], columns["train_s"], strict=True)
     ]
     sink.extend(columns, rows)

@@ -109,7 +109,7 @@ def _serve(listener: Listener, work: Callable[..., None]) -> None:
 def _abandon(listener: Listener) -> None:
     """Close this process's copy of a socket that another one listens on, and leave its file."""
     inner = listener._listener  # type: ignore[attr-defined]
-    inner._unlink = None
+    inner._unlink.cancel()
     inner._socket.close()
 
 

@@ -137,12 +137,8 @@ class WorkerProcess:
             BrokenWorkerError: when it ended first, or took longer than `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        connection = _connect(nursery, deadline)
-        log = f"{nursery.log[:-4]}-{secrets.token_hex(3)}.log"
-        primed = None if after is not None else _connect_primed(nursery, launch.name)
-        if primed is not None:
-            connection.close()
-            connection, log = primed
+        _wait_until_it_listens(nursery, deadline)
+        connection, log = (None if after is not None else _connect_primed(nursery, launch.name)) or _connect(nursery)
         try:
             connection.send({"cores": launch.cores, "log": log, "after": after})
             if not connection.poll(max(0.0, deadline - time.monotonic())):
@@ -261,17 +257,23 @@ class WorkerProcess:
         return self.connection.recv()  # type: ignore[no-any-return]
 
 
-def _connect(nursery: Nursery, deadline: float) -> Connection:
-    """Return a connection to a nursery, waiting until it has imported what it must."""
-    while True:
+def _wait_until_it_listens(nursery: Nursery, deadline: float) -> None:
+    """Return once a nursery has imported what it must."""
+    while not Path(nursery.address).exists():
         if not alive(nursery.pid):
             raise BrokenWorkerError(f"the back end could not be imported: {_tail(nursery.log)}")
         if time.monotonic() > deadline:
             raise BrokenWorkerError("the back end was not imported in time")
-        try:
-            return Client(nursery.address, family="AF_UNIX", authkey=bytes.fromhex(nursery.secret))
-        except (OSError, EOFError):
-            time.sleep(0.02)  # it does not listen yet, or died meanwhile, which the next round says
+        time.sleep(0.02)
+
+
+def _connect(nursery: Nursery) -> tuple[Connection, str]:
+    """Return a connection that the nursery will fork a worker for, and where its log is to be."""
+    try:
+        connection = Client(nursery.address, family="AF_UNIX", authkey=bytes.fromhex(nursery.secret))
+    except (OSError, EOFError) as error:
+        raise BrokenWorkerError(f"the nursery is gone: {_tail(nursery.log)}") from error
+    return connection, f"{nursery.log[:-4]}-{secrets.token_hex(3)}.log"
 
 
 def _connect_primed(nursery: Nursery, name: str) -> tuple[Connection, str] | None:
