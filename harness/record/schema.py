@@ -140,7 +140,11 @@ TRIALS = Table(
         _seconds("system_cpu_s", "system CPU time of the worker's process during the trial", null=_UNREACHED),
         _text("versions", "versions of what computed it", null=_UNREACHED),
         _seconds("build_s", "building the model and its initial weights", null=_UNTIMED),
-        _seconds("compile_s", "tracing and compiling; about 0 when a compiled program was reused", null=_UNTIMED),
+        _seconds(
+            "compile_s",
+            "tracing and compiling; about 0 when a program was reused, less when another worker had compiled it",
+            null=_UNTIMED,
+        ),
         _seconds(
             "compile_ahead_s",
             "tracing and compiling that the worker did for this trial while the run was starting; not in wall_s",

@@ -102,7 +102,14 @@ def start_nursery(
                 *("--address", address, "--body", launch.body, "--backend", launch.backend),
                 *priming,
             ],
-            env={**os.environ, **launch.environment(), "HARNESS_WORKER_KEY": secret},
+            env={
+                **os.environ,
+                **launch.environment(),
+                "HARNESS_WORKER_KEY": secret,
+                # What one worker of the run has compiled, the others need only read.
+                "TF_XLA_FLAGS": f"{os.environ.get('TF_XLA_FLAGS', '')} "
+                f"--tf_xla_persistent_cache_directory={folder / 'xla'}".strip(),
+            },
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

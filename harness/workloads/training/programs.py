@@ -7,15 +7,19 @@ and a single step alike, to the same bits; the last short batch of an epoch is o
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from harness.workloads.training.initial import Recipes
 
@@ -31,6 +35,8 @@ _CONVOLVES: Final = (
     *(keras.layers.ConvLSTM1D, keras.layers.ConvLSTM2D, keras.layers.ConvLSTM3D),
 )
 _POOLS: Final = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
+
+_traced: Counter[str] = Counter()  # how often a program of this signature was traced in this process
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -180,8 +186,11 @@ def train_program(
     batch: int,
     block: tuple[Tensor, Tensor, Tensor],
     jit: bool,
+    signature: str,
 ) -> Program:
     """Compile training for batches of `batch` on blocks shaped as `block` (samples, labels, order).
+
+    `signature` is a text that differs for all else that makes programs differ: model, loss, optimizer.
 
     Raises:
         tf.errors.OpError: for what XLA (`jit`) or TensorFlow cannot compile.
@@ -208,10 +217,12 @@ def train_program(
 
         return _repeat(body, offset, count, batch, loss, hits)
 
-    return _compiled(loop, block, training=True, jit=jit)
+    return _compiled(loop, block, training=True, jit=jit, signature=f"train {jit} {batch} {signature}")
 
 
-def eval_program(network: Network, objective: Objective, batch: int, block: tuple[Tensor, Tensor]) -> Program:
+def eval_program(
+    network: Network, objective: Objective, batch: int, block: tuple[Tensor, Tensor], signature: str
+) -> Program:
     """Compile evaluation for batches of `batch` on blocks shaped as `block` (samples, labels), as a graph."""
     model = network.model
 
@@ -227,7 +238,7 @@ def eval_program(network: Network, objective: Objective, batch: int, block: tupl
 
         return _repeat(body, offset, count, batch, loss, hits)
 
-    return _compiled(loop, block, training=False, jit=False)
+    return _compiled(loop, block, training=False, jit=False, signature=f"eval {batch} {signature}")
 
 
 def run(
@@ -288,12 +299,33 @@ def _repeat(
     )
 
 
-def _compiled(loop: Callable[..., Any], block: tuple[Tensor, ...], *, training: bool, jit: bool) -> Program:
+@contextmanager
+def _stable_names(signature: str) -> Iterator[None]:
+    """Let what is traced get the same names in every process.
+
+    TensorFlow numbers functions as it makes them, and their names are part of the key of its cache of XLA programs,
+    which the workers of a run share: without this a program would be found there only by a worker that built the
+    same ones before it. Should TensorFlow number them otherwise some day, each worker compiles for itself.
+    """
+    _traced[signature] += 1  # the same again, built anew, must not get a name that is taken
+    digest = hashlib.sha256(f"{signature} {_traced[signature]}".encode()).hexdigest()
+    numbers = itertools.count(int(digest[:10], 16) << 20)
+    numbered, ops.uid = ops.uid, lambda: next(numbers)
+    try:
+        yield
+    finally:
+        ops.uid = numbered
+
+
+def _compiled(
+    loop: Callable[..., Any], block: tuple[Tensor, ...], *, training: bool, jit: bool, signature: str
+) -> Program:
     """Trace and compile a loop, the latter by running no batch of it."""
     scalars = [tf.TensorSpec((), tf.int32)] * 2 + [tf.TensorSpec((), tf.float32)] * 2
     shapes = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in block]
     function = tf.function(loop, jit_compile=jit or None, autograph=False)
-    concrete = function.get_concrete_function(*scalars, *shapes)
+    with _stable_names(signature):
+        concrete = function.get_concrete_function(*scalars, *shapes)
     zero = tf.constant(0, tf.int32)
     totals = Totals.zero()
     concrete(zero, zero, totals.loss, totals.hits, *block)[1].numpy()

@@ -290,7 +290,9 @@ class _CompiledSession:
             arguments = (block.x, block.y, block.order)
             program = self._made.programs.put(
                 key,
-                programs.train_program(self._made, self._updater, self._objective, batch, arguments, self._jit),
+                programs.train_program(
+                    self._made, self._updater, self._objective, batch, arguments, self._jit, self._trial.program_key
+                ),
             )
         return program
 
@@ -300,7 +302,8 @@ class _CompiledSession:
         if program is None:
             self._compiled += 1
             program = self._made.programs.put(
-                key, programs.eval_program(self._made, self._objective, batch, (block.x, block.y))
+                key,
+                programs.eval_program(self._made, self._objective, batch, (block.x, block.y), self._trial.program_key),
             )
         return program
 
