@@ -1,0 +1,91 @@
+"""One node's worker processes, without Ray: how they are forked, primed and replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from scripted import trial
+
+from harness.domain.errors import SetupError
+from harness.schedule.node import Node, Prestarted, share_out
+from harness.schedule.order import Demand
+from harness.schedule.process import alive
+
+BODY = "scripted:ScriptedBody"
+
+
+@pytest.fixture(autouse=True)
+def _workers_find_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    made = Node(sources={}, telemetry_hz=0.0)
+    yield made
+    made.stop()
+
+
+def test_each_share_gets_the_worker_that_was_primed_for_its_first_trial(node: Node) -> None:
+    launches = share_out(Demand.of(trial()), body=BODY)
+    first = [trial(seed=number) for number in range(len(launches))]
+    prestarted = Prestarted(launches, first)
+    try:
+        node.launch(launches, prestarted.nurseries)
+        for launch, one in zip(launches, first, strict=True):
+            node.ready(launch.name)
+            facts = node.run(launch.name, one).outcome.facts
+            assert facts.compile_ahead_s == 1.0
+            assert facts.cores == launch.cores
+    finally:
+        node.stop()
+        prestarted.stop()
+
+
+def test_a_replaced_worker_is_forked_from_the_same_nursery(node: Node) -> None:
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([launch])
+    before = node.ready(launch.name)
+    node.end(launch.name)
+    after = node.ready(launch.name)
+    assert before.pid != after.pid
+    assert psutil.Process(after.pid).ppid() == next(iter(node._nurseries.values())).pid
+
+
+def test_a_nursery_that_was_killed_is_started_anew(node: Node) -> None:
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([launch])
+    node.ready(launch.name)
+    nursery = next(iter(node._nurseries.values()))
+    os.kill(nursery.pid, signal.SIGKILL)
+    while alive(nursery.pid):
+        time.sleep(0.01)
+    node.end(launch.name)
+    node.ready(launch.name)
+    assert node.run(launch.name, trial()).outcome.status == "completed"
+
+
+def test_a_back_end_that_cannot_be_imported_says_why(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPTED_DIES_AT_START", "1")
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([launch])
+    with pytest.raises(SetupError, match="this back end cannot be imported"):
+        node.ready(launch.name)
+
+
+def test_stopping_leaves_no_process_and_no_folder(node: Node) -> None:
+    launches = share_out(Demand.of(trial()), body=BODY)
+    node.launch(launches)
+    pids = [node.ready(launch.name).pid for launch in launches] + [one.pid for one in node._nurseries.values()]
+    node.stop()
+    deadline = time.monotonic() + 5
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [pid for pid in pids if alive(pid)]
+    assert not node._folder.exists()
