@@ -8,5 +8,5 @@ suite = Suite(
     grid=product(batch_size=[16, 32, 64, 128]),
     repeats=3,
     target=0.90,
-    small={"grid": product(batch_size=[32, 128]), "epochs": 3, "repeats": 1},
+    small={"grid": product(batch_size=[32, 128]), "epochs": 3, "repeats": 1, "target": 0.85},
 )
