@@ -262,6 +262,7 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
         why = {
             "SIGINT": "interrupted",
             "SIGTERM": "told to end",
+            "SIGHUP": "the terminal was closed",
             "budget": "the budget is used up",
             "max_fail": "--max-fail reached",
         }

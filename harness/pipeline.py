@@ -7,12 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 from harness import __version__
 from harness.domain import sources
@@ -111,35 +110,43 @@ def run(
 
     loaded, made = make_plan(request)
     mark("planned_s")
-    with _signals(display.ending) as caught, _open_records(request, loaded, made) as recorder:
+    with _Signals(display.ending) as signals, _open_records(request, loaded, made) as recorder:
         pending = [trial for trial in made.trials if not _done(recorder, trial, request.policy)]
         for trial in pending:
             recorder.retry(trial.key)
         display.planned(made, pending, folder=recorder.folder)
         seed = int(recorder.info["schedule_seed"])
         executor: Executor | None = None
+        started = False
         stopped: str | None = None
         try:
             if pending:
                 executor = make_executor(pending, seed)
-                executor.start(sources.collected())
-                mark("executor_ready_s")
-                watch = _Watch(executor, recorder, display, mark)
-                stopped = _run_trials(
-                    pending, executor, recorder, request.policy, watch, seed=seed, should_stop=lambda: bool(caught)
-                )
-                mark("last_record_s")
+                started = _start(executor, signals)
+                if started:
+                    mark("executor_ready_s")
+                    watch = _Watch(executor, recorder, display, mark)
+                    stopped = _run_trials(
+                        pending,
+                        executor,
+                        recorder,
+                        request.policy,
+                        watch,
+                        seed=seed,
+                        should_stop=lambda: bool(signals.caught),
+                    )
+                    mark("last_record_s")
         except HarnessError as error:
             recorder.discard_if_empty()
             if isinstance(error, SuiteError):  # what building found wrong, a line a setting
                 raise SuiteError("\n".join(f"{loaded.path}: {line}" for line in str(error).splitlines())) from error
             raise
         finally:
-            if executor is not None:
+            if executor is not None and started:
                 executor.stop()
                 if sys.exception() is not None:
                     executor.close(leaving=False)
-        stopped = caught[0] if caught else stopped
+        stopped = signals.caught[0] if signals.caught else stopped
         counts = _counts(recorder, made)
         left = len(made.trials) - sum(counts.values())
         code = _exit_code(counts, left, stopped)
@@ -158,6 +165,29 @@ def run(
             stopped=stopped,
             executor=executor,
         )
+
+
+def _start(executor: Executor, signals: _Signals) -> bool:
+    """Start an executor, which takes seconds; return False, with that unfinished, if a signal came meanwhile.
+
+    It happens in a thread beside this one, which can so hear signals, and where Ray cannot take SIGTERM for itself.
+    """
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            executor.start(sources.collected())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=start, name="harness-start", daemon=True)
+    thread.start()
+    while thread.is_alive() and not signals.caught:
+        thread.join(0.05)
+    if failures:
+        raise failures[0]
+    signals.arm()
+    return not thread.is_alive()
 
 
 class _Watch:
@@ -265,7 +295,7 @@ def _counts(recorder: Recorder, made: Plan) -> dict[str, int]:
 def _exit_code(counts: Mapping[str, int], left: int, stopped: str | None) -> int:
     if stopped == "SIGINT" and left:
         return EXIT_INTERRUPTED
-    if stopped in ("SIGTERM", "budget") and left:
+    if stopped in ("SIGTERM", "SIGHUP", "budget") and left:
         return EXIT_PREEMPTED
     if left or any(count for status, count in counts.items() if status != "completed"):
         return EXIT_SOME_FAILED
@@ -280,24 +310,37 @@ def _state(code: int, stopped: str | None, left: int) -> str:
     return "failed" if left or stopped == "max_fail" else "completed"
 
 
-@contextmanager
-def _signals(tell: Callable[[str], None]) -> Iterator[list[str]]:
-    """Collect the names of SIGINT and SIGTERM instead of dying of them; a second SIGINT interrupts at once."""
-    caught: list[str] = []
+class _Signals:
+    """Collects the names of SIGINT, SIGTERM and SIGHUP instead of dying of them; a second SIGINT interrupts at once.
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if name == "SIGINT" and "SIGINT" in caught:
-            raise KeyboardInterrupt
-        caught.append(name)
-        tell(name)
+    Ray takes SIGTERM for itself when it starts, and dumps its stack: `arm` takes it back.
+    """
 
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.caught: list[str] = []
+        self._tell = tell
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            wanted = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+            # What was ignored before, as nohup does with SIGHUP, stays so.
+            self._before = {one: signal.getsignal(one) for one in wanted if signal.getsignal(one) != signal.SIG_IGN}
+            self.arm()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def arm(self) -> None:
+        """Make the handlers be the ones in force."""
+        for number in self._before:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if name == "SIGINT" and "SIGINT" in self.caught:
+            raise KeyboardInterrupt
+        self.caught.append(name)
+        self._tell(name)
