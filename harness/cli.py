@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -256,7 +257,7 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
     typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
-    again = resume_command({"command": list(request.command), "run_id": report.run_id})
+    again = resume_command({"command": _without(list(request.command), "--retry"), "run_id": report.run_id})
     bad = ",".join(sorted(status for status in report.counts if status != "completed"))
     if report.pending:
         why = {
@@ -270,7 +271,17 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
     elif bad:
         typer.echo(f"Try those again:  {again} --retry {bad}")
     else:
-        typer.echo(f"Show it again:  harness show {report.folder}")
+        typer.echo(f"Show it again:  harness show {shlex.quote(str(report.folder))}")
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """Return a command without an option and its value."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = not skip and word == option
+    return kept
 
 
 @contextmanager

@@ -32,6 +32,7 @@ Clock = Callable[[], float]
 
 _MESSAGE_LIMIT: Final = 400  # characters of a trial's one-line error
 _DETAIL_LIMIT: Final = 8000  # characters of its traceback, the end of it kept
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 _NOISE: Final = re.compile(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} ?| ?\[Op:[^]]*\].*")  # colours, and names within TensorFlow
 
 
@@ -162,7 +163,7 @@ def run_trial(
     except (Exception, SystemExit) as raised:
         status = "timeout" if isinstance(raised, TimeoutError) and watch.step_of(raised) == "progress" else "failed"
         error, step = _one_line(raised, trial), watch.step_of(raised)
-        detail = "".join(traceback.format_exception(raised))[-_DETAIL_LIMIT:]
+        detail = _COLOURS.sub("", "".join(traceback.format_exception(raised)))[-_DETAIL_LIMIT:]
     watches = _watches(watch, now() - start_s)
     trials_before, worker.trials_run = worker.trials_run, worker.trials_run + 1
     return Outcome(
@@ -232,7 +233,7 @@ def _run_epoch(session: Session, number: int, facts: Facts, watch: Stopwatch, ti
         system_cpu_s=span.system_cpu_s,
         started_at=started_at,
         ended_at=ended_at,
-        warmup=number == 1 and facts.program_reused is False,
+        warmup=number == 1 and (facts.program_reused is False or facts.compile_ahead_s is not None),
     )
 
 

@@ -244,6 +244,7 @@ def _run_trials(
         executor,
         seed=seed,
         policy=policy,
+        first_position=recorder.next_position,
         should_stop=should_stop,
         notify=watch.notice,
         tick=lambda: watch.tick(loop.running),

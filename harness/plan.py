@@ -17,7 +17,7 @@ from harness import datasets
 from harness.domain.component import text
 from harness.domain.errors import SuiteError
 from harness.domain.expression import Expression
-from harness.domain.grid import Context, Excluded, check_names, show
+from harness.domain.grid import MOST_TRIALS, Context, Excluded, check_names, show
 from harness.domain.paths import MISSING, Field, Point, Resolver, value_key
 from harness.domain.setting import Setting
 from harness.domain.suite import OWN_PATHS, LoadedSuite, Suite, Target, located
@@ -69,6 +69,9 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
     suite, changes = _requested(declared, overrides, small)
     resolver = Resolver(suite.base)
     points, excluded = _points(suite, resolver, changes)
+    if len(points) * len(suite.all_seeds) > MOST_TRIALS:
+        total = f"{len(points):,} settings with {len(suite.all_seeds):,} seeds each"
+        raise SuiteError(f"{total} are more than {MOST_TRIALS:,} trials; thin the grid out, or lower repeats")
     settings = [resolver.fields(point) for point in points]
     _no_duplicates(points, settings, resolver)
     for condition in where:

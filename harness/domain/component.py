@@ -106,12 +106,14 @@ def plain_value(value: Any, where: str) -> Any:
     """
     if isinstance(value, Declaration):
         return value.plain()
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or type(value) in (bool, int, str):
         return value
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise SuiteError(f"{where}: {value!r} is not a finite number")
-        return value
+        return float(value)  # NumPy's are floats too, and print otherwise
     if isinstance(value, list | tuple):
         return [plain_value(item, where) for item in value]
     if isinstance(value, Mapping):

@@ -11,6 +11,7 @@ place, as far as the grid that it is written on goes.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,8 @@ from harness.domain.component import Declaration, plain_value, text
 from harness.domain.errors import SuiteError
 from harness.domain.expression import Expression, unknown_path
 from harness.domain.paths import MISSING, Field, Point, Resolver, elsewhere
+
+MOST_TRIALS = 1_000_000  # of one run: enough for years of training, and planned in a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,11 @@ class Product(Grid):
     def points(self, context: Context) -> Points:
         axes = [(path, values) for path, values in self.axes if path not in context.fixed]
         paths = [path for path, _ in axes]
+        count = math.prod(len(values) for _, values in axes)
+        if count > MOST_TRIALS:
+            raise SuiteError(
+                f"product({', '.join(paths)}) has {count:,} points, more than {MOST_TRIALS:,}; thin it out"
+            )
         rows = itertools.product(*(values for _, values in axes))
         return Points([dict(zip(paths, row, strict=True)) for row in rows])
 

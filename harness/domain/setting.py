@@ -90,7 +90,7 @@ class Setting(Declaration):
     cpus: Annotated[int, Field(ge=1, strict=True)] = 1
     gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0
     exclusive: Annotated[bool, Field(strict=True)] = False
-    label: str = ""
+    label: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")] = ""  # no control characters
 
     @field_validator("gpus")
     @classmethod

@@ -19,7 +19,7 @@ from harness.domain import sources
 from harness.domain.component import Declaration, did_you_mean, plain_value
 from harness.domain.duration import duration
 from harness.domain.errors import HarnessError, SuiteError, known
-from harness.domain.grid import Grid
+from harness.domain.grid import MOST_TRIALS, Grid
 from harness.domain.metrics import METRICS
 from harness.domain.setting import Setting
 
@@ -120,8 +120,8 @@ class Suite(Declaration):
     name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
     base: Setting
     grid: Grid | None = None
-    repeats: Annotated[int, Field(ge=1, strict=True)] | None = None
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] | None = None
+    repeats: Annotated[int, Field(ge=1, le=MOST_TRIALS, strict=True)] | None = None
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63, strict=True)], ...] | None = None
     target: Annotated[Target | None, _optional(Target.of)] = None
     small: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
     timeout: Annotated[float | None, _optional(_timeout)] = None

@@ -205,6 +205,14 @@ class Recorder:
         """Records of trials that are safe on disk, those of earlier processes included."""
         return self._log.trials_safe
 
+    @property
+    def next_position(self) -> int:
+        """One more than the last position recorded, so that positions stay unique when a run is resumed."""
+        if not self._index.statuses:
+            return 0
+        trials = (entry.body()["trial"] for entry in journal.records(self._index) if entry.head["kind"] == "trial")
+        return max((trial.get("position", -1) for trial in trials), default=-1) + 1
+
     def has(self, key: Key) -> bool:
         """Tell whether the trial is recorded and is not to be retried."""
         return key in self._index.statuses and key not in self._retrying

@@ -74,6 +74,7 @@ class Loop:
         *,
         seed: int,
         policy: Policy,
+        first_position: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
         notify: Callable[[Notice], None] = lambda notice: None,
         tick: Callable[[], None] = lambda: None,
@@ -93,7 +94,7 @@ class Loop:
         self._to_check = deque(_distinct(trials))
         self._in_check: dict[str, Trial] = {}
         self._problems: list[str] = []
-        self._position = 0
+        self._position = first_position
         self._failures = 0
         self._gone: list[str] = []
         self.stopped: str | None = None

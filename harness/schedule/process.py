@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import secrets
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from harness.schedule.child import Prime
 
 START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk takes this long at worst
 _TAIL_BYTES: Final = 4000
+_CHATTER: Final = re.compile(r"[IWE]\d{4} |WARNING: All log messages before")  # what TensorFlow logs at every start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +306,8 @@ def _read_tail(log: str) -> str:
     try:
         with open(log, "rb") as file:
             file.seek(max(0, Path(log).stat().st_size - _TAIL_BYTES))
-            return file.read().decode(errors="replace")
+            lines = file.read().decode(errors="replace").splitlines(keepends=True)
+            return "".join(line for line in lines if not _CHATTER.match(line))
     except OSError:
         return ""
 

@@ -233,7 +233,7 @@ class RayExecutor:
             asked = [(agent, agent.call("stop")) for agent in self._agents.values()]
             for agent, ref in asked:
                 with contextlib.suppress(RayError):
-                    rows, self._notes[agent.host] = ray.get(ref, timeout=3)
+                    rows, self._notes[agent.host] = ray.get(ref, timeout=2)
                     self._rows.extend(rows)
         if self._prestarted is not None:
             self._prestarted.stop()
