@@ -170,24 +170,27 @@ def run(
 def _start(executor: Executor, signals: _Signals) -> bool:
     """Start an executor, which takes seconds; return False, with that unfinished, if a signal came meanwhile.
 
-    It happens in a thread beside this one, which can so hear signals, and where Ray cannot take SIGTERM for itself.
+    It happens in a thread beside this one, which can so hear signals, and where Ray cannot take SIGTERM for itself. The
+    thread stays: Linux ends processes with the thread that started them, if they ask for that as Ray's do.
     """
     failures: list[BaseException] = []
+    done = threading.Event()
 
     def start() -> None:
         try:
             executor.start(sources.collected())
         except BaseException as error:
             failures.append(error)
+        done.set()
+        threading.Event().wait()
 
-    thread = threading.Thread(target=start, name="harness-start", daemon=True)
-    thread.start()
-    while thread.is_alive() and not signals.caught:
-        thread.join(0.05)
+    threading.Thread(target=start, name="harness-start", daemon=True).start()
+    while not done.wait(0.05) and not signals.caught:
+        pass
     if failures:
         raise failures[0]
     signals.arm()
-    return not thread.is_alive()
+    return done.is_set()
 
 
 class _Watch:

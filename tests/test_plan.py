@@ -322,6 +322,13 @@ print("pyarrow" in sys.modules, all(hasattr(harness, name) for name in harness._
     assert done.stdout == "[]\nFalse True\n"
 
 
+def test_more_trials_than_anyone_can_run_are_refused_at_once() -> None:
+    with pytest.raises(SuiteError, match="more than 1,000,000"):
+        plan(suite(grid=product({"optimizer.learning_rate": range(1, 3001)}, batch_size=range(1, 3001))))
+    with pytest.raises(SuiteError, match="more than 1,000,000 trials"):
+        plan(suite(grid=product(batch_size=range(1, 101)), repeats=100_000))
+
+
 # The documentation -------------------------------------------------------------------------------------------
 
 PAGE = (REPOSITORY / "docs" / "suites.md").read_text(encoding="utf-8")

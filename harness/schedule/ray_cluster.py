@@ -8,6 +8,7 @@ was started with. Why an agent a node, and not a Ray actor a worker: docs/decisi
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -70,6 +71,7 @@ class RayExecutor:
             self._early.extend(self._ready.values())
             return
         self._sources = sources
+        logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if self._address is None:
                 self._folder = private_folder()

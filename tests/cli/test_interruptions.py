@@ -157,14 +157,27 @@ def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:
 
 
 def test_sigterm_ends_with_75_for_a_scheduler_to_start_it_again(harness: Any) -> None:
-    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "preempted", "--inline")
-    harness.wait(driver, lambda: _recorded(harness.folder / "preempted") >= 1)
+    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "preempted")
+    harness.wait(driver, lambda: _recorded(harness.folder / "preempted") >= 1)  # Ray has started, and took SIGTERM
     driver.terminate()
     out, err = driver.communicate(timeout=30)
     assert driver.returncode == 75
     assert "Ended early: told to end." in out
     assert 1 <= _recorded(harness.folder / "preempted") < TRIALS
     assert "Traceback" not in out + err
+    assert harness.left() == []
+
+
+def test_sigterm_while_ray_starts_is_answered_at_once(harness: Any) -> None:
+    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "starting")
+    harness.wait(driver, lambda: (harness.folder / "starting").exists())
+    time.sleep(1.0)
+    driver.terminate()
+    out, err = driver.communicate(timeout=30)
+    assert driver.returncode == 75
+    assert f"Trials: none finished, {TRIALS} not run" in out
+    assert "Traceback" not in out + err
+    assert harness.left() == []
 
 
 # What the user sets as limits; in one process, since it is the loop that keeps them. ------------------------------

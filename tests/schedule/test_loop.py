@@ -181,3 +181,8 @@ def test_the_trial_of_a_worker_that_is_gone_runs_on_another() -> None:
 def test_when_no_worker_is_left_the_run_says_why() -> None:
     with pytest.raises(SetupError, match="its node was lost"):
         run([trial("gone gone gone completed")], ScriptedExecutor(1))
+
+
+def test_positions_go_on_where_an_earlier_process_left_off() -> None:
+    finished, _ = run([trial("completed", seed=seed) for seed in range(3)], first_position=7)
+    assert sorted(one.placement.position for one in finished) == [7, 8, 9]
