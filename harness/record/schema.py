@@ -232,6 +232,8 @@ NODES = Table(
             null="could not be looked up",
         ),
         _text("gpu_driver", "version of the GPUs' driver", null="no GPU, or could not be looked up"),
+        _text("container", "kind of container that the harness ran in", null="no sign of one"),
+        _text("virtualisation", "hypervisor under the machine", null="no sign of one"),
         _text("slurm_job_id", "Slurm job that the node belonged to", null="not within Slurm"),
         _text("versions", "JSON object: versions of the packages that took part", null="not known"),
         _text("environment", "JSON object: environment variables that change speed or results", null="not known"),

@@ -83,6 +83,9 @@ class Body(Protocol):
     def check(self, trial: Trial) -> str | None:
         """Build what the setting declares; return what is wrong with it, or None."""
 
+    def prime(self, trial: Trial) -> None:
+        """Do ahead what can be done for the trial that this worker will run first; what is wrong is for `check`."""
+
     def run(self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Callable[[], None]) -> Outcome:
         """Run one trial; `on_epoch` after each epoch, `on_progress` at least every few seconds."""
 

@@ -301,6 +301,7 @@ class _Agent:
         except RayError:
             self._generation += 1
             self._actor = self._create()
+            self.description = self.call("describe")  # the first may have been lost with the actor
         return True
 
 

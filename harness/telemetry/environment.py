@@ -55,6 +55,8 @@ def describe_node(name: str | None = None) -> dict[str, Any]:
         "gpu_uuids": [gpu.uuid for gpu in gpus.devices] if gpus else None,
         "gpu_memory_bytes": [gpu.memory_bytes for gpu in gpus.devices] if gpus else None,
         "gpu_driver": gpus.driver if gpus else None,
+        "container": container(),
+        "virtualisation": virtualisation(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "versions": _versions(),
         "environment": _variables(os.environ),

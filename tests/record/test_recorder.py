@@ -391,6 +391,8 @@ try:
     with Recorder.create(Path(sys.argv[1]), suite="suite", run_id="run", info=INFO) as recorder:
         for seed in range(1000):
             recorder.write(finished(seed))
+            if seed == 3:
+                recorder.flush()  # else the first group may be the one that does not fit
         recorder.flush()
 except ResultsError as error:
     print(error)
