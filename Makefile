@@ -40,7 +40,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
     --no-emit-index-url --no-emit-find-links
 lock:
 	$(LOCK) pyproject.toml --group build -o requirements.lock
-	$(LOCK) pyproject.toml --group build --group dev --extra peers -o requirements-dev.lock
+	$(LOCK) pyproject.toml --group build --group dev --extra peers --extra jax --extra examples --extra tensorboard -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -53,6 +53,9 @@ Where = Annotated[
     typer.Option("--where", metavar="EXPRESSION", help="Only these trials, e.g. 'batch_size >= 32 and seed == 0'."),
 ]
 Small = Annotated[bool, typer.Option("--small", help="The suite's small variant: seconds instead of minutes.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit with 1 unless the published values that can be judged are reproduced.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
 
 
@@ -114,6 +117,7 @@ def run(
     telemetry: Annotated[
         float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")
     ] = 5.0,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Run a suite: every trial of its grid, measured and recorded."""
@@ -157,12 +161,15 @@ def run(
         raise typer.Exit(pipeline.EXIT_INTERRUPTED) from None
     finally:
         display.close()
-    _conclude(request, report, as_json=as_json)
+    holds = _conclude(request, report, check=check, as_json=as_json)
     sys.stdout.flush()
     sys.stderr.flush()
     if report.executor is not None:
         report.executor.close(leaving=True)
-    os._exit(report.exit_code)  # all is written, and the interpreter's own shutdown takes a second with Ray in it
+    # No missed reference hides that the run ended early or that trials failed.
+    os._exit(
+        report.exit_code or (pipeline.EXIT_MISSED if check and not holds else pipeline.EXIT_COMPLETED)
+    )  # all is written, and the interpreter's own shutdown takes a second with Ray in it
 
 
 def _seconds(option: str, text: str) -> float:
@@ -229,10 +236,13 @@ def _expect_answer(address: str) -> None:
         raise SetupError(f"--address {address}: nothing answers there ({error.strerror or error}); {way_out}") from None
 
 
-def _conclude(request: Request, report: Report, *, as_json: bool) -> None:
+def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -> bool:
+    """Tell what came of a run; return whether its references hold."""
     from harness.terminal import show
+    from harness.terminal.references import References
 
     table = show.summary(report.folder) if report.counts else None
+    references = References() if table is None else table.references
     if as_json:
         document = {
             "run": report.run_id,
@@ -242,12 +252,15 @@ def _conclude(request: Request, report: Report, *, as_json: bool) -> None:
             "stopped": report.stopped,
             "exit_code": report.exit_code,
             "settings": [] if table is None else table.records(),
+            "references": references.records(),
         }
         typer.echo(json.dumps(document, indent=2))
-        return
-    if table is not None:
-        table.print()
-    _say_how_it_ended(request, report)
+    else:
+        if table is not None:
+            table.print()
+        _say_how_it_ended(request, report)
+    references.conclude(check=check, err=as_json)
+    return references.hold
 
 
 def _say_how_it_ended(request: Request, report: Report) -> None:
@@ -310,6 +323,7 @@ def plan(
     request = pipeline.Request(suite=suite, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small)
     with _only_json_on_stdout(as_json):
         loaded, made = pipeline.make_plan(request)
+        pipeline.published(request, loaded, made)
     if as_json:
         typer.echo(json.dumps(show.plan_document(loaded, made), indent=2))
     else:
@@ -334,21 +348,86 @@ def show_(
         typer.Argument(metavar="RUN", help="A run's folder, its id, or a suite's name; the latest run if left out."),
     ] = None,
     results: Results = Path("results"),
+    references: Annotated[
+        Path | None,
+        typer.Option("--references", metavar="FILE", help="Compare with the published values in this TOML file too."),
+    ] = None,
+    check: Check = False,
     as_json: Json = False,
 ) -> None:
-    """Show a run's summary.
+    """Show a run's summary, and published values beside measured ones.
 
     Per setting the time to the target, how many repeats reached it, the best, the speed.
     """
+    from harness import pipeline
     from harness.terminal import show
 
     folder = show.find_run(run, results)
-    table = show.summary(folder)
+    table = show.summary(folder, references)
     if as_json:
-        typer.echo(json.dumps(table.records(), indent=2))
+        typer.echo(json.dumps(table.document(), indent=2))
     else:
         table.print()
         show.print_state(folder)
+    table.references.conclude(check=check, err=as_json)
+    if check and not table.references.hold:
+        raise typer.Exit(pipeline.EXIT_MISSED)
+
+
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A saved model's folder, or that of a run that saved one.")
+]
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="Labelled rows: csv, parquet, npz, npy. Else the held-out part."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a saved model.
+
+    On the data it was validated on, or on the labelled rows of a file.
+    """
+    from harness import apply
+
+    with _only_json_on_stdout(as_json):
+        scores, samples = apply.evaluate(apply.find_model(model), data)
+    found = {"loss": scores.loss, "accuracy": scores.accuracy, **scores.extra}
+    if as_json:
+        typer.echo(json.dumps({"samples": samples, **found}, indent=2))
+        return
+    told = ", ".join(f"{name} {value:.4f}" for name, value in found.items() if value is not None)
+    typer.echo(f"{model}: {told} ({samples:,} samples)")
+
+
+@app.command()
+def predict(
+    model: Model,
+    data: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Rows as the model was trained on: csv, parquet, npz, npy.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE.csv", help="Where to write; standard output if left out.")
+    ] = None,
+) -> None:
+    """Predict the classes, or the numbers, of unlabelled rows with a saved model, as CSV."""
+    from harness import apply
+    from harness.domain.errors import ResultsError
+
+    with _only_json_on_stdout(output is None):
+        found = apply.predict(apply.find_model(model), data)
+    if output is None:
+        typer.echo(found.csv(), nl=False)
+        return
+    try:
+        output.write_text(found.csv(), encoding="utf-8")
+    except OSError as error:
+        raise ResultsError(f"{output}: cannot be written ({error.strerror}); choose another place") from None
+    typer.echo(f"{output}: {len(found):,} predictions")
 
 
 @data_app.command(name="list")

@@ -1,6 +1,6 @@
 """One trial → its epochs and its outcome, in the process that runs it.
 
-The timed span of an epoch is `_time_epoch`; everything else a trial does has a stopwatch of its own (see
+The timed span of an epoch is `_timed`; everything else a trial does has a stopwatch of its own (see
 docs/method.md).
 """
 
@@ -10,6 +10,7 @@ import gc
 import importlib
 import math
 import os
+import platform
 import re
 import sys
 import time
@@ -18,21 +19,39 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from resource import RUSAGE_SELF, getrusage
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness import datasets
-from harness.domain.errors import HarnessError
+from harness.domain.component import Component
+from harness.domain.errors import HarnessError, SetupError, SuiteError, known
 from harness.domain.grid import show
+from harness.domain.metrics import METRICS, better
 from harness.domain.outcome import EpochRecord, Facts, Outcome, Scores, Status, Stopwatches
+from harness.domain.setting import Dataset, Setting
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.workloads.protocol import EpochResult, Session, Span, Stopwatch, Tick, Workload
+from harness.workloads.protocol import (
+    Arrays,
+    EpochResult,
+    Script,
+    Session,
+    Span,
+    Stopwatch,
+    Tick,
+    Timing,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from harness.workloads.training.engine import Backend
 
 Clock = Callable[[], float]
 
 _MESSAGE_LIMIT: Final = 400  # characters of a trial's one-line error
 _DETAIL_LIMIT: Final = 8000  # characters of its traceback, the end of it kept
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
+_INSTALL: Final = {"jax": "pip install 'harness[jax]'", "torch": "pip install 'harness[torch]'"}
+_INSTALL_ALL: Final = "pip install harness"
 _NOISE: Final = re.compile(r"\x1b\[[0-9;]*m|\{\{[^}]*\}\} ?| ?\[Op:[^]]*\].*")  # colours, and names within TensorFlow
 
 
@@ -44,13 +63,21 @@ class WorkerState:
     trials_run: int = 0
     workloads: dict[str, Workload] = field(default_factory=dict)  # by back end and name; each keeps its own caches
     compiled_ahead_s: dict[str, float] = field(default_factory=dict)  # by program key; told to the trial that uses it
+    missing: dict[str, str] = field(default_factory=dict)  # back ends that are not installed here, and what to say
 
     def workload(self, trial: Trial) -> Workload:
-        """Return the workload that a trial runs, importing it when it is first asked for."""
-        name = trial.setting.workload.name
-        key = f"{trial.setting.backend}.{name}"
+        """Return the workload that a trial runs, importing it when it is first asked for.
+
+        Raises:
+            SetupError: when its back end is not installed on this node.
+        """
+        setting = trial.setting
+        if setting.needs in self.missing:
+            raise SetupError(self.missing[setting.needs])
+        name = setting.workload.name
+        key = name if name in ("function", "program") else f"{setting.backend}.{name}"
         if key not in self.workloads:
-            self.workloads[key] = _load(name)
+            self.workloads[key] = _load(setting)
         return self.workloads[key]
 
 
@@ -61,17 +88,27 @@ class Body:
         self._state = WorkerState()
 
     def preload(self, backend: str) -> None:
-        """Import what the back end needs, but start no thread and touch no device; "none" needs nothing."""
-        if backend != "none":
+        """Import what the back end needs, but start no thread and touch no device; "none" needs nothing.
+
+        One that is not installed fails the trials that need it, and nothing else.
+        """
+        if backend == "none":
+            return
+        try:
             with _hidden("pandas", "sklearn"):
-                importlib.import_module(f"harness.workloads.training.{backend}")
+                _backend(backend)
+                importlib.import_module("harness.workloads.training.workload")
+        except ImportError as error:
+            what = "is not installed" if isinstance(error, ModuleNotFoundError) else "cannot be imported"
+            self._state.missing[backend] = (
+                f"the back end {backend!r} {what} on node {platform.node()}: "
+                f"{_INSTALL.get(backend, _INSTALL_ALL)} ({error})"
+            )
 
     def prepare(self, backend: str) -> None:
         """Touch the devices, so that no trial pays for it; the process may have been forked after `preload`."""
-        if backend != "none":
-            from harness.workloads.training.tensorflow import prepare_process
-
-            prepare_process()
+        if backend != "none" and backend not in self._state.missing:
+            _backend(backend).prepare_process()
 
     def sources(self, sources: Mapping[str, Source]) -> None:
         """Take the text of the files whose functions the trials name."""
@@ -80,8 +117,11 @@ class Body:
     def check(self, trial: Trial) -> str | None:
         """Build what the setting declares; return what is wrong with it, and at which point of the grid, or None.
 
-        Memory that runs out is nothing wrong: it is a result, of the trial that will run out of it again.
+        Memory that runs out is nothing wrong, and neither is a back end that is not installed here: it is a result,
+        of the trials that will find the same.
         """
+        if trial.setting.needs in self._state.missing:
+            return None
         try:
             self._state.workload(trial).check(trial, self._state.sources)
         except (Exception, SystemExit) as error:
@@ -131,122 +171,246 @@ def run_trial(
     What the trial raises becomes part of the outcome, which keeps every epoch measured before it; a
     `TimeoutError` out of `on_progress` ends it as "timeout". Only `KeyboardInterrupt` and its like go through.
     """
-    started_at, start_s, used = time.time(), now(), _cpu_seconds()
+    started_at, start_s = time.time(), now()
     watch = Stopwatch(now)
-    epochs: list[EpochRecord] = []
-    facts = Facts()
+    used = watch.reading()
+    epochs = _Epochs(trial, watch, on_epoch, on_progress)
+    files: Mapping[str, bytes] = {}
     status: Status = "completed"
     error: str | None = None
     detail: str | None = None
     step: str | None = None
+    said: str | None = None
     try:
         session = worker.workload(trial).open(trial, worker.sources, watch)
         with closing(session):
-            with watch.measuring("eval"):
-                untrained = session.evaluate()
-            ahead_s = worker.compiled_ahead_s.pop(trial.program_key, None)
-            facts = replace(session.facts, compile_ahead_s=ahead_s)
-            if untrained is not None:
-                facts = replace(facts, initial_val_loss=untrained.loss, initial_val_accuracy=untrained.accuracy)
-            tick = _ticker(on_progress, watch)
-            for number in range(1, trial.setting.epochs + 1):
-                record = _run_epoch(session, number, facts, watch, tick)
-                if record is None:
-                    break
-                epochs.append(record)
-                with watch.measuring("record"):
-                    on_epoch(record)
-                error = _divergence(record, trial)
-                if error is not None:
-                    status, step = "failed", "train"
-                    break
+            try:
+                if isinstance(session, Script):
+                    session.run(epochs)
+                else:
+                    files = _train(session, epochs, trial, watch, worker.compiled_ahead_s.pop(trial.program_key, None))
+            finally:
+                if isinstance(session, Script):
+                    epochs.facts, said = session.facts, session.said
     except (Exception, SystemExit) as raised:
         status = "timeout" if isinstance(raised, TimeoutError) and watch.step_of(raised) == "progress" else "failed"
         error, step = _one_line(raised, trial), watch.step_of(raised)
-        detail = _COLOURS.sub("", "".join(traceback.format_exception(raised)))[-_DETAIL_LIMIT:]
+        detail = said or _COLOURS.sub("", "".join(traceback.format_exception(raised)))[-_DETAIL_LIMIT:]
+    if epochs.diverged is not None:  # whatever came of it afterwards
+        status, step, error, detail = "failed", "train", epochs.diverged, said
     watches = _watches(watch, now() - start_s)
+    own_processes = trial.setting.workload.name == "program"
     trials_before, worker.trials_run = worker.trials_run, worker.trials_run + 1
     return Outcome(
         status=status,
-        epochs=tuple(epochs),
+        epochs=tuple(epochs.records),
         error=error,
         error_detail=detail,
         step=step,
         watches=watches,
-        facts=_with_process(facts, trials_before, _cpu_seconds() - used),
+        facts=_with_process(epochs.all_facts(), trials_before, watch.reading() - used, others=own_processes),
         started_at=started_at,
         ended_at=time.time(),
+        files=files if status == "completed" else {},
     )
 
 
-def _time_epoch(
-    run: Callable[[], EpochResult | None], *, drain: Callable[[], None], watch: Stopwatch
-) -> tuple[EpochResult | None, Span]:
-    """Return what the epoch did and the time it took, the device's queued work included.
+class _Epochs:
+    """The epochs of a trial: one clock and one record of them, whether this module leads or the workload does."""
 
-    Python's garbage collector is held off meanwhile; what the epoch itself attributes to another step is not in
+    def __init__(
+        self, trial: Trial, watch: Stopwatch, on_epoch: Callable[[EpochRecord], None], on_progress: Tick | None
+    ) -> None:
+        self.records: list[EpochRecord] = []
+        self.diverged: str | None = None  # what to say of the last one, if it has
+        self.facts = Facts()  # what the workload knows
+        self.stopping = _EarlyStopping(trial.setting.early_stopping) if trial.setting.early_stopping else None
+        self._trial = trial
+        self._watch = watch
+        self._on_epoch = on_epoch
+        self._on_progress = on_progress
+        self._elapsed_s = 0.0
+        self.begin()
+
+    @property
+    def count(self) -> int:
+        return len(self.records)
+
+    @property
+    def over(self) -> bool:
+        return self.diverged is not None or (self.stopping is not None and self.stopping.met)
+
+    def begin(self) -> None:
+        self._span = Span()
+        self._evaluated = self._watch["eval"]
+        self._started_at: float | None = None
+        self._ended_at = 0.0
+
+    @contextmanager
+    def training(self, drain: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """The timed span, see `_timed`."""
+        if self._started_at is None:
+            self._started_at = time.time()
+        before = self._watch["train"]
+        with _timed(self._watch, drain):
+            yield
+        self._span += self._watch["train"] - before
+        self._ended_at = time.time()
+
+    def record(self, result: EpochResult, timing: Timing | None = None) -> None:
+        """End an epoch and hand it over; see `harness.workloads.protocol.Epochs`."""
+        with self._watch.measuring("record"):
+            record = _record(self.count + 1, result, timing or self._timing(), self._elapsed_s)
+            self._elapsed_s = record.elapsed_train_s
+            self.records.append(record)
+            self._on_epoch(record)
+            self.diverged = _divergence(record, self._trial)
+            if self.stopping is not None and self.diverged is None:
+                self.stopping.see(record)
+
+    def tick(self) -> None:
+        """Report progress; the time it takes is not training."""
+        if self._on_progress is not None:
+            with self._watch.measuring("progress"):
+                self._on_progress()
+
+    def all_facts(self) -> Facts:
+        """Return the facts with those of early stopping added."""
+        stopping = self.stopping
+        if stopping is None:
+            return self.facts
+        program = self._trial.setting.workload.name == "program"  # it alone says when it would have ended
+        early = stopping.met and (program or self.count < self._trial.setting.epochs)
+        return replace(self.facts, best_epoch=stopping.best_epoch, stopped_early=early)
+
+    def _timing(self) -> Timing:
+        eval_s = (self._watch["eval"] - self._evaluated).wall_s
+        warmup = self.count == 0 and (self.facts.program_reused is False or self.facts.compile_ahead_s is not None)
+        return Timing(
+            train=self._span,
+            eval_s=eval_s if eval_s > 0 else None,
+            started_at=time.time() if self._started_at is None else self._started_at,
+            ended_at=self._ended_at,
+            warmup=warmup,
+        )
+
+
+class _EarlyStopping:
+    """The rule that ends a training, as Keras's callback of the same name has it.
+
+    An epoch is an improvement if its metric is better than the best so far by more than `min_delta`. After `patience`
+    epochs in a row without one it is met; 0 and 1 are the same, and the first epoch never meets it.
+    """
+
+    def __init__(self, rule: Component) -> None:
+        self.metric: str = rule.args["metric"]
+        self.met = False
+        self.improved = False  # the last epoch
+        self.best_epoch: int | None = None
+        self.best_weights: bool = rule.args["best_weights"]
+        self._patience: int = rule.args["patience"]
+        self._min_delta: float = rule.args["min_delta"]
+        self._sign = 1.0 if better(self.metric) == "higher" else -1.0
+        self._best = -math.inf
+        self._waited = 0
+
+    def see(self, record: EpochRecord) -> None:
+        """Take an epoch into account.
+
+        Raises:
+            SuiteError: when it has no such metric.
+        """
+        value = record.value(self.metric)
+        if value is None:
+            reported = known(name for name in (*METRICS, *record.extra) if record.value(name) is not None)
+            raise SuiteError(
+                f"early_stopping.metric {self.metric!r} was not reported at epoch {record.epoch}; "
+                f"reported: {reported or 'nothing'}"
+            )
+        self._waited += 1
+        self.improved = self._sign * value - self._min_delta > self._best
+        if self.improved:
+            self._best, self.best_epoch, self._waited = self._sign * value, record.epoch, 0
+        self.met = not self.improved and self._waited >= self._patience and record.epoch > 1
+
+
+def _train(
+    session: Session, epochs: _Epochs, trial: Trial, watch: Stopwatch, compile_ahead_s: float | None
+) -> Mapping[str, bytes]:
+    """Lead a session through its epochs; return the files that are to be kept of it."""
+    with watch.measuring("eval"):
+        initial = session.evaluate()
+    epochs.facts = replace(session.facts, compile_ahead_s=compile_ahead_s)
+    if initial is not None:
+        epochs.facts = replace(epochs.facts, initial_val_loss=initial.loss, initial_val_accuracy=initial.accuracy)
+    stopping = epochs.stopping
+    best: Any = None
+    for number in range(1, trial.setting.epochs + 1):
+        with watch.measuring("data"):
+            session.before_epoch(number)
+        epochs.begin()
+        with epochs.training(session.drain):
+            result = session.train_epoch(number, epochs.tick)
+        if result is None:
+            break
+        if result.held_out is None:
+            with watch.measuring("eval"):
+                result = replace(result, held_out=session.evaluate())
+        epochs.record(result)
+        with watch.measuring("record"):
+            session.observe(number)
+            if stopping is not None and stopping.best_weights and stopping.improved:
+                best = session.snapshot()
+        if epochs.over:
+            break
+    if epochs.diverged is not None:
+        return {}
+    with watch.measuring("record"):
+        if best is not None and stopping is not None and stopping.best_epoch != epochs.count:
+            session.restore(best)
+        return session.files()
+
+
+@contextmanager
+def _timed(watch: Stopwatch, drain: Callable[[], None]) -> Iterator[None]:
+    """Time the block as training, the device's queued work included.
+
+    Python's garbage collector is held off meanwhile; what the block itself attributes to another step is not in
     the span.
     """
     drain()
     collecting = gc.isenabled()
     gc.disable()
-    before = watch["train"]
     try:
         with watch.measuring("train"):
-            result = run()
+            yield
             drain()
     finally:
         if collecting:
             gc.enable()
-    return result, watch["train"] - before
 
 
-def _run_epoch(session: Session, number: int, facts: Facts, watch: Stopwatch, tick: Tick) -> EpochRecord | None:
-    """Train and evaluate one epoch; None when the workload has ended."""
-    with watch.measuring("data"):
-        session.before_epoch(number)
-    evaluated = watch["eval"]
-    started_at = time.time()
-    result, span = _time_epoch(lambda: session.train_epoch(number, tick), drain=session.drain, watch=watch)
-    ended_at = time.time()
-    if result is None:
-        return None
-    held_out = result.held_out
-    if held_out is None:
-        with watch.measuring("eval"):
-            held_out = session.evaluate()
-    eval_s = (watch["eval"] - evaluated).wall_s
-    scores = held_out or Scores()
+def _record(number: int, result: EpochResult, timing: Timing, elapsed_s: float) -> EpochRecord:
+    held_out = result.held_out or Scores()
     return EpochRecord(
         epoch=number,
-        train_s=span.wall_s,
-        eval_s=eval_s if eval_s > 0 else None,
-        elapsed_train_s=watch["train"].wall_s,
+        train_s=timing.train.wall_s,
+        eval_s=timing.eval_s,
+        elapsed_train_s=elapsed_s + timing.train.wall_s,
         samples=result.samples,
         steps=result.steps,
         chunks=result.chunks,
         loss=result.train.loss,
         accuracy=result.train.accuracy,
-        val_loss=scores.loss,
-        val_accuracy=scores.accuracy,
-        user_cpu_s=span.user_cpu_s,
-        system_cpu_s=span.system_cpu_s,
-        started_at=started_at,
-        ended_at=ended_at,
-        warmup=number == 1 and (facts.program_reused is False or facts.compile_ahead_s is not None),
+        val_loss=held_out.loss,
+        val_accuracy=held_out.accuracy,
+        user_cpu_s=timing.train.user_cpu_s,
+        system_cpu_s=timing.train.system_cpu_s,
+        started_at=timing.started_at,
+        ended_at=timing.ended_at,
+        warmup=timing.warmup,
+        extra={**result.train.extra, **{f"val_{name}": value for name, value in held_out.extra.items()}},
     )
-
-
-def _ticker(on_progress: Tick | None, watch: Stopwatch) -> Tick:
-    """Return what a session calls between the chunks of an epoch; the time it takes is not training."""
-    if on_progress is None:
-        return lambda: None
-
-    def tick() -> None:
-        with watch.measuring("progress"):
-            on_progress()
-
-    return tick
 
 
 def _divergence(record: EpochRecord, trial: Trial) -> str | None:
@@ -307,8 +471,8 @@ def _watches(watch: Stopwatch, wall_s: float) -> Stopwatches:
     )
 
 
-def _with_process(facts: Facts, trials_before: int, used: Span) -> Facts:
-    """Return the facts with those of this process added."""
+def _with_process(facts: Facts, trials_before: int, used: Span, *, others: bool) -> Facts:
+    """Return the facts with those of this process added; `others`: the trial ran in processes below this one."""
     cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
     visible = tuple(name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.startswith("GPU-"))
     return replace(
@@ -317,16 +481,11 @@ def _with_process(facts: Facts, trials_before: int, used: Span) -> Facts:
         gpus=visible or None,
         pid=os.getpid(),
         worker_trials_before=trials_before,
-        peak_rss_bytes=getrusage(RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss_bytes=facts.peak_rss_bytes if others else getrusage(RUSAGE_SELF).ru_maxrss * 1024,
         rss_bytes=_rss_bytes(),
         user_cpu_s=used.user_cpu_s,
         system_cpu_s=used.system_cpu_s,
     )
-
-
-def _cpu_seconds() -> Span:
-    used = getrusage(RUSAGE_SELF)
-    return Span(0.0, used.ru_utime, used.ru_stime)
 
 
 def _rss_bytes() -> int | None:
@@ -338,11 +497,32 @@ def _rss_bytes() -> int | None:
         return None
 
 
-def _load(name: str) -> Workload:
-    if name == "function":
-        from harness.workloads.function import Function
+def _backend(name: str) -> Backend:
+    backend: Backend = importlib.import_module(f"harness.workloads.training.{name}").BACKEND
+    return backend
 
-        return Function()
-    from harness.workloads.training.tensorflow import Training
 
-    return Training(datasets.load)
+def _load(setting: Setting) -> Workload:
+    """Return a new workload of the kind that a setting names."""
+    match setting.workload.name:
+        case "function":
+            from harness.workloads.function import Function
+
+            return Function(_data)
+        case "program":
+            from harness.workloads.program import Program
+
+            return Program()
+        case "minimise":
+            from harness.workloads.minimise import Minimise
+
+            return Minimise()
+        case _:
+            from harness.workloads.training.workload import Training
+
+            return Training(_data, _backend(setting.backend))
+
+
+def _data(dataset: Dataset, sources: Mapping[str, Source]) -> Arrays:
+    """Load a dataset, and NumPy with the first."""
+    return datasets.load(dataset, sources)

@@ -15,17 +15,19 @@ from typing import Any, Final, Protocol, Self
 
 from harness import __version__
 from harness.domain import sources
+from harness.domain.applied import Applied, resolve
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.outcome import Finished
-from harness.domain.suite import LoadedSuite, load_suite
+from harness.domain.suite import LoadedSuite, load_suite, located
 from harness.domain.trial import Trial
-from harness.plan import Plan, parse_override, plan
+from harness.plan import Plan, in_full, parse_override, plan
 from harness.record.recorder import Recorder
 from harness.schedule.loop import Loop, Notice, Policy
 from harness.schedule.protocol import Executor, Progress
 
 EXIT_COMPLETED: Final = 0
 EXIT_SOME_FAILED: Final = 1
+EXIT_MISSED: Final = 1  # with --check: a published value was not reproduced
 EXIT_WRONG: Final = 2
 EXIT_PREEMPTED: Final = 75  # EX_TEMPFAIL: run again with --resume
 EXIT_INTERRUPTED: Final = 130
@@ -88,6 +90,21 @@ def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
     overrides = [parse_override(text) for text in request.overrides]
     loaded = load_suite(request.suite)
     return loaded, plan(loaded, overrides=overrides, where=request.where, small=request.small)
+
+
+def published(request: Request, loaded: LoadedSuite, made: Plan) -> tuple[Applied, ...]:
+    """Return the suite's references with the settings that they hold for: those that it declares in full.
+
+    Raises:
+        SuiteError: for a reference that holds for none, or that cannot be measured.
+    """
+    references = loaded.suite.references
+    if not references:
+        return ()
+    as_declared = not (request.overrides or request.where or request.small)
+    trials = made.trials if as_declared else in_full(loaded)
+    with located(loaded.path):
+        return resolve(references, trials)
 
 
 def run(
@@ -276,6 +293,7 @@ def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder
         "settings": made.settings,
         "trials": len(made.trials),
         "target": suite.target.plain() if suite.target is not None else None,
+        "references": [reference.plain() for reference in published(request, loaded, made)],
         "schedule_seed": int.from_bytes(os.urandom(4), "big"),
         "harness_version": __version__,
     }

@@ -114,6 +114,17 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
     )
 
 
+def in_full(suite: Suite | LoadedSuite) -> tuple[Trial, ...]:
+    """Return the trials of a suite as it is declared, whatever a request changes. Its data need not be here."""
+    path = suite.path if isinstance(suite, LoadedSuite) else None
+    declared = suite.suite if isinstance(suite, LoadedSuite) else suite
+    with located(path):
+        resolver = Resolver(declared.base)
+        settings = [resolver.setting(resolver.fields(point)) for point in _points(declared, resolver, [])[0]]
+    seeds = list(enumerate(declared.all_seeds))
+    return tuple(Trial(setting=setting, seed=seed, repeat=repeat) for setting in settings for repeat, seed in seeds)
+
+
 def _requested(suite: Suite, overrides: Sequence[Override], small: bool) -> tuple[Suite, list[Override]]:
     """Return the suite with the changes of its own fields, and those of the setting's paths; later ones win."""
     if small and suite.small is None:

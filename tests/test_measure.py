@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from harness.domain.component import Component
+from harness.domain.handy import early_stopping
 from harness.domain.outcome import EpochRecord, Facts, Outcome, Scores
 from harness.domain.setting import Setting
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.measure import WorkerState, run_trial
+from harness.measure import Body, WorkerState, run_trial
 from harness.workloads.protocol import EpochResult, Stopwatch, Tick
 
 
@@ -41,8 +44,11 @@ class Fake:
     in_epoch: Callable[[int], None] = lambda epoch: None
     in_drain: Callable[[], None] = lambda: None
     loss: Callable[[int], float] = lambda epoch: 1.0 / epoch
+    val_loss: Callable[[int], float] = lambda epoch: 2.0
     queued_s: float = 0.0
     closed: bool = False
+    weights: int = 0  # the epoch that they were last trained in
+    snapshots: list[int] = field(default_factory=list)
     facts: Facts = field(default_factory=lambda: Facts(engine="fake", program_reused=False))
 
     def check(self, trial: Trial, sources: Mapping[str, Source]) -> None:
@@ -60,7 +66,7 @@ class Fake:
 
     def evaluate(self) -> Scores:
         self.clock.advance(0.5)
-        return Scores(loss=2.0, accuracy=0.25)
+        return Scores(loss=self.val_loss(self.weights), accuracy=0.25, extra={"r2_score": 0.125})
 
     def before_epoch(self, epoch: int) -> None:
         self.clock.advance(0.125)
@@ -68,8 +74,23 @@ class Fake:
     def train_epoch(self, epoch: int, tick: Tick) -> EpochResult:
         self.clock.advance(8)
         self.in_epoch(epoch)
+        self.weights = epoch
         tick()
         return EpochResult(samples=80, steps=8, train=Scores(loss=self.loss(epoch), accuracy=0.5))
+
+    def observe(self, epoch: int) -> None:
+        self.clock.advance(0.0625)
+
+    def snapshot(self) -> int:
+        self.clock.advance(0.03125)
+        self.snapshots.append(self.weights)
+        return self.weights
+
+    def restore(self, snapshot: int) -> None:
+        self.weights = snapshot
+
+    def files(self) -> dict[str, bytes]:
+        return {"weights.txt": str(self.weights).encode()}
 
     def drain(self) -> None:
         self.in_drain()
@@ -80,9 +101,9 @@ class Fake:
         self.closed = True
 
 
-def run(fake: Fake, *, epochs: int = 2, on_epoch: Any = None, on_progress: Any = None) -> Outcome:
+def run(fake: Fake, *, epochs: int = 2, on_epoch: Any = None, on_progress: Any = None, **fields: Any) -> Outcome:
     worker = WorkerState(workloads={"tensorflow.training": fake})
-    trial = Trial(setting=Setting(epochs=epochs, batch_size=64), seed=0, repeat=0)
+    trial = Trial(setting=Setting(epochs=epochs, batch_size=64, **fields), seed=0, repeat=0)
     return run_trial(trial, worker, on_epoch or (lambda epoch: None), on_progress, now=fake.clock)
 
 
@@ -99,9 +120,9 @@ def test_every_second_of_a_trial_stands_under_one_stopwatch() -> None:
     outcome = run(fake, on_epoch=lambda epoch: fake.clock.advance(0.25), on_progress=lambda: fake.clock.advance(0.75))
     watches = outcome.watches
     assert (watches.data_s, watches.build_s, watches.compile_s) == (1.25, 2, 4)
-    assert (watches.train_s, watches.eval_s, watches.record_s) == (16, 1.5, 2)
+    assert (watches.train_s, watches.eval_s, watches.record_s) == (16, 1.5, 2.125)
     assert watches.unattributed_s == 0
-    assert watches.wall_s == 26.75
+    assert watches.wall_s == 26.875
 
 
 def test_the_clock_of_training_is_training_alone() -> None:
@@ -200,6 +221,83 @@ def test_the_garbage_collector_rests_while_an_epoch_is_timed() -> None:
     run(Fake(in_epoch=lambda epoch: states.append(gc.isenabled())))
     assert states == [False, False]
     assert gc.isenabled()
+
+
+def test_further_metrics_are_recorded_as_those_of_the_held_out_part() -> None:
+    assert run(Fake(), epochs=1).epochs[0].extra == {"val_r2_score": 0.125}
+
+
+# Early stopping: the losses of the epochs, the rule, and the epochs run and the best that come of it. ---------------
+
+
+def held_out(*losses: float) -> Fake:
+    return Fake(val_loss=lambda epoch: losses[epoch - 1] if epoch else 9.0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "rule", "ran", "best", "stopped"),
+    [
+        ([3, 2, 1, 0.5], early_stopping(), 4, 4, False),
+        ([3, 2, 2, 0.5], early_stopping(), 3, 2, True),
+        ([3, 2, 2, 0.5], early_stopping(patience=1), 3, 2, True),
+        ([3, 2, 2.5, 2, 0.5], early_stopping(patience=2), 4, 2, True),
+        ([3, 2, 2.5, 1, 1, 1], early_stopping(patience=2), 6, 4, False),
+        ([3, 2.95, 2.9, 2.8], early_stopping(min_delta=0.1, patience=2), 3, 1, True),
+        ([3, 3.5], early_stopping(), 2, 1, False),
+    ],
+)
+def test_a_training_ends_after_patience_epochs_without_an_improvement(
+    losses: list[float], rule: Component, ran: int, best: int, stopped: bool
+) -> None:
+    outcome = run(held_out(*losses), epochs=len(losses), early_stopping=rule)
+    assert outcome.status == "completed"
+    assert (len(outcome.epochs), outcome.facts.best_epoch, outcome.facts.stopped_early) == (ran, best, stopped)
+
+
+def test_a_metric_of_which_more_is_better_is_taken_so() -> None:
+    rule = early_stopping("accuracy", patience=2)
+    assert len(run(Fake(), epochs=5, early_stopping=rule).epochs) == 3
+
+
+def test_best_weights_are_brought_back_off_the_clock_before_anything_is_kept() -> None:
+    fake = held_out(3, 2, 2.5, 2.5, 1)
+    outcome = run(fake, epochs=5, early_stopping=early_stopping(patience=2, best_weights=True))
+    assert fake.snapshots == [1, 2]
+    assert outcome.files == {"weights.txt": b"2"}
+    assert outcome.watches.record_s == 4 * 0.0625 + 2 * 0.03125
+    assert outcome.watches.unattributed_s == 0
+
+
+def test_without_early_stopping_nothing_is_said_of_it_and_the_last_weights_are_kept() -> None:
+    fake = held_out(1, 2)
+    outcome = run(fake)
+    assert (outcome.facts.best_epoch, outcome.facts.stopped_early, fake.snapshots) == (None, None, [])
+    assert outcome.files == {"weights.txt": b"2"}
+
+
+def test_nothing_is_kept_of_a_trial_that_failed() -> None:
+    assert run(Fake(loss=lambda epoch: float("nan"))).files == {}
+    assert run(Fake(in_epoch=fails(ValueError()))).files == {}
+
+
+# A back end that is not installed. ----------------------------------------------------------------------------------
+
+
+def test_a_back_end_that_is_not_installed_fails_its_trials_and_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "harness.workloads.training.jax", None)
+    body = Body()
+    body.preload("jax")
+    body.prepare("jax")
+    trial = Trial(setting=Setting(backend="jax"), seed=0, repeat=0)
+    assert body.check(trial) is None
+    body.prime(trial)
+    outcome = body.run(trial, lambda epoch: None)
+    assert outcome.status == "failed"
+    assert f"the back end 'jax' is not installed on node {platform.node()}: pip install 'harness[jax]'" in str(
+        outcome.error
+    )
 
 
 def test_a_worker_counts_its_trials() -> None:

@@ -41,14 +41,14 @@ def time_to_target(
     if (at_least is None) == (at_most is None):
         raise ValueError(f"a target is either at_least or at_most, got {at_least!r} and {at_most!r}")
     count = len(trials)
-    own = _owners(trials, epochs)
+    own = owners(trials, epochs)
     status = trials["status"]
     sign, target = (1.0, at_least) if at_least is not None else (-1.0, at_most)
     assert target is not None  # one of the two, as checked above
 
-    value, time_s = _floats(epochs, metric), _floats(epochs, "elapsed_train_s")
+    value, time_s = floats(epochs, metric), floats(epochs, "elapsed_train_s")
     epoch = epochs["epoch"].to_numpy(dtype=np.int64)
-    initial = _floats(trials, f"initial_{metric}")
+    initial = floats(trials, f"initial_{metric}")
 
     kept = ~np.isnan(value) & (own >= 0)
     if not kept.all():
@@ -143,7 +143,7 @@ def _best(metric: str, at_most: float | None) -> str:
 
 def _by_setting(epochs: pd.DataFrame, column: str, how: str) -> pd.Series:
     """Return one number a setting and arm of a column of `epochs`."""
-    frame = pd.DataFrame({"setting_id": epochs["setting_id"], "arm": epochs["arm"], "value": _floats(epochs, column)})
+    frame = pd.DataFrame({"setting_id": epochs["setting_id"], "arm": epochs["arm"], "value": floats(epochs, column)})
     return frame.groupby(["setting_id", "arm"], sort=False, observed=True)["value"].agg(how)
 
 
@@ -158,7 +158,7 @@ def _steady(epochs: pd.DataFrame) -> pd.DataFrame:
     return epochs[~warm | only_warm[group]]
 
 
-def _floats(frame: pd.DataFrame, column: str) -> np.ndarray:
+def floats(frame: pd.DataFrame, column: str) -> np.ndarray:
     """Return a column as numbers, NaN where it is null; all NaN where there is no such column."""
     if column not in frame.columns:
         return np.full(len(frame), np.nan)
@@ -172,7 +172,7 @@ def _starts(owners: np.ndarray) -> np.ndarray:
     return starts
 
 
-def _owners(trials: pd.DataFrame, epochs: pd.DataFrame) -> np.ndarray:
+def owners(trials: pd.DataFrame, epochs: pd.DataFrame) -> np.ndarray:
     """Return for each epoch the row number of its trial, -1 where there is none."""
     places = np.zeros(len(trials), dtype=np.int64)
     codes = np.zeros(len(epochs), dtype=np.int64)
@@ -198,9 +198,9 @@ def _owners(trials: pd.DataFrame, epochs: pd.DataFrame) -> np.ndarray:
 
 def _exists(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) -> np.ndarray:
     """Tell of each trial whether its task has the metric, although every epoch's value may be NaN."""
-    exists: np.ndarray = ~np.isnan(_floats(trials, f"initial_{metric}"))
+    exists: np.ndarray = ~np.isnan(floats(trials, f"initial_{metric}"))
     companion = _COMPANION.get(metric)
     if companion is not None:
-        own = _owners(trials, epochs)
-        exists[own[~np.isnan(_floats(epochs, companion)) & (own >= 0)]] = True
+        own = owners(trials, epochs)
+        exists[own[~np.isnan(floats(epochs, companion)) & (own >= 0)]] = True
     return exists

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets import own, store, synthetic
-from harness.datasets.catalogue import check, fold_size, split_counts, title
+from harness.datasets import files, own, products, scaling, store, synthetic
+from harness.datasets.catalogue import check, fold_size, own_args, split_counts, title
 from harness.datasets.parts import Array, Parts, shuffled
+from harness.datasets.preparation import Preparation
+from harness.datasets.scaling import Samples, Scale, scale_rows
 from harness.domain.errors import DataError, SuiteError
 from harness.domain.setting import Dataset
 from harness.domain.sources import Source
 
-Samples = NDArray[np.float32]
 Targets = NDArray[np.int32] | NDArray[np.float32]
 
 
@@ -25,8 +24,8 @@ Targets = NDArray[np.int32] | NDArray[np.float32]
 class Arrays:
     """What a trial trains on and what it validates on; all arrays are contiguous, a sample a row.
 
-    Samples are scaled: ``x = (stored - offset) / divisor``. Targets are int32 labels below `classes`, or float32
-    numbers where `classes` is None.
+    Samples are scaled: ``x = (stored - offset) / divisor``, each of the two one number, or one for each feature in the
+    shape of a sample. Targets are int32 labels below `classes`, or float32 numbers where `classes` is None.
     """
 
     x_train: Samples
@@ -34,9 +33,25 @@ class Arrays:
     x_val: Samples
     y_val: Targets
     classes: int | None
-    offset: float  # 0.0, or the mean of the samples trained on
-    divisor: float  # 1.0, the largest value of the stored type, or the standard deviation of the samples trained on
+    offset: Scale  # 0.0, or the mean of the samples trained on
+    divisor: Scale  # 1.0, the stored type's largest value, or the deviation of the samples trained on; 0: x becomes 0
     sha256: str  # of the dataset's stored bytes, all of them, before any option
+    train_class_counts: tuple[int, ...] | None  # samples of each class; None where the targets are numbers
+    val_class_counts: tuple[int, ...] | None
+    class_names: tuple[str, ...] | None  # by label; None: a label is its own name
+    feature_names: tuple[str, ...] | None  # of a table's columns
+
+    @property
+    def preparation(self) -> Preparation:
+        """What it takes to read and scale further rows as these were."""
+        return Preparation(
+            shape=self.x_train.shape[1:],
+            offset=np.asarray(self.offset).tolist(),
+            divisor=np.asarray(self.divisor).tolist(),
+            classes=self.classes,
+            class_names=self.class_names,
+            feature_names=self.feature_names,
+        )
 
 
 def load(dataset: Dataset, sources: Mapping[str, Source]) -> Arrays:
@@ -51,7 +66,7 @@ def load(dataset: Dataset, sources: Mapping[str, Source]) -> Arrays:
     train, val, x_held, y_held = _split(dataset, parts)
     x_train, y_train = parts.x_train[train], parts.y_train[train]
     x_val, y_val = x_held[val], y_held[val]
-    offset, divisor = _scale(dataset, x_train, x_val)
+    offset, divisor = scaling.found(dataset, x_train, x_val)
     return Arrays(
         x_train=_scaled(dataset, x_train, offset, divisor),
         y_train=_targets(dataset, y_train, parts.classes),
@@ -61,6 +76,10 @@ def load(dataset: Dataset, sources: Mapping[str, Source]) -> Arrays:
         offset=offset,
         divisor=divisor,
         sha256=parts.sha256,
+        train_class_counts=_class_counts(y_train, parts.classes),
+        val_class_counts=_class_counts(y_val, parts.classes),
+        class_names=parts.class_names,
+        feature_names=parts.feature_names,
     )
 
 
@@ -69,6 +88,12 @@ def _parts(dataset: Dataset, sources: Mapping[str, Source]) -> Parts:
         return own.call(dataset, sources)
     if dataset.name == "synthetic":
         return synthetic.make(dataset)
+    if dataset.name == "file":
+        return files.read(dataset)
+    if dataset.name == "products":
+        return products.read(store.located("products"))
+    if dataset.name == "products_like":
+        return products.make(**own_args(dataset))
     return store.load_stored(dataset.name, test=dataset.held_out.name == "test")
 
 
@@ -112,59 +137,14 @@ def _fold(dataset: Dataset, labels: Array, classes: int | None) -> NDArray[np.bo
     return held_out
 
 
-def _scale(dataset: Dataset, x_train: Array, x_val: Array) -> tuple[float, float]:
-    """Return the offset and the divisor that the dataset's `scale` asks for."""
-    if dataset.scale == "none":
-        return 0.0, 1.0
-    if dataset.scale == "unit":
-        return 0.0, _largest(dataset, x_train, x_val)
-    mean, deviation = _mean_and_deviation(x_train)
-    if not deviation > 0:
-        raise DataError(
-            f"dataset.scale is 'standard', but the training samples of {title(dataset)} have the standard "
-            f"deviation {deviation}; use scale='none'"
-        )
-    return mean, deviation
-
-
-def _largest(dataset: Dataset, x_train: Array, x_val: Array) -> float:
-    """Return what "unit" divides by, so that all values come to lie between -1 and 1."""
-    dtype = x_train.dtype
-    if _small_integers(dtype):
-        return float(np.iinfo(dtype).max)
-    reach = max(float(np.abs(x.astype(np.float64)).max()) for x in (x_train, x_val))
-    if reach > 1:
-        raise DataError(
-            f"dataset.scale is 'unit', but {title(dataset)} gives {dtype} values of up to {reach:g}; 'unit' takes "
-            f"integers of 8 or 16 bits, or values already within -1 and 1; use scale='none' or 'standard'"
-        )
-    return 1.0
-
-
-def _mean_and_deviation(x: Array) -> tuple[float, float]:
-    """Return both over all values; of small integers exactly, so that every machine finds the same."""
-    if not _small_integers(x.dtype):
-        return float(np.mean(x, dtype=np.float64)), float(np.std(x, dtype=np.float64))
-    values = x.reshape(-1)
-    squares = 0
-    for start in range(0, len(values), 1 << 20):
-        squares += int(np.square(values[start : start + (1 << 20)], dtype=np.int64).sum())
-    total, count = int(values.sum(dtype=np.int64)), len(values)
-    return total / count, sqrt((count * squares - total * total) / count**2)
-
-
-def _small_integers(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "iu" and dtype.itemsize <= 2
-
-
-def _scaled(dataset: Dataset, x: Array, offset: float, divisor: float) -> Samples:
-    scaled = np.empty(x.shape, dtype=np.float32)
-    with np.errstate(over="ignore"):  # reported below
-        np.subtract(x, np.float32(offset), out=scaled, dtype=np.float32, casting="same_kind")
-        if divisor != 1.0:
-            np.divide(scaled, np.float32(divisor), out=scaled)
+def _scaled(dataset: Dataset, x: Array, offset: Scale, divisor: Scale) -> Samples:
+    scaled = scale_rows(x, offset, divisor)
     _check_finite(dataset, scaled, x)
     return scaled
+
+
+def _class_counts(y: Array, classes: int | None) -> tuple[int, ...] | None:
+    return None if classes is None else tuple(np.bincount(y, minlength=classes).tolist())
 
 
 def _targets(dataset: Dataset, y: Array, classes: int | None) -> Targets:

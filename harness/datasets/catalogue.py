@@ -12,6 +12,7 @@ from fractions import Fraction
 from math import floor
 from typing import Any, Literal
 
+from harness.datasets.declared import check_file, whole
 from harness.domain.component import make
 from harness.domain.errors import SuiteError, known
 from harness.domain.setting import Dataset
@@ -49,8 +50,16 @@ class Entry:
     classes: int
     source: str
     licence: str
-    arrays: Mapping[str, StoredArray]  # x_train, y_train, x_test, y_test: the bytes it is verified by
+    arrays: Mapping[str, StoredArray]  # x_train, y_train, x_test, y_test: the bytes it is verified by, where known
     defaults: Mapping[str, Any] = field(default_factory=dict)  # its own arguments
+    file: str = ""  # where it lies in a folder of datasets; "" stands for NAME.npz
+    feature_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None  # by label; None: a label is its own name
+
+    @property
+    def filename(self) -> str:
+        """Where it lies in a folder of datasets."""
+        return self.file or f"{self.name}.npz"
 
 
 def _arrays(
@@ -69,6 +78,11 @@ def _arrays(
 
 _MNIST_SOURCE = "Y. LeCun, C. Cortes, C. J. C. Burges: the MNIST database of handwritten digits"
 _MNIST_LICENCE = "CC BY-SA 3.0"
+_PRODUCT_FEATURES = tuple(f"feat_{number}" for number in range(1, 94))
+_PRODUCT_CLASSES = tuple(f"Class_{number}" for number in range(1, 10))
+
+# The samples of each class in the competition's file, as many have published them.
+PRODUCT_COUNTS = (1_929, 16_122, 8_004, 2_691, 2_739, 14_135, 2_839, 8_464, 4_955)
 
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry
@@ -147,6 +161,47 @@ CATALOGUE: dict[str, Entry] = {
                 "seed": 0,
             },
         ),
+        Entry(
+            name="products",
+            summary="products described by 93 counts, in 9 unbalanced classes: a closed competition's train.csv",
+            kept="local",
+            train=sum(PRODUCT_COUNTS),
+            test=0,
+            shape=(93,),
+            classes=9,
+            source="the Otto Group Product Classification Challenge (Kaggle, 2015), which is closed",
+            licence="the competition's rules; not passed on with harness",
+            arrays={},  # no checksum was published: its structure is checked
+            file="products/train.csv",
+            feature_names=_PRODUCT_FEATURES,
+            class_names=_PRODUCT_CLASSES,
+        ),
+        Entry(
+            name="products_like",
+            summary="made-up counts that stand in for products: its shape, its classes, about its published accuracy",
+            kept="generated",
+            train=sum(PRODUCT_COUNTS),
+            test=0,
+            shape=(93,),
+            classes=9,
+            source="made by harness",
+            licence="none needed",
+            arrays={
+                "x_train": StoredArray(
+                    dtype="uint16",
+                    shape=(sum(PRODUCT_COUNTS), 93),
+                    sha256="f79ed36831ae11ba5239d200780e35eafad07f54f11be79c247f0b6802ed8e8d",
+                ),
+                "y_train": StoredArray(
+                    dtype="int32",
+                    shape=(sum(PRODUCT_COUNTS),),
+                    sha256="2aa9e287f55ec5e47581b2a9b6d7e2ed1f179838bd105e61c88e0a7f5ac4df90",
+                ),
+            },
+            defaults={"samples": sum(PRODUCT_COUNTS), "seed": 0},
+            feature_names=_PRODUCT_FEATURES,
+            class_names=_PRODUCT_CLASSES,
+        ),
     )
 }
 
@@ -159,7 +214,8 @@ def entry(name: str) -> Entry:
     """
     if name not in CATALOGUE:
         raise SuiteError(
-            f"unknown dataset {name!r}; known datasets: {known(CATALOGUE)}, or a Python function of your own"
+            f"unknown dataset {name!r}; known datasets: {known(CATALOGUE)}, data_file(...) for a file of your own, "
+            f"or a Python function of your own"
         )
     return CATALOGUE[name]
 
@@ -177,6 +233,8 @@ def check(dataset: Dataset) -> None:
                     "the dataset 'function' stands for a Python function of your own; "
                     "give the function itself, as dataset=my_function"
                 )
+    elif dataset.name == "file":
+        check_file(dataset)
     else:
         defaults = entry(dataset.name).defaults
         for name in dataset.args:
@@ -186,33 +244,39 @@ def check(dataset: Dataset) -> None:
                     f"it takes: {known((*defaults, 'take', 'scale', 'held_out'))}"
                 )
         if dataset.name == "synthetic":
-            _check_synthetic(synthetic_args(dataset))
+            _check_synthetic(own_args(dataset))
+        elif dataset.name == "products_like":
+            _check_products_like(own_args(dataset))
     held_out = make("held_out", dataset.held_out.name, dataset.held_out.args)
     if held_out.args.get("seed") is not None and held_out.args.get("how", "contiguous") == "contiguous":
         raise SuiteError('dataset.held_out.seed has no meaning for contiguous folds; use how="shuffled"')
 
 
 def facts(dataset: Dataset) -> Facts | None:
-    """Return what the data will be, or None for an own function, which only calling can tell.
+    """Return what the data will be, or None for an own function or file, which only calling or reading can tell.
+
+    Of `products`, whose file is the user's, they are those of the competition's file.
 
     Raises:
         SuiteError: as `check` does, and for a `take`, tail or fold that the data cannot give.
     """
     check(dataset)
-    if dataset.name == "function":
+    if dataset.name in ("function", "file"):
         return None
     found = entry(dataset.name)
     total, test, shape, classes = found.train, found.test, found.shape, found.classes
     if dataset.name == "synthetic":
-        args = synthetic_args(dataset)
+        args = own_args(dataset)
         total, test, shape, classes = args["samples"], args["test_samples"], tuple(args["shape"]), args["classes"]
+    elif dataset.name == "products_like":
+        total = own_args(dataset)["samples"]
     train, val = split_counts(dataset, train=total, test=test)
     return Facts(train=train, val=val, shape=shape, classes=classes)
 
 
-def synthetic_args(dataset: Dataset) -> dict[str, Any]:
-    """Return the arguments of a synthetic dataset, defaults included."""
-    return {**CATALOGUE["synthetic"].defaults, **dataset.args}
+def own_args(dataset: Dataset) -> dict[str, Any]:
+    """Return the arguments of a generated dataset, defaults included."""
+    return {**entry(dataset.name).defaults, **dataset.args}
 
 
 def split_counts(dataset: Dataset, *, train: int, test: int) -> tuple[int, int]:
@@ -263,6 +327,8 @@ def title(dataset: Dataset) -> str:
     """Return what messages call the dataset."""
     if dataset.name == "function":
         return f"the dataset function {dataset.args['function']!r}"
+    if dataset.name == "file":
+        return f"the file {dataset.args['path']}"
     return f"the dataset {dataset.name!r}"
 
 
@@ -272,22 +338,23 @@ def fingerprint(arrays: Mapping[str, StoredArray]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _whole(path: str, value: Any, *, at_least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise SuiteError(f"{path} must be a whole number of at least {at_least}, got {value!r}")
-    return value
-
-
 def _check_synthetic(args: Mapping[str, Any]) -> None:
-    _whole("dataset.samples", args["samples"], at_least=1)
-    _whole("dataset.test_samples", args["test_samples"], at_least=1)
-    _whole("dataset.classes", args["classes"], at_least=2)
-    _whole("dataset.seed", args["seed"], at_least=0)
+    whole("dataset.samples", args["samples"], at_least=1)
+    whole("dataset.test_samples", args["test_samples"], at_least=1)
+    whole("dataset.classes", args["classes"], at_least=2)
+    whole("dataset.seed", args["seed"], at_least=0)
     shape = args["shape"]
     if not isinstance(shape, list) or not shape:
         raise SuiteError(f"dataset.shape must list the sizes of one sample, such as [28, 28], got {shape!r}")
     for size in shape:
-        _whole("each size in dataset.shape", size, at_least=1)
+        whole("each size in dataset.shape", size, at_least=1)
     separation = args["separation"]
     if not isinstance(separation, int | float) or isinstance(separation, bool) or separation <= 0:
         raise SuiteError(f"dataset.separation must be a number above 0, got {separation!r}")
+
+
+def _check_products_like(args: Mapping[str, Any]) -> None:
+    whole("dataset.seed", args["seed"], at_least=0)
+    most = sum(PRODUCT_COUNTS)
+    if whole("dataset.samples", args["samples"], at_least=1) > most:
+        raise SuiteError(f"dataset.samples must be at most {most}, got {args['samples']}")

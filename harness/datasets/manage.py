@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.datasets import store, synthetic
+from harness.datasets import products, store, synthetic
 from harness.datasets.catalogue import CATALOGUE, Entry, entry, fingerprint
 from harness.datasets.parts import Array
 from harness.domain.errors import DataError, SuiteError
@@ -23,7 +23,7 @@ class DatasetStatus:
     name: str
     summary: str
     state: Literal["shipped", "found", "missing", "generated"]
-    train: int
+    train: int  # of a file that was found and has no checksum: what it has
     test: int
     shape: tuple[int, ...]
     classes: int
@@ -35,7 +35,7 @@ class DatasetStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A dataset whose every byte is what it should be."""
+    """A dataset whose every byte is what it should be, or its structure for one whose checksums nobody published."""
 
     name: str
     path: Path | None  # None: generated
@@ -43,7 +43,7 @@ class Verified:
 
 
 def list_datasets() -> list[DatasetStatus]:
-    """Return every dataset and where it stands on this machine; no data are read."""
+    """Return every dataset and where it stands on this machine; data are not read, but for counting lines of text."""
     return [_status(found) for found in CATALOGUE.values()]
 
 
@@ -56,7 +56,7 @@ def fetch(name: str, *, download: Callable[[], Mapping[str, Array]] | None = Non
     """
     found = _with_file(name)
     path = store.find(name)
-    if path is None and found.kept == "local":
+    if path is None and found.kept == "local" and found.arrays:
         arrays = _downloaded(name, download or _from_keras)
         path = store.own_folder() / f"{name}.npz"
         store.write_whole(path, store.npz_bytes(arrays))
@@ -73,30 +73,28 @@ def import_file(name: str, path: Path) -> Path:
     """
     if _with_file(name).kept == "shipped":
         raise SuiteError(f"the dataset {name!r} is a part of harness; there is nothing to import")
-    store.read_verified(name, path, tuple(entry(name).arrays))
-    target = store.own_folder() / f"{name}.npz"
+    _read(entry(name), path)
+    target = store.own_folder() / entry(name).filename
     if not (target.exists() and target.samefile(path)):
         store.write_whole(target, path.read_bytes())
     return target
 
 
 def verify(name: str) -> Verified:
-    """Read all of a dataset again and check every byte; of `synthetic`, that this machine makes the right ones.
+    """Read all of a dataset again and check every byte; of a generated one, that this machine makes the right ones.
 
     Raises:
         SuiteError: for an unknown dataset.
         DataError: when it is not here or not what it should be.
     """
     found = entry(name)
-    expected = fingerprint(found.arrays)
     if found.kept == "generated":
-        made = synthetic.make(Dataset(name=name))
+        made = synthetic.make(Dataset(name=name)) if name == "synthetic" else products.make(**found.defaults)
         arrays = {"x_train": made.x_train, "y_train": made.y_train, "x_test": made.x_test, "y_test": made.y_test}
-        store.verify_arrays(name, arrays, "what this machine generates")
-        return Verified(name=name, path=None, sha256=expected)
+        store.verify_arrays(name, {key: arrays[key] for key in found.arrays}, "what this machine generates")
+        return Verified(name=name, path=None, sha256=fingerprint(found.arrays))
     path = store.located(name)
-    store.read_verified(name, path, tuple(found.arrays))
-    return Verified(name=name, path=path, sha256=expected)
+    return Verified(name=name, path=path, sha256=_read(found, path))
 
 
 def _status(found: Entry) -> DatasetStatus:
@@ -110,7 +108,7 @@ def _status(found: Entry) -> DatasetStatus:
         name=found.name,
         summary=found.summary,
         state=state,
-        train=found.train,
+        train=products.count_rows(path) if path is not None and not found.arrays else found.train,
         test=found.test,
         shape=found.shape,
         classes=found.classes,
@@ -119,6 +117,16 @@ def _status(found: Entry) -> DatasetStatus:
         source=found.source,
         licence=found.licence,
     )
+
+
+def _read(found: Entry, path: Path) -> str:
+    """Read all of the file of a dataset, and return the sha256 of the arrays in it."""
+    if not found.arrays:
+        if not path.is_file():
+            raise DataError(f"{path} is not a file; the dataset {found.name!r} is one file, train.csv")
+        return products.read(path).sha256
+    store.read_verified(found.name, path, tuple(found.arrays))
+    return fingerprint(found.arrays)
 
 
 def _with_file(name: str) -> Entry:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.datasets.catalogue import fingerprint, title
-from harness.datasets.parts import Array, Parts, describe_all
+from harness.datasets.catalogue import title
+from harness.datasets.parts import Array, Parts, assembled
 from harness.domain import sources
 from harness.domain.errors import DataError, known
 from harness.domain.setting import Dataset
@@ -35,7 +35,7 @@ def call(dataset: Dataset, texts: Mapping[str, sources.Source]) -> Parts:
         raise DataError(f"{title(dataset)} of {texts[sha256].path} raised {type(error).__name__}: {error}") from error
     owner = f"{title(dataset)} of {texts[sha256].path}"
     arrays = {key: _array(value, key, owner) for key, value in _named(given, owner).items()}
-    return _parts(arrays, owner)
+    return assembled(arrays, owner)
 
 
 def _named(given: Any, owner: str) -> dict[str, Any]:
@@ -70,30 +70,3 @@ def _array(value: Any, key: str, owner: str) -> Array:
             if not 0 <= label < 2**31:
                 raise DataError(f"{owner}: {key} holds the label {label}; labels count from 0 and fit into 31 bits")
     return array
-
-
-def _parts(arrays: Mapping[str, Array], owner: str) -> Parts:
-    x_train, y_train = arrays["x_train"], arrays["y_train"]
-    x_test, y_test = arrays.get("x_test", x_train[:0]), arrays.get("y_test", y_train[:0])
-    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        if len(x) != len(y):
-            raise DataError(f"{owner}: x_{part} has {len(x)} samples, but y_{part} has {len(y)}")
-    if (x_train.dtype, x_train.shape[1:]) != (x_test.dtype, x_test.shape[1:]):
-        raise DataError(
-            f"{owner}: a sample of x_train is {x_train.dtype} {x_train.shape[1:]}, "
-            f"one of x_test is {x_test.dtype} {x_test.shape[1:]}"
-        )
-    labelled = y_train.dtype.kind != "f"
-    if labelled != (y_test.dtype.kind != "f") or y_train.shape[1:] != y_test.shape[1:]:
-        raise DataError(
-            f"{owner}: y_train holds {y_train.dtype} {y_train.shape[1:]}, y_test {y_test.dtype} {y_test.shape[1:]}; "
-            f"both must be labels, or both numbers of one shape"
-        )
-    return Parts(
-        x_train=x_train,
-        y_train=y_train,
-        x_test=x_test,
-        y_test=y_test,
-        classes=1 + max(int(y.max()) for y in (y_train, y_test) if len(y)) if labelled else None,
-        sha256=fingerprint(describe_all(arrays)),
-    )

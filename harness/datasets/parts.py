@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.catalogue import StoredArray
+from harness.datasets.catalogue import StoredArray, fingerprint
+from harness.domain.errors import DataError
 
 Array = NDArray[Any]
 
@@ -25,6 +26,8 @@ class Parts:
     y_test: Array
     classes: int | None  # None: the targets are numbers
     sha256: str  # of all the dataset's stored arrays: see `catalogue.fingerprint`
+    feature_names: tuple[str, ...] | None = None  # of a table's columns
+    class_names: tuple[str, ...] | None = None  # by label; None: a label is its own name
 
 
 def describe(array: Array) -> StoredArray:
@@ -36,6 +39,38 @@ def describe(array: Array) -> StoredArray:
 def describe_all(arrays: Mapping[str, Array]) -> dict[str, StoredArray]:
     """Return `describe` of each array."""
     return {key: describe(array) for key, array in arrays.items()}
+
+
+def assembled(arrays: Mapping[str, Array], owner: str) -> Parts:
+    """Return a dataset of x_train and y_train and, where it has a test part, x_test and y_test.
+
+    Raises:
+        DataError: naming `owner`, where they do not go together.
+    """
+    x_train, y_train = arrays["x_train"], arrays["y_train"]
+    x_test, y_test = arrays.get("x_test", x_train[:0]), arrays.get("y_test", y_train[:0])
+    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        if len(x) != len(y):
+            raise DataError(f"{owner}: x_{part} has {len(x)} samples, but y_{part} has {len(y)}")
+    if (x_train.dtype, x_train.shape[1:]) != (x_test.dtype, x_test.shape[1:]):
+        raise DataError(
+            f"{owner}: a sample of x_train is {x_train.dtype} {x_train.shape[1:]}, "
+            f"one of x_test is {x_test.dtype} {x_test.shape[1:]}"
+        )
+    labelled = y_train.dtype.kind != "f"
+    if labelled != (y_test.dtype.kind != "f") or y_train.shape[1:] != y_test.shape[1:]:
+        raise DataError(
+            f"{owner}: y_train holds {y_train.dtype} {y_train.shape[1:]}, y_test {y_test.dtype} {y_test.shape[1:]}; "
+            f"both must be labels, or both numbers of one shape"
+        )
+    return Parts(
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
+        classes=1 + max(int(y.max()) for y in (y_train, y_test) if len(y)) if labelled else None,
+        sha256=fingerprint(describe_all(arrays)),
+    )
 
 
 def random_bits(seed: int, stream: int, count: int) -> NDArray[np.uint64]:

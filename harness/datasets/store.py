@@ -37,11 +37,13 @@ def places(name: str) -> list[Path]:
     """Return the files that may hold the dataset, the first to be looked for first."""
     found = entry(name)
     if found.kept == "shipped":
-        return [Path(__file__).with_name(f"{name}.npz")]
+        return [Path(__file__).with_name(found.filename)]
     if found.kept == "generated":
         return []
-    keras = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
-    return [folder / f"{name}.npz" for folder in dict.fromkeys((own_folder(), _cache_folder(), keras))]
+    folders = [own_folder(), _cache_folder()]
+    if found.arrays:
+        folders.append(Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets")
+    return [folder / found.filename for folder in dict.fromkeys(folders)]
 
 
 def find(name: str) -> Path | None:
@@ -66,8 +68,15 @@ def located(name: str) -> Path:
 
 def ways_to_get(name: str) -> str:
     """Return what a user can do to have the dataset."""
-    if entry(name).kept == "shipped":
+    found = entry(name)
+    if found.kept == "shipped":
         return "It is a part of harness: install harness again."
+    if not found.arrays:
+        return (
+            f"To get it: the competition is closed, so there is nothing to download; with your own copy of train.csv, "
+            f"run `harness data import {name} FILE`, or set {ENVIRONMENT} to a folder that holds {found.file}. "
+            f"Without one, {name}_like stands in for it."
+        )
     return (
         f"To get it: set {ENVIRONMENT} to a folder that holds {name}.npz; or run `harness data fetch {name}` where "
         f"there is a network; or run `harness data import {name} FILE` with a copy of Keras's {name}.npz."

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.datasets.catalogue import fingerprint, synthetic_args
+from harness.datasets.catalogue import fingerprint, own_args
 from harness.datasets.parts import Parts, describe_all, random_bits, shuffled
 from harness.domain.setting import Dataset
 
@@ -24,7 +24,7 @@ _BLOCK = 1 << 16  # values made at a time, to stay in the processor's cache
 
 def make(dataset: Dataset) -> Parts:
     """Return the training and test parts that the arguments describe: classes of equal size, in mixed order."""
-    args = synthetic_args(dataset)
+    args = own_args(dataset)
     x_train, y_train = _samples(args, args["samples"], _TRAIN, _TRAIN_ORDER)
     x_test, y_test = _samples(args, args["test_samples"], _TEST, _TEST_ORDER)
     arrays = describe_all({"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test})

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
@@ -224,6 +225,38 @@ def _anything(value: Any) -> None:
     return None
 
 
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "a text"
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number_from(low: float) -> Callable[[Any], str | None]:
+    return lambda value: None if _is_number(value) and value >= low else f"a number from {low:g}"
+
+
+def _numbers(value: Any) -> str | None:
+    return None if isinstance(value, list) and value and all(map(_is_number, value)) else "a list of numbers"
+
+
+def _bounds(value: Any) -> str | None:
+    pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) and pair[0] < pair[1] for pair in value
+    )
+    return None if pairs else "a [low, high] for each coordinate"
+
+
+def _words(value: Any) -> str | None:
+    fits = isinstance(value, list) and value and all(isinstance(word, str) for word in value) and value[0].strip()
+    return None if fits else "the words of a command, such as 'python train.py --batch {batch_size}'"
+
+
 _Check = Callable[[Any], str | None]
 _OWN: dict[str, dict[str, dict[str, tuple[Any, _Check]]]] = {
     "model": {
@@ -247,26 +280,72 @@ _OWN: dict[str, dict[str, dict[str, tuple[Any, _Check]]]] = {
             "seed": (None, _optional(_whole(0))),
         },
     },
-    "workload": {"training": {}},
+    "early_stopping": {
+        "early_stopping": {
+            "metric": ("val_loss", _text),
+            "patience": (0, _whole(0)),
+            "min_delta": (0, _number_from(0)),
+            "best_weights": (False, _flag),
+        },
+    },
+    # On probabilities clipped to 1e-7 from 0 and 1; Keras's names stand for the logits behind a softmax or sigmoid.
+    "loss": {
+        "clipped_binary_crossentropy": {"label_smoothing": (0, _between(0, 1, closed=True))},
+        "clipped_categorical_crossentropy": {"label_smoothing": (0, _between(0, 1, closed=True))},
+        "clipped_sparse_categorical_crossentropy": {},
+    },
+    "workload": {
+        "training": {},
+        "program": {"command": (_NEEDED, _words)},
+        "minimise": {
+            "problem": (_NEEDED, _one_of("beale", "himmelblau", "rastrigin", "rosenbrock")),
+            "start": (_NEEDED, _numbers),
+            "method": (None, _optional(_text)),
+            "optimizer": (None, _anything),
+            "bounds": (None, _optional(_bounds)),
+        },
+    },
 }
-_STATED = ("mlp",)  # states all its arguments, so that each is an axis and a column
+_STATED = ("mlp", "early_stopping")  # states all its arguments, so that each is an axis and a column
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise SuiteError(f"program: {command!r} cannot be split into words: {error}") from None
+
+
+def _completed(name: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments with the short forms that some components take written out."""
+    if name == "mlp" and not isinstance(args["hidden"], list):
+        return args | {"hidden": [args["hidden"]]}
+    if name == "sequential" and isinstance(args["layers"], list):
+        layers = [{"kind": "layer", "name": item} if isinstance(item, str) else item for item in args["layers"]]
+        return args | {"layers": layers}
+    if name == "program" and isinstance(args["command"], list | str):
+        words = args["command"] if isinstance(args["command"], list) else [args["command"]]
+        return args | {"command": _split(words[0]) if len(words) == 1 and isinstance(words[0], str) else words}
+    if name == "minimise" and args.get("optimizer") is None:
+        return {"method": "L-BFGS-B"} | args
+    if name == "minimise" and isinstance(args["optimizer"], str):
+        return args | {"optimizer": {"kind": "optimizer", "name": args["optimizer"]}}
+    return args
 
 
 def _check_own(kind: str, name: str, args: dict[str, Any]) -> dict[str, Any]:
     spec = _OWN[kind][name]
     where = f"{kind} {name!r}"
     _check_names(where, args, spec, [key for key, (default, _) in spec.items() if default is _NEEDED])
-    if name == "mlp" and not isinstance(args["hidden"], list):
-        args = args | {"hidden": [args["hidden"]]}
-    if name == "sequential" and isinstance(args["layers"], list):
-        layers = [{"kind": "layer", "name": item} if isinstance(item, str) else item for item in args["layers"]]
-        args = args | {"layers": layers}
+    args = _completed(name, args)
     for key, value in args.items():
         right = spec[key][1](value)
         if right is not None:
             raise SuiteError(f"{where}, argument {key!r}: expected {right}, got {value!r}")
     if name == "fold" and args["k"] >= args["of"]:
         raise SuiteError(f"{where}: k counts from 0 to {args['of'] - 1} when of={args['of']}, got {args['k']}")
+    if name == "minimise" and args.get("method") is not None and args.get("optimizer") is not None:
+        raise SuiteError(f"{where}: either method, one of SciPy's, or optimizer, one of Keras's; not both")
     if kind == "held_out":
         args = {key: value for key, value in args.items() if value != spec[key][0]}
     stated = {key: default for key, (default, _) in spec.items()} if name in _STATED else {}

@@ -6,24 +6,36 @@ What has no function here is reached by name: ``optimizer("AdamW", weight_decay=
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from harness.domain.component import Component, function, make
+from harness.domain.errors import SuiteError
+from harness.domain.reference import Direction, Reference
 from harness.domain.setting import Dataset
 
 __all__ = [
     "adam",
     "application",
+    "data_file",
     "dataset",
+    "direction",
+    "early_stopping",
     "fold",
     "function",
     "initializer",
     "layer",
     "learning_rate",
     "loss",
+    "metric",
+    "minimise",
     "mlp",
     "optimizer",
+    "program",
+    "reference",
     "regularizer",
     "rmsprop",
     "sequential",
@@ -98,9 +110,50 @@ def loss(name: str, /, **args: Any) -> Component:
     return make("loss", name, args)
 
 
+def metric(name: str, /, **args: Any) -> Component:
+    """Return a Keras metric by name; it is recorded as ``val_<name>``, of the held-out part."""
+    return make("metric", name, args)
+
+
 def learning_rate(name: str, /, **args: Any) -> Component:
-    """Return a Keras learning-rate schedule by name, to stand for an optimizer's number."""
+    """Return a Keras learning-rate schedule by name, to stand for an optimizer's number.
+
+    Instead of one, any Python function of the step (from 0) can stand there: ``sgd(learning_rate=my_rate)``, or
+    ``function(my_rate, decay=0.1)`` where its arguments are to be axes.
+    """
     return make("schedule", name, args)
+
+
+def early_stopping(
+    metric: str = "val_loss", *, patience: int = 0, min_delta: float = 0, best_weights: bool = False
+) -> Component:
+    """Return the rule that ends a training once `metric` has not improved by more than `min_delta` for more than
+    `patience` epochs in a row; `best_weights` then brings back the weights of the best epoch.
+
+    It is any metric of the records: loss, accuracy, val_loss, val_accuracy, or one asked for by ``metrics=[...]``.
+    """
+    args = {"metric": metric, "patience": patience, "min_delta": min_delta, "best_weights": best_weights}
+    return make("early_stopping", "early_stopping", args)
+
+
+def program(*command: str) -> Component:
+    """Return the workload that is any program, as its words; ``{batch_size}`` and the like, and ``{seed}``, stand for
+    the trial's values by their dotted paths. A single text is split as a shell would, without one."""
+    return make("workload", "program", {"command": list(command)})
+
+
+def minimise(
+    problem: str,
+    *,
+    start: Sequence[float],
+    method: str | None = None,
+    optimizer: Component | str | None = None,
+    bounds: Sequence[Sequence[float]] | None = None,
+) -> Component:
+    """Return the workload that minimises a test function from `start`: "beale", "rosenbrock", "himmelblau" or
+    "rastrigin", by one of SciPy's methods or by one of Keras's optimizers. An epoch is an iteration."""
+    args = {"problem": problem, "method": method, "optimizer": optimizer, "start": list(start), "bounds": bounds}
+    return make("workload", "minimise", {key: value for key, value in args.items() if value is not None})
 
 
 def initializer(name: str, /, **args: Any) -> Component:
@@ -123,6 +176,55 @@ def dataset(
     return Dataset.of({**args, "name": name, "take": take, "scale": scale, "held_out": held_out})
 
 
+def data_file(
+    path: str | Path,
+    *,
+    target: str | Path | None = None,
+    test: str | Path | None = None,
+    drop: str | Sequence[str] = (),
+    targets: Literal["classes", "numbers"] | None = None,
+    take: int | None = None,
+    scale: str = "unit",
+    held_out: Component | str = "test",
+) -> Dataset:
+    """Return a dataset in a file of one's own; a relative path is taken from the folder of the file that calls this.
+
+    CSV and Parquet: `target` names the target's column, all others but those in `drop` are features. npz: the arrays x
+    and y, or x_train, y_train, x_test and y_test. npy: the target is the last column, or `target` is another npy file.
+    `test` is a file of the same kind with the test part. Texts and whole numbers are classes, other numbers are
+    predicted as such, unless `targets` says otherwise. What the dataset is depends on what is in the files alone.
+
+    Raises:
+        SuiteError: for a file that is not there.
+    """
+    caller = sys._getframe(1).f_globals.get("__file__")
+    folder = Path(caller).parent if caller else Path.cwd()
+    args: dict[str, Any] = _located("", path, folder)
+    if test is not None:
+        args |= _located("test_", test, folder)
+    if target is not None and Path(path).suffix.lower() == ".npy":
+        args |= _located("target_", target, folder)
+    elif target is not None:
+        args["target"] = str(target)
+    if drop:
+        args["drop"] = [drop] if isinstance(drop, str) else list(drop)
+    if targets is not None:
+        args["targets"] = targets
+    return Dataset.of({**args, "name": "file", "take": take, "scale": scale, "held_out": held_out})
+
+
+def _located(part: str, path: str | Path, folder: Path) -> dict[str, str]:
+    """Return where a file is, and the checksum of what it holds now."""
+    file = Path(folder, Path(path).expanduser()).absolute()
+    try:
+        with file.open("rb") as content:
+            return {f"{part}path": str(file), f"{part}sha256": hashlib.file_digest(content, "sha256").hexdigest()}
+    except OSError as error:
+        raise SuiteError(
+            f"data_file: {file} cannot be read ({error.strerror}); a relative path is taken from {folder}"
+        ) from None
+
+
 def tail(fraction: float) -> Component:
     """Return the held-out part that is the last `fraction` of the training samples."""
     return make("held_out", "tail", {"fraction": fraction})
@@ -139,3 +241,45 @@ def fold(k: int, *, of: int, how: str = "contiguous", seed: int | None = None) -
     `how` is "contiguous", "shuffled" or "stratified"; `seed` is of the shuffle that the latter two make.
     """
     return make("held_out", "fold", {"k": k, "of": of, "how": how, "seed": seed})
+
+
+def reference(
+    name: str,
+    /,
+    *,
+    metric: str,
+    where: str = "true",
+    epoch: int | str | None = None,
+    value: float | None = None,
+    tolerance: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    over: str | Sequence[str] = (),
+    hardware: str | None = None,
+    source: str = "",
+    note: str = "",
+) -> Reference:
+    """Return a published value of the settings that meet `where`, or a bound for them, as `harness show` compares it.
+
+    `metric` is read at `epoch` (a number from 1, "last", "best", or "all" for the median), or without one from the
+    whole trial. The median over the repeats is to be within `tolerance` of `value`, or `at_least` or `at_most` a bound.
+    `over` names axes over which the mean is taken first, such as the folds; `hardware` the only nodes it is judged on.
+    """
+    given = {"where": where, "metric": metric, "epoch": epoch, "value": value, "tolerance": tolerance}
+    bounds = {"at_least": at_least, "at_most": at_most, "over": over, "hardware": hardware}
+    return Reference(name=name, **given, **bounds, source=source, note=note)
+
+
+def direction(
+    name: str,
+    /,
+    *,
+    metric: str,
+    higher: str,
+    lower: str,
+    epoch: int | str | None = None,
+    source: str = "",
+    note: str = "",
+) -> Direction:
+    """Return a published order: the settings that meet `higher` have more of `metric` than those that meet `lower`."""
+    return Direction(name=name, metric=metric, epoch=epoch, higher=higher, lower=lower, source=source, note=note)

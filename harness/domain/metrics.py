@@ -26,3 +26,14 @@ METRICS: dict[str, Metric] = {
         Metric(name="val_accuracy", unit="1", better="higher", low=0.0, high=1.0),
     )
 }
+
+
+# What Keras's metrics and losses of which less is better are called; of all others more is better.
+_LESS_IS_BETTER = ("error", "loss", "crossentropy", "divergence", "hinge", "poisson", "log_cosh", "_s", "_bytes", "_j")
+
+
+def better(name: str) -> Literal["higher", "lower"]:
+    """Return which way a quantity is better: as declared, or by its name for those that are not of `METRICS`."""
+    if name in METRICS:
+        return METRICS[name].better
+    return "lower" if name.endswith(_LESS_IS_BETTER) else "higher"

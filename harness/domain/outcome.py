@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.domain.metrics import METRICS
 from harness.domain.trial import Trial
 
 Status = Literal["completed", "failed", "timeout", "lost"]
@@ -16,6 +18,7 @@ class Scores:
 
     loss: float | None = None
     accuracy: float | None = None
+    extra: Mapping[str, float] = field(default_factory=dict)  # further metrics by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,12 @@ class EpochRecord:
     started_at: float  # seconds since the Unix epoch, to join telemetry
     ended_at: float
     warmup: bool = False  # flagged, never dropped: an epoch still paying for something that later ones do not
+    extra: Mapping[str, float] = field(default_factory=dict)  # further metrics by their recorded name, "val_r2_score"
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric of this epoch by its recorded name, None where it was not measured."""
+        value = self.extra.get(metric) if metric not in METRICS else getattr(self, metric)
+        return value if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,11 @@ class Facts:
     parameters: int | None = None  # trainable parameters of the model
     train_samples: int | None = None
     val_samples: int | None = None
+    classes: int | None = None  # None: the targets are numbers
+    train_class_counts: tuple[int, ...] | None = None  # samples of each class
+    val_class_counts: tuple[int, ...] | None = None
+    best_epoch: int | None = None  # the best by early stopping's metric
+    stopped_early: bool | None = None  # by early stopping; None where that was not asked for
     initial_val_loss: float | None = None  # of the untrained model, off the clock
     initial_val_accuracy: float | None = None
     threads: int | None = None  # size of the compute thread pool in effect
@@ -96,6 +110,7 @@ class Outcome:
     facts: Facts = field(default_factory=Facts)
     started_at: float = 0.0  # seconds since the Unix epoch
     ended_at: float = 0.0
+    files: Mapping[str, bytes] = field(default_factory=dict)  # to keep with the run: by path below the trial's folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

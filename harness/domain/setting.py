@@ -1,8 +1,8 @@
 """A setting: what a training is, without its seed, and how it is executed.
 
-Two groups of fields, told apart by `EXECUTION`: those that change the mathematics make up `setting_id`;
-those that only say how or where it is executed make up the *arm*, so that one setting can be compared
-across back ends, engines, precisions and hardware.
+Three groups of fields. Those that change the mathematics make up `setting_id`; those of `EXECUTION` only say how or
+where it is executed and make up the *arm*, so that one setting can be compared across back ends, engines, precisions
+and hardware; those of `OBSERVATION` say what is looked at and kept besides, and are part of neither.
 """
 
 from __future__ import annotations
@@ -12,30 +12,44 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from harness.domain.component import Component, Declaration, plain_value
+from harness.domain.component import Component, Declaration, did_you_mean, plain_value
 from harness.domain.errors import SuiteError
+from harness.domain.metrics import METRICS
 
 # Fields that leave the mathematics as it is (in exact arithmetic): they name the arm, not the setting.
 EXECUTION = ("backend", "precision", "engine", "dispatch", "cpus", "gpus", "exclusive", "label")
+
+# Fields that change nothing of the training: what is measured and kept of it besides.
+OBSERVATION = ("metrics", "save_model", "tensorboard")
 
 
 def _component(kind: str) -> BeforeValidator:
     return BeforeValidator(lambda value: value if value is None else Component.of(kind, value))
 
 
+def _components(kind: str) -> BeforeValidator:
+    def convert(value: Any) -> Any:
+        if isinstance(value, str | Component | Mapping) or callable(value):
+            value = [value]
+        return tuple(Component.of(kind, item) for item in value) if isinstance(value, list | tuple) else value
+
+    return BeforeValidator(convert)
+
+
 class Dataset(Declaration):
     """Which samples: a name, the options that every dataset has, and the arguments of its own.
 
     `take` keeps the first samples of the training part; `scale` is "none" (as stored), "unit" (divided by
-    the largest value the type can hold, 255 for pixels) or "standard" (less the mean, over the standard
-    deviation, both of the training samples used, as two scalars). `held_out` is what `val_*` refers to.
+    the largest value the type can hold, 255 for pixels), "standard" (less the mean, over the standard
+    deviation, both of the training samples used, as two scalars) or "columns" (the same for each feature by itself;
+    one that never varies becomes 0). `held_out` is what `val_*` refers to.
     """
 
     name: str
     take: Annotated[int, Field(ge=1, strict=True)] | None = None
-    scale: Literal["none", "unit", "standard"] = "unit"
+    scale: Literal["none", "unit", "standard", "columns"] = "unit"
     held_out: Annotated[Component, _component("held_out")] = Component(kind="held_out", name="test")
     args: dict[str, Any] = Field(default_factory=dict)
 
@@ -81,16 +95,21 @@ class Setting(Declaration):
     batch_size: Annotated[int, Field(ge=1, strict=True)] = 32
     epochs: Annotated[int, Field(ge=1, strict=True)] = 1
     shuffle: Annotated[bool, Field(strict=True)] = True
+    early_stopping: Annotated[Component | None, _component("early_stopping")] = None
     workload: Annotated[Component, _component("workload")] = Component(kind="workload", name="training")
     # How it is executed:
-    backend: Literal["tensorflow"] = "tensorflow"
-    precision: Literal["float32"] = "float32"
-    engine: Literal["auto", "xla", "graph", "fit"] = "auto"
+    backend: Literal["tensorflow", "jax", "torch"] = "tensorflow"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    engine: Literal["auto", "xla", "graph", "eager", "fit"] = "auto"
     dispatch: Literal["epoch", "step"] = "epoch"
     cpus: Annotated[int, Field(ge=1, strict=True)] = 1
     gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0
     exclusive: Annotated[bool, Field(strict=True)] = False
     label: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")] = ""  # no control characters
+    # What is looked at and kept besides:
+    metrics: Annotated[tuple[Component, ...], _components("metric")] = ()  # of the held-out part, after each epoch
+    save_model: Annotated[bool, Field(strict=True)] = False  # its structure and its weights
+    tensorboard: Annotated[bool, Field(strict=True)] = False  # histograms of the weights, scalars and the graph
 
     @field_validator("gpus")
     @classmethod
@@ -99,11 +118,36 @@ class Setting(Declaration):
             raise ValueError(f"gpus must be a whole number or a fraction of one, got {value}")
         return value
 
+    @model_validator(mode="after")
+    def _stops_on_what_is_measured(self) -> Setting:
+        stop = self.early_stopping
+        if stop is None:
+            return self
+        metric = stop.args["metric"]
+        if self.workload.name in ("training", "minimise"):
+            right = [*METRICS, *(f"val_{one.name}" for one in self.metrics)]
+            if metric not in right:
+                hint = did_you_mean(metric, right)
+                raise SuiteError(
+                    f"early_stopping.metric: unknown metric {metric!r};{hint} the metrics are: {', '.join(right)}; "
+                    "others of Keras's are added by metrics=[...]"
+                )
+        if stop.args["best_weights"] and self.workload.name != "training":
+            raise SuiteError(f"early_stopping.best_weights: the workload {self.workload.name!r} has no weights to keep")
+        return self
+
+    @property
+    def needs(self) -> str:
+        """The back end that a worker process must have imported to run this; "none" where it brings its own."""
+        return self.backend if self.workload.name == "training" or "optimizer" in self.workload.args else "none"
+
     def plain(self) -> dict[str, Any]:
         """Return every field as plain JSON: the namespace of paths and expressions."""
         values: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
+            if isinstance(value, tuple):
+                value = [item.plain() for item in value]
             values[name] = value.plain() if isinstance(value, Component | Dataset) else value
         return values
 
@@ -114,7 +158,7 @@ class Setting(Declaration):
         kept = {
             name: value
             for name, value in self.plain().items()
-            if name not in EXECUTION and (name not in defaults or value != defaults[name])
+            if name not in (*EXECUTION, *OBSERVATION) and (name not in defaults or value != defaults[name])
         }
         if isinstance(kept.get("dataset"), dict):
             kept["dataset"] = {
@@ -122,6 +166,9 @@ class Setting(Declaration):
                 for key, value in kept["dataset"].items()
                 if key not in _DATASET_DEFAULTS or value != _DATASET_DEFAULTS[key]
             }
+            if kept["dataset"]["name"] == "file":
+                for place in ("path", "test_path", "target_path"):  # their hashes say what is in them
+                    kept["dataset"].pop(place, None)
         return json.dumps(canonical_numbers(kept), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
@@ -141,7 +188,8 @@ class Setting(Declaration):
         """A cheap guess at which settings share a compiled program, for dispatch alone: equal but for what a
         program holds in a variable (a plain learning rate) and for the epochs."""
         values = self.plain()
-        del values["epochs"], values["shuffle"], values["label"]
+        for name in ("epochs", "shuffle", "label", "early_stopping", *OBSERVATION):
+            del values[name]
         if not isinstance(values["optimizer"].get("learning_rate"), dict):  # a schedule is part of the program
             values["optimizer"]["learning_rate"] = None
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

@@ -21,6 +21,7 @@ from harness.domain.duration import duration
 from harness.domain.errors import HarnessError, SuiteError, known
 from harness.domain.grid import MOST_TRIALS, Grid
 from harness.domain.metrics import METRICS
+from harness.domain.reference import AnyReference, Direction, Reference
 from harness.domain.setting import Setting
 
 # What --set and `small` may name besides the paths of a setting.
@@ -107,12 +108,22 @@ def _small(value: Any) -> Any:
     return {key: grids.get(key) or plain_value(item, f"small, {key!r}") for key, item in value.items()}
 
 
+def _references(value: Any) -> Any:
+    if isinstance(value, Reference | Direction) or not isinstance(value, list | tuple):
+        raise SuiteError(f"references: expected a list, such as [reference(...)], got {value!r}")
+    for item in value:
+        if not isinstance(item, Reference | Direction):
+            raise SuiteError(f"references: expected reference(...) or direction(...), got {item!r}")
+    return tuple(value)
+
+
 class Suite(Declaration):
     """A declared question: a base, the grid that varies it, and how often each setting is repeated.
 
     A setting is run once, or `repeats` times, or once for each of `seeds`. `small` says what `--small` changes:
     paths to values as for `--set`, besides `repeats`, `seeds`, `target`, `timeout`, and `grid`, which replaces
-    the grid. `timeout`, of one trial, is seconds or a text such as "10m".
+    the grid. `timeout`, of one trial, is seconds or a text such as "10m". `references` are published values of the
+    settings declared here: they change nothing of what is run, and so are no part of `sha256`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -125,6 +136,7 @@ class Suite(Declaration):
     target: Annotated[Target | None, _optional(Target.of)] = None
     small: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
     timeout: Annotated[float | None, _optional(_timeout)] = None
+    references: Annotated[tuple[AnyReference, ...], BeforeValidator(_references)] = ()
     description: str = ""
 
     @model_validator(mode="after")
@@ -145,7 +157,7 @@ class Suite(Declaration):
         return tuple(range(self.repeats or 1)) if self.seeds is None else self.seeds[: self.repeats]
 
     def plain(self) -> dict[str, Any]:
-        """Return the declaration as plain JSON, the description left out."""
+        """Return what is asked as plain JSON: the declaration without its description and references."""
         small = {key: _plain(value) for key, value in (self.small or {}).items()}
         return {
             "name": self.name,
@@ -160,7 +172,7 @@ class Suite(Declaration):
     def sha256(self, changes: Any = ()) -> str:
         """Return the hash of what is asked: this declaration and the request's changes to it, as plain JSON.
 
-        Comments, layout and the description do not enter.
+        Comments, layout, the description and the references do not enter.
         """
         asked = [self.plain(), plain_value(changes, "changes")]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -33,7 +33,7 @@ class Results:
 
     Data frames have the columns of docs/results.md. Identities in `epochs` and `telemetry` are categories; whole
     numbers and booleans that may be null, and lists, are Arrow-backed; other numbers are NumPy's, where null
-    and NaN are one (`arrow` tells them apart).
+    and NaN are one (`arrow` tells them apart). Each further metric in `extra` is a column of `epochs`.
     """
 
     folders: tuple[Path, ...]
@@ -131,8 +131,11 @@ def _read_parquet(path: Path, table: str, columns: Sequence[str] | None) -> pa.T
             metadata = file.schema_arrow.metadata or {}
             version = metadata.get(b"harness_schema_version", b"").decode()
             runs.refuse_newer(path, version or None)
-            _check_columns(file.schema_arrow.names, path, columns)
-            return file.read(columns=list(columns) if columns is not None else None)
+            here = file.schema_arrow.names
+            _check_columns([*here, *TABLES[table].names()], path, columns)
+            rows = file.read(columns=None if columns is None else [name for name in columns if name in here])
+            rows = tables.with_all_columns(rows, table, columns)
+            return rows if columns is None else rows.select(list(columns))
     except FileNotFoundError:
         raise ResultsError(f"{path}: is missing; {_way_out(path)}") from None
     except (pa.ArrowException, OSError) as error:
@@ -212,6 +215,9 @@ def _series(name: str, table: pa.Table) -> Iterator[tuple[str, pd.Series]]:
     for column in table.column_names:
         values = table[column]
         kind = values.type
+        if pa.types.is_map(kind):
+            yield from _expanded(values)
+            continue
         exact = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
         if pa.types.is_list(kind) or (exact and values.null_count):
             yield column, pd.Series(pd.arrays.ArrowExtensionArray(values))
@@ -220,3 +226,20 @@ def _series(name: str, table: pa.Table) -> Iterator[tuple[str, pd.Series]]:
             yield column, encoded.unify_dictionaries().to_pandas()
         else:
             yield column, values.to_pandas()
+
+
+def _expanded(maps: pa.ChunkedArray) -> Iterator[tuple[str, pd.Series]]:
+    """Return a column of numbers for each key of a column of maps, NaN where a row does not have it."""
+    import numpy as np
+    import pandas as pd
+
+    rows = maps.combine_chunks()
+    counts = np.diff(rows.offsets.to_numpy()) if len(rows) else np.zeros(0, dtype=np.int64)
+    owners = np.repeat(np.arange(len(rows)), counts)
+    start, end = (rows.offsets[0].as_py(), rows.offsets[-1].as_py()) if len(rows) else (0, 0)
+    names, items = rows.keys[start:end].dictionary_encode(), rows.items[start:end].to_numpy(zero_copy_only=False)
+    codes = names.indices.to_numpy(zero_copy_only=False)
+    for code, name in enumerate(names.dictionary.to_pylist()):
+        values = np.full(len(rows), np.nan)
+        values[owners[codes == code]] = items[codes == code]
+        yield name, pd.Series(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import shutil
 import socket
 import threading
@@ -225,10 +226,13 @@ class Recorder:
     def write(self, finished: Finished) -> None:
         """Hand a finished trial to the log; it counts once committed, at most 50 ms later.
 
+        Files of the trial are written before, so that what the log names is there.
+
         Raises:
-            ResultsError: for a key already recorded and not given to `retry`, or when the log cannot be written.
+            ResultsError: for a key already recorded and not given to `retry`, or when the log or a file cannot be
+                written.
         """
-        head, body = trial_record(finished)
+        head, body = trial_record(finished, self._keep_files(finished))
         key = (head["trial_id"], head["arm"])
         line = encode(head, body)
         with self._lock:
@@ -240,6 +244,24 @@ class Recorder:
             self._new_trials += 1
             if self._new_trials >= PART_TRIALS:
                 self._wake.set()
+
+    def _keep_files(self, finished: Finished) -> list[str]:
+        """Write the files of a trial into a folder of its own; return their paths below the run's."""
+        trial, files = finished.trial, finished.outcome.files
+        name = trial.trial_id if trial.arm == "default" else f"{trial.trial_id},{trial.arm}"
+        folder = Path("artifacts", re.sub(r"[^\w.,=-]", "_", name)[:200])
+        kept = []
+        for path, content in sorted(files.items()):
+            place = self.folder / folder / path
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                hidden = place.with_name(f".{place.name}.tmp")
+                hidden.write_bytes(content)
+                hidden.replace(place)
+            except OSError as error:
+                raise _cannot_write(self.folder, error.strerror) from error
+            kept.append(str(folder / path))
+        return kept
 
     def add_node(self, row: Mapping[str, Any]) -> None:
         """Record a node: keys are columns of `nodes` without ``run_id``; a node added again is replaced."""

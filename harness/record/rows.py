@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.domain.component import plain_value
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 _EPOCH_GIVEN = ("run_id", "trial_id", "setting_id", "arm", "samples_per_s")
 
 
-def trial_record(finished: Finished) -> tuple[Row, Row]:
+def trial_record(finished: Finished, artifacts: Sequence[str] = ()) -> tuple[Row, Row]:
     """Return the head and the body of a finished trial's record; the body leaves out what is null.
 
     The body holds ``trial``, one row of `trials` without run and axes, and ``epochs``, the columns of its
@@ -31,7 +31,7 @@ def trial_record(finished: Finished) -> tuple[Row, Row]:
         "status": outcome.status,
         "axes": {path: plain_value(value, f"axis {path!r}") for path, value in trial.axes if path not in AXIS_COLUMNS},
     }
-    row = _trial_row(trial, outcome) | _placement(finished)
+    row = _trial_row(trial, outcome) | _placement(finished) | {"artifacts": list(artifacts) or None}
     body = {
         "trial": {name: _TRIAL[name](value) for name, value in row.items() if value is not None},
         "epochs": _epoch_columns(outcome.epochs),
@@ -108,7 +108,7 @@ def _trial_row(trial: Trial, outcome: Outcome) -> Row:
         "epochs": setting.epochs,
         "epochs_recorded": len(outcome.epochs),
         "shuffle": setting.shuffle,
-        "backend": setting.backend,
+        "backend": None if setting.needs == "none" else setting.backend,
         "precision": setting.precision,
         "engine_asked": setting.engine,
         "engine": facts.engine,
@@ -124,6 +124,11 @@ def _trial_row(trial: Trial, outcome: Outcome) -> Row:
         "parameters": facts.parameters,
         "train_samples": facts.train_samples,
         "val_samples": facts.val_samples,
+        "classes": facts.classes,
+        "train_class_counts": facts.train_class_counts,
+        "val_class_counts": facts.val_class_counts,
+        "stopped_early": facts.stopped_early,
+        "best_epoch": facts.best_epoch,
         "initial_val_loss": facts.initial_val_loss,
         "initial_val_accuracy": facts.initial_val_accuracy,
         "threads": facts.threads,
@@ -172,6 +177,8 @@ def _epoch_columns(epochs: tuple[EpochRecord, ...]) -> dict[str, list[Any]]:
         values = [getattr(epoch, name) for epoch in epochs]
         if name in ("started_at", "ended_at"):
             values = [value or None for value in values]  # 0.0: never set
+        if name == "extra":
+            values = [value or None for value in values]  # an empty one says nothing
         columns[name] = [None if value is None else convert(value) for value in values]
     return columns
 
@@ -196,6 +203,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "list<int32>": lambda values: [int(value) for value in values],
     "list<int64>": lambda values: [int(value) for value in values],
     "list<string>": lambda values: [_clean(value) for value in values],
+    "map<string, float64>": lambda values: {_clean(name): float(value) for name, value in values.items()},
 }
 
 # By column: what makes a JSON value of the column's type of what a worker sent (a NumPy scalar, say).

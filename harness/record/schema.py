@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _HEX = "twelve hexadecimal digits"
 
@@ -45,8 +45,8 @@ def _text(name: str, description: str, null: str | None = None) -> Column:
     return Column(name=name, type="string", description=description, null=null)
 
 
-def _count(name: str, description: str, null: str | None = None, unit: str | None = None) -> Column:
-    return Column(name=name, type="int64", description=description, null=null, unit=unit)
+def _count(name: str, description: str, null: str | None = None, unit: str | None = None, since: int = 1) -> Column:
+    return Column(name=name, type="int64", description=description, null=null, unit=unit, since=since)
 
 
 def _bytes(name: str, description: str, null: str | None = None) -> Column:
@@ -103,10 +103,10 @@ TRIALS = Table(
         _count("epochs", "epochs asked for"),
         _count("epochs_recorded", "epochs measured: rows of this trial in `epochs`"),
         _flag("shuffle", "whether each epoch draws a new order of the samples"),
-        _text("backend", "tensorflow, jax or torch"),
+        _text("backend", "tensorflow, jax or torch", null="the workload uses none of them"),
         _text("precision", "of the computation, such as float32"),
         _text("engine_asked", "the engine that the suite asked for; auto leaves it to the fixed rule"),
-        _text("engine", "the engine that ran: xla, graph or fit", null=_UNREACHED),
+        _text("engine", "the engine that ran: xla, graph, eager or fit", null=_UNREACHED),
         _text("engine_reason", "why this engine", null="it was the one first chosen"),
         _text("dispatch", "epoch: a whole epoch is one program; step: one call a step"),
         _count("cpus", "CPUs asked for"),
@@ -125,6 +125,34 @@ TRIALS = Table(
         _count("parameters", "trainable parameters of the model", null=_UNREACHED),
         _count("train_samples", "samples trained on each epoch", null=_UNREACHED),
         _count("val_samples", "samples held out", null=_UNREACHED),
+        _count("classes", "classes of the dataset", null="its targets are numbers, or not known", since=2),
+        Column(
+            name="train_class_counts",
+            type="list<int64>",
+            description="samples of each class that are trained on",
+            null="the dataset has no classes, or not known",
+            since=2,
+        ),
+        Column(
+            name="val_class_counts",
+            type="list<int64>",
+            description="samples of each class that are held out",
+            null="the dataset has no classes, or not known",
+            since=2,
+        ),
+        Column(
+            name="stopped_early",
+            type="bool",
+            description="whether early stopping ended the training before its last epoch",
+            null="it was not asked for",
+            since=2,
+        ),
+        _count(
+            "best_epoch",
+            "the epoch with the best value of early stopping's metric",
+            null="it was not asked for",
+            since=2,
+        ),
         _real("initial_val_loss", "val_loss of the untrained model, evaluated off the clock", null=_UNREACHED),
         _real("initial_val_accuracy", "val_accuracy of the untrained model, off the clock", null=_UNREACHED),
         _count("threads", "size of the compute thread pool in effect", null=_UNREACHED),
@@ -158,6 +186,13 @@ TRIALS = Table(
         _seconds("unattributed_s", "wall_s less the six stopwatches before it", null=_UNTIMED),
         _instant("started_at", "start of the trial, by the node's clock", null=_UNTIMED),
         _instant("ended_at", "end of the trial, by the node's clock", null=_UNTIMED),
+        Column(
+            name="artifacts",
+            type="list<string>",
+            description="files kept of the trial, such as its model, by their paths below the run's folder",
+            null="nothing was to be kept",
+            since=2,
+        ),
     ),
 )
 
@@ -184,6 +219,15 @@ EPOCHS = Table(
         _flag("warmup", "whether the epoch still paid for something that later ones do not; flagged, never dropped"),
         _instant("started_at", "start of the epoch, by the node's clock", null="not known"),
         _instant("ended_at", "end of the epoch, by the node's clock", null="not known"),
+        Column(
+            name="extra",
+            type="map<string, float64>",
+            description=(
+                "further metrics by name, such as val_r2_score; `harness.load` makes each a column of its own"
+            ),
+            null="there are none",
+            since=2,
+        ),
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _TYPES: dict[str, pa.DataType] = {
     "list<int32>": pa.list_(pa.int32()),
     "list<int64>": pa.list_(pa.int64()),
     "list<string>": pa.list_(pa.string()),
+    "map<string, float64>": pa.map_(pa.string(), pa.float64()),
 }
 
 Columns = Mapping[str, Sequence[Any]]
@@ -44,6 +45,15 @@ def arrow_schema(table: str, axes: Mapping[str, str] | None = None) -> pa.Schema
         metadata["harness_axes"] = json.dumps(sorted(axes))
         fields += [_axis_field(path, axes[path]) for path in sorted(axes)]
     return pa.schema(fields, metadata=metadata)
+
+
+def with_all_columns(rows: pa.Table, table: str, wanted: Collection[str] | None) -> pa.Table:
+    """Return rows of an older version with the columns that it did not have, all null; `wanted` limits them."""
+    for column in TABLES[table].columns:
+        if column.name not in rows.column_names and (wanted is None or column.name in wanted):
+            kind = _TYPES[column.type]
+            rows = rows.append_column(pa.field(column.name, kind), pa.nulls(len(rows), kind))
+    return rows
 
 
 def _field(column: Column) -> pa.Field:
@@ -103,6 +113,8 @@ class _Sink:
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         values = [None if value is None else round(value * 1e6) for value in values]
+    if pa.types.is_map(kind):
+        values = [None if value is None else list(value.items()) for value in values]
     return pa.array(values, type=kind, from_pandas=False)  # so that NaN stays NaN
 
 

@@ -16,7 +16,7 @@ The messages are a name and a value:
     out   ready, checked, epoch, done
 
 Standard input is a lifeline, shared by the nursery and its workers: when it closes, whoever started them is gone, and
-so go they.
+so go they, with what they have started. The nursery adopts what a worker leaves behind when it dies, and ends it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Any, NoReturn
 
+from harness import processes
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 
@@ -59,14 +60,20 @@ def main(argv: list[str] | None = None) -> None:
     gc.collect()
     gc.freeze()  # the workers share these objects' memory as long as nobody touches them
     import_s = time.perf_counter() - began
+    processes.adopt_orphans()
+    workers: set[int] = set()
     if arguments.prime:
         for number, prime in enumerate(pickle.loads(Path(arguments.prime).read_bytes())):
             own = Listener(f"{arguments.address}.{number}", family="AF_UNIX", authkey=key)
-            if os.fork() == 0:
+            pid = os.fork()
+            if pid == 0:
                 _run(partial(_work_primed, own, prime), body, arguments.backend, import_s)
+            workers.add(pid)
             _abandon(own)  # it is the worker's now
     with Listener(arguments.address, family="AF_UNIX", authkey=key) as listener:
-        _serve(listener, lambda connection, request: _work(connection, request, body, arguments.backend, import_s))
+        work = partial(_work, body=body, backend=arguments.backend, import_s=import_s)
+        _serve(listener, work, workers)
+        _end_orphans(workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +87,8 @@ class Prime:
     sources: dict[str, Source]
 
 
-def _serve(listener: Listener, work: Callable[..., None]) -> None:
-    """Fork a worker for each connection, until the lifeline closes."""
+def _serve(listener: Listener, work: Callable[..., None], workers: set[int]) -> None:
+    """Fork a worker for each connection, and add it to the `workers`, until the lifeline closes."""
     waiting = selectors.DefaultSelector()
     waiting.register(0, selectors.EVENT_READ)
     waiting.register(listener._listener._socket.fileno(), selectors.EVENT_READ)  # type: ignore[attr-defined]
@@ -99,11 +106,21 @@ def _serve(listener: Listener, work: Callable[..., None]) -> None:
         if request["after"] is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(request["after"], os.WNOHANG)  # its exit code has been read
-        if os.fork() == 0:
+            workers.discard(request["after"])
+            _end_orphans(workers)
+        pid = os.fork()
+        if pid == 0:
             waiting.close()
             _abandon(listener)
             _run(work, connection, request)
+        workers.add(pid)
         connection.close()
+
+
+def _end_orphans(workers: Collection[int]) -> None:
+    """End what workers that died have left behind."""
+    processes.end_below(os.getpid(), spare=workers)
+    processes.reap(workers)
 
 
 def _abandon(listener: Listener) -> None:
@@ -183,6 +200,7 @@ def _follow_lifeline() -> None:
         while os.read(0, 4096):
             pass
     finally:
+        processes.end_below(os.getpid())
         os._exit(1)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness import processes
 from harness.domain.errors import SetupError
 from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
@@ -21,7 +22,6 @@ from harness.schedule.process import (
     Launch,
     Nursery,
     WorkerProcess,
-    alive,
     private_folder,
     start_nursery,
 )
@@ -181,7 +181,7 @@ class Node:
         key = launch.nursery_key()
         with self._lock:
             found = self._nurseries.get(key)
-            if found is None or not alive(found.pid):
+            if found is None or not processes.alive(found.pid):
                 found, process = start_nursery(launch, self._folder)
                 self._nurseries[key] = found
                 self._processes.append(process)

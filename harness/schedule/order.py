@@ -31,8 +31,7 @@ class Demand:
     @classmethod
     def of(cls, trial: Trial) -> Demand:
         setting = trial.setting
-        backend = setting.backend if setting.workload.name == "training" else "none"
-        return cls(backend=backend, cpus=setting.cpus, gpus=float(setting.gpus), exclusive=setting.exclusive)
+        return cls(backend=setting.needs, cpus=setting.cpus, gpus=float(setting.gpus), exclusive=setting.exclusive)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any, Final
 
+from harness import processes
 from harness.domain.errors import SetupError
 from harness.domain.outcome import EpochRecord, Outcome, Stopwatches
 from harness.domain.sources import Source
@@ -29,6 +30,7 @@ from harness.domain.trial import Trial
 from harness.schedule.child import Prime
 
 START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk takes this long at worst
+_GRACE_S: Final = 2.0  # for a worker to end a program whose time is up, and say what it printed
 _TAIL_BYTES: Final = 4000
 _CHATTER: Final = re.compile(r"[IWE]\d{4} |WARNING: All log messages before")  # what TensorFlow logs at every start
 
@@ -186,12 +188,13 @@ class WorkerProcess:
     def run(self, trial: Trial) -> Outcome:
         """Run one trial to its end, whatever that is.
 
-        A trial past its timeout is ended with the process; a process that dies yields a lost trial. Epochs that
-        were measured before either are kept.
+        A trial past its timeout is ended with the process, but for a program, which its worker ends in time if it
+        can; a process that dies yields a lost trial. Epochs that were measured before either are kept.
         """
         self.epochs = []
         began, clock = time.time(), time.monotonic()
-        limit = None if trial.timeout_s is None else clock + trial.timeout_s
+        grace_s = _GRACE_S if trial.setting.workload.name == "program" else 0.0
+        limit = None if trial.timeout_s is None else clock + trial.timeout_s + grace_s
         try:
             self.connection.send(("run", trial))
             while True:
@@ -225,13 +228,13 @@ class WorkerProcess:
 
     def alive(self) -> bool:
         """Whether the process still runs."""
-        return alive(self.pid)
+        return processes.alive(self.pid)
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once, and every one that it has started."""
         self._killed = True
         if self.alive():
-            os.kill(self.pid, signal.SIGKILL)
+            processes.end(self.pid)
         self.wait_gone()
         self.connection.close()
 
@@ -269,7 +272,7 @@ class WorkerProcess:
 def _wait_until_it_listens(nursery: Nursery, deadline: float) -> None:
     """Return once a nursery has imported what it must."""
     while not Path(nursery.address).exists():
-        if not alive(nursery.pid):
+        if not processes.alive(nursery.pid):
             raise BrokenWorkerError(f"the back end could not be imported: {_tail(nursery.log)}")
         if time.monotonic() > deadline:
             raise BrokenWorkerError("the back end was not imported in time")
@@ -293,12 +296,6 @@ def _connect_primed(nursery: Nursery, name: str) -> tuple[Connection, str] | Non
                 secret = bytes.fromhex(nursery.secret)
                 return Client(f"{nursery.address}.{number}", family="AF_UNIX", authkey=secret), prime.log
     return None
-
-
-def alive(pid: int) -> bool:
-    """Whether a process still runs; one that ended and was not waited for does not."""
-    state = _process_state(pid)
-    return state is not None and state[0] not in "ZX"
 
 
 def _read_tail(log: str) -> str:

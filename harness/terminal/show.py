@@ -12,10 +12,12 @@ import typer
 
 from harness.domain.component import text
 from harness.domain.errors import DataError, ResultsError
+from harness.domain.metrics import METRICS
 from harness.domain.suite import LoadedSuite
 from harness.plan import Plan
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
+from harness.terminal.references import References, references
 from harness.terminal.text import label, plural, print_table, seconds, significant
 
 _FIRST = 20  # trials, or reasons, that are shown
@@ -31,13 +33,18 @@ class Summary:
     rows: list[dict[str, Any]]
     axes: dict[str, str]  # path -> the column that holds its values
     failures: dict[tuple[str, str], list[str]]  # trials that did not complete: (status, error) -> labels
+    references: References
+
+    def document(self) -> dict[str, Any]:
+        """Return the settings and the references as plain JSON."""
+        return {"settings": self.records(), "references": self.references.records()}
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as plain JSON: infinite times are the text "Infinity", unknown values null."""
         return [{name: _json(value) for name, value in row.items()} for row in self.rows]
 
     def print(self) -> None:
-        """Print the table that a person wants first, then the trials that did not complete."""
+        """Print the table that a person wants first, then the trials that did not complete, then the references."""
         target = self.run.get("target")
         metric = _metric(target)
         goal = f"time to {metric} {_goal(target)}" if target else None
@@ -64,19 +71,22 @@ class Summary:
             typer.echo(f"{count}{state}: {error}\n    {'; '.join(labels[:_ALIKE])}{more}")
         if len(self.failures) > _FIRST:
             typer.echo(f"… and {len(self.failures) - _FIRST} more reasons; the column `error` of trials has them all")
+        self.references.print()
 
 
-def summary(folder: Path) -> Summary:
-    """Return the summary of a run, finished or not.
+def summary(folder: Path, own_references: Path | None = None) -> Summary:
+    """Return the summary of a run, finished or not, with its references and those of the user's own file.
 
     Raises:
         ResultsError: when no trial is recorded in it.
+        SuiteError: when the own file is wrong.
     """
     from harness.analyse.summarise import summarise
     from harness.record.reading import load
 
-    epochs = ["run_id", "trial_id", "setting_id", "arm", "epoch", "elapsed_train_s", "train_s", "samples_per_s"]
-    results = load(folder, columns={"epochs": [*epochs, "warmup", "loss", "accuracy", "val_loss", "val_accuracy"]})
+    few = ["run_id", "trial_id", "setting_id", "arm", "epoch", "elapsed_train_s", "train_s", "samples_per_s", "warmup"]
+    all_columns = own_references is not None or bool(runs.read_run_file(folder).get("references"))
+    results = load(folder, columns=None if all_columns else {"epochs": [*few, *METRICS]})
     run, trials = results.runs[0], results.trials
     if trials.empty:
         raise ResultsError(f"{folder}: no trial is recorded in this run yet; its state is {run.get('state')!r}")
@@ -102,6 +112,7 @@ def summary(folder: Path) -> Summary:
         rows=[{str(name): value for name, value in row.items()} for row in frame.to_dict("records")],
         axes=axes,
         failures=failures,
+        references=references(folder, results, axes=axes, own=own_references),
     )
 
 
@@ -131,6 +142,8 @@ def print_plan(loaded: LoadedSuite, made: Plan, *, everything: bool) -> None:
         typer.echo(made.suite.description.splitlines()[0])
     if made.target is not None:
         typer.echo(f"target: {made.target}")
+    if made.suite.references:
+        typer.echo(f"references: {len(made.suite.references)}")
     for path, values in made.axes.items():
         shown = ", ".join(text(value) for value in values[:12])
         more = f", … ({len(values)} values)" if len(values) > 12 else ""
@@ -158,6 +171,7 @@ def plan_document(loaded: LoadedSuite, made: Plan) -> dict[str, Any]:
         "sha256": made.sha256,
         "settings": made.settings,
         "target": None if made.target is None else made.target.plain(),
+        "references": [reference.plain() for reference in made.suite.references],
         "axes": {path: list(values) for path, values in made.axes.items()},
         "trials": [
             {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -48,6 +49,21 @@ def significant(value: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Return ``1 trial`` or ``12 trials``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def fits(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether a table can be printed with each row in one line; in a file or a pipe it always can."""
+    console = Console()
+    cells = zip((heading for heading, _ in columns), *rows, strict=True)
+    return not console.is_terminal or sum(max(map(len, column)) + 2 for column in cells) - 2 <= console.width
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines to standard output; what a terminal's width breaks goes on indented by its line's own spaces."""
+    console = Console(highlight=False)
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        console.print(Padding(Text(line.lstrip()), (0, 0, 0, indent)))
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:

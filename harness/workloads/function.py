@@ -1,171 +1,229 @@
-"""Any Python function as a workload: what it does between two yields is an epoch.
+"""Any Python function as a workload: it is given the trial and a recorder, and marks its epochs.
 
-A generator function is called once a trial with a `Job`. The code before its first ``yield`` is building; that
-``yield`` hands over nothing, or the scores of the untrained state (``val_loss``, ``val_accuracy``). Every later
-``yield`` ends an epoch and hands over what it measured::
+    def train(trial, recorder, rate=0.1):
+        arrays = trial.data()                       # loading
+        model = build(arrays, seed=trial.seed)      # what comes before the first epoch is building
+        for epoch in recorder.epochs():             # 1 to trial.epochs; fewer where early stopping says so
+            with epoch.training():                  # the timed span
+                loss = model.fit_once(arrays.x_train, arrays.y_train, rate)
+            with epoch.evaluating():                # off the training clock
+                val_accuracy = model.score(arrays.x_val, arrays.y_val)
+            epoch.report(samples=len(arrays.x_train), loss=loss, val_accuracy=val_accuracy)
 
-    def noise(job):
-        rng = random.Random(job.seed)
-        yield
-        for _ in range(job.epochs):
-            loss = rng.random()                       # the training
-            with job.evaluating():                    # off the training clock
-                val_loss = rng.random()
-            yield {"samples": 1000, "loss": loss, "val_loss": val_loss}
-
-It may end early. A plain function is called once, is one epoch, and returns the mapping, or None.
+It may leave the loop early. A function that marks no epoch is one epoch, the whole of it, and may return what it
+measured; one that takes the trial alone always is.
 """
 
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from harness.domain.errors import SuiteError, known
-from harness.domain.metrics import METRICS
+from harness.domain.errors import SuiteError
 from harness.domain.outcome import Facts, Scores
 from harness.domain.setting import Setting
 from harness.domain.sources import Source, resolve
 from harness.domain.trial import Trial
-from harness.workloads.protocol import EpochResult, Stopwatch, Tick
-
-_HANDED_OVER = ("samples", *METRICS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a workload function is given. `evaluating` is a context manager for what is not training."""
-
-    setting: Setting
-    seed: int
-    epochs: int
-    args: Mapping[str, Any]
-    evaluating: Callable[[], AbstractContextManager[None]]
+from harness.workloads.protocol import Arrays, Epochs, Load, Stopwatch, Timing
+from harness.workloads.reported import ReportError, checked, result, untrained
 
 
 class Function:
     """The workload named "function"."""
 
-    def check(self, trial: Trial, sources: Mapping[str, Source]) -> None:
-        """Raise unless the function can be found and takes one argument."""
-        function, _ = _resolve(trial, sources)
-        try:
-            inspect.signature(function).bind(None)
-        except TypeError as error:
-            raise SuiteError(f"{_name(trial)}(job) must take one argument, the job: {error}") from None
+    def __init__(self, load: Load) -> None:
+        self._load = load
 
-    def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> _Session:
+    def check(self, trial: Trial, sources: Mapping[str, Source]) -> None:
+        """Raise unless the function can be found and takes what it will be given."""
+        function, args = _resolve(trial, sources)
+        name = _name(trial)
+        if inspect.isgeneratorfunction(function):
+            raise SuiteError(
+                f"{name} is a generator; mark epochs by `for epoch in recorder.epochs():` instead of yield"
+            )
+        given = _named(function, args) | ({"recorder": None} if _takes_recorder(function) else {})
+        try:
+            inspect.signature(function).bind(None, **given)
+        except TypeError as error:
+            raise SuiteError(f"{name} must take the trial, and may take a recorder: {error}") from None
+
+    def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> _Run:
         with watch.measuring("build"):
             function, args = _resolve(trial, sources)
-
-            @contextmanager
-            def evaluating() -> Iterator[None]:
-                with watch.measuring("eval"):
-                    yield
-
-            job = Job(
-                setting=trial.setting, seed=trial.seed, epochs=trial.setting.epochs, args=args, evaluating=evaluating
+            given = GivenTrial(
+                setting=trial.setting,
+                seed=trial.seed,
+                epochs=trial.setting.epochs,
+                args=args,
+                trial_id=trial.trial_id,
+                _load=partial(self._load_data, trial, sources, watch),
             )
-            name = _name(trial)
-            call = partial(function, **_named(function, args))
-            if inspect.isgeneratorfunction(function):
-                return _Session(name, call(job))
-            return _Session(name, _once(call, job))
+            return _Run(_name(trial), partial(function, **_named(function, args)), given, watch)
+
+    def _load_data(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> Arrays:
+        if trial.setting.dataset is None:
+            raise SuiteError(f"{_name(trial)} asked for data, but its setting names none; give it one by dataset=")
+        with watch.measuring("data"):
+            return self._load(trial.setting.dataset, sources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenTrial:
+    """The trial, as a function is given it. `args` are those of its declaration, by name."""
+
+    setting: Setting
+    seed: int
+    epochs: int
+    args: Mapping[str, Any]
+    trial_id: str
+    _load: Callable[[], Arrays] = field(repr=False)
+
+    def data(self) -> Arrays:
+        """Return the setting's dataset: `x_train`, `y_train`, `x_val`, `y_val`, NumPy arrays with a sample a row."""
+        return self._load()
+
+
+class Recorder:
+    """What a function marks its epochs with."""
+
+    def __init__(self, name: str, epochs: Epochs, watch: Stopwatch, most: int) -> None:
+        self._name = name
+        self._epochs = epochs
+        self._watch = watch
+        self._most = most
+        self._building = ExitStack()
+        self._epoch: Epoch | None = None
+        self._used = False
+        self._initial = Scores()
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Yield each epoch that is to be trained; it ends when the next is asked for, or the function returns."""
+        if self._used:
+            raise ReportError(f"{self._name}: recorder.epochs() gives the epochs of a trial once")
+        self._used = True
+        self._building.close()
+        while self._epochs.count < self._most and not self._epochs.over:
+            self._epoch = Epoch(self._name, self._epochs, self._watch)
+            yield self._epoch
+            self._end()
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Count what the block does as evaluation: of the untrained state, say."""
+        return self._watch.measuring("eval")
+
+    def loading(self) -> AbstractContextManager[None]:
+        """Count what the block does as loading data."""
+        return self._watch.measuring("data")
+
+    def untrained(self, **metrics: Any) -> None:
+        """Report `val_loss` and `val_accuracy` of the state before training."""
+        self._initial = untrained(metrics, f"{self._name}: recorder.untrained")
+
+    def _run(self, call: Callable[[], Any]) -> None:
+        """Call the function and record what it marks; if that is nothing, the call is an epoch."""
+        started_at, built, evaluated = time.time(), self._watch["build"], self._watch["eval"]
+        with self._building:
+            self._building.enter_context(self._watch.measuring("build"))
+            value = call()
+        if self._used:
+            self._end()
+        else:
+            train, eval_s = self._watch["build"] - built, (self._watch["eval"] - evaluated).wall_s
+            self._watch.transfer(train, "build", "train")
+            measured = checked(value, f"{self._name}: epoch 1")
+            timing = Timing(train=train, eval_s=eval_s or None, started_at=started_at, ended_at=time.time())
+            self._epochs.record(result(measured), timing)
+
+    def _end(self) -> None:
+        """Hand over the epoch that is open; one that was left before its training began is none."""
+        epoch, self._epoch = self._epoch, None
+        if epoch is not None:
+            epoch._end()
+
+
+class Epoch:
+    """One epoch of a function."""
+
+    def __init__(self, name: str, epochs: Epochs, watch: Stopwatch) -> None:
+        self.number = epochs.count + 1
+        self._trained = False
+        self._where = f"{name}: epoch {self.number}"
+        self._epochs = epochs
+        self._watch = watch
+        self._measured: dict[str, float] = {}
+        epochs.begin()
+
+    def training(self) -> AbstractContextManager[None]:
+        """Time what the block does as training; several blocks add up."""
+        self._trained = True
+        return self._epochs.training()
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Take what the block does for evaluation, wherever it stands."""
+        return self._watch.measuring("eval")
+
+    def report(self, **metrics: Any) -> None:
+        """Report what the epoch measured: `samples`, `steps`, `loss`, `val_accuracy`, and any others by name."""
+        self._measured |= checked(metrics, self._where)
+
+    def _end(self) -> None:
+        if not self._trained:
+            raise ReportError(f"{self._where} was not timed: put its training into `with epoch.training():`")
+        self._epochs.record(result(self._measured))
+        self._epochs.tick()
+
+
+class _Run:
+    """A trial that is one call of a function."""
+
+    said = None  # what it prints goes to the worker's log
+
+    def __init__(self, name: str, call: Callable[..., Any], given: GivenTrial, watch: Stopwatch) -> None:
+        self._name = name
+        self._call = call
+        self._given = given
+        self._watch = watch
+        self.facts = Facts()
+
+    def run(self, epochs: Epochs) -> None:
+        if not _takes_recorder(self._call):
+            epochs.begin()
+            with epochs.training():
+                value = self._call(self._given)
+            epochs.record(result(checked(value, f"{self._name}: epoch 1")))
+            return
+        recorder = Recorder(self._name, epochs, self._watch, self._given.epochs)
+        try:
+            recorder._run(lambda: self._call(self._given, recorder=recorder))
+        finally:
+            initial = recorder._initial
+            self.facts = Facts(initial_val_loss=initial.loss, initial_val_accuracy=initial.accuracy)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _takes_recorder(function: Callable[..., Any]) -> bool:
+    return "recorder" in inspect.signature(function).parameters
 
 
 def _named(function: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the arguments that the function takes by name; all of them are in `Job.args` besides."""
+    """Return those of the arguments that the function takes by name; all of them are in `GivenTrial.args` besides."""
     takes = inspect.signature(function).parameters
     anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in takes.values())
     return {name: value for name, value in args.items() if anything or name in takes}
 
 
-class _Session:
-    """A trial whose steps are those of a generator."""
-
-    def __init__(self, name: str, steps: Iterator[Any]) -> None:
-        self._name = name
-        self._steps = steps
-        self._untrained = Scores()
-        try:
-            first = next(steps)
-        except StopIteration:
-            first = None
-        if first is not None:
-            measured = _checked(name, first, "its first yield, which ends the building,", ("val_loss", "val_accuracy"))
-            self._untrained = Scores(loss=measured.get("val_loss"), accuracy=measured.get("val_accuracy"))
-
-    @property
-    def facts(self) -> Facts:
-        return Facts(initial_val_loss=self._untrained.loss, initial_val_accuracy=self._untrained.accuracy)
-
-    def evaluate(self) -> Scores | None:
-        return None
-
-    def before_epoch(self, epoch: int) -> None:
-        pass
-
-    def train_epoch(self, epoch: int, tick: Tick) -> EpochResult | None:
-        try:
-            value = next(self._steps)
-        except StopIteration:
-            return None
-        tick()
-        measured = _checked(self._name, value, f"epoch {epoch}", _HANDED_OVER)
-        samples = measured.get("samples")
-        return EpochResult(
-            samples=None if samples is None else int(samples),
-            train=Scores(loss=measured.get("loss"), accuracy=measured.get("accuracy")),
-            held_out=Scores(loss=measured.get("val_loss"), accuracy=measured.get("val_accuracy")),
-        )
-
-    def drain(self) -> None:
-        pass
-
-    def close(self) -> None:
-        close = getattr(self._steps, "close", None)
-        if close is not None:
-            close()
-
-
-def _once(function: Callable[[Job], Any], job: Job) -> Iterator[Any]:
-    yield
-    yield function(job)
-
-
-def _resolve(trial: Trial, sources: Mapping[str, Source]) -> tuple[Callable[[Job], Any], dict[str, Any]]:
+def _resolve(trial: Trial, sources: Mapping[str, Source]) -> tuple[Callable[..., Any], dict[str, Any]]:
     args = dict(trial.setting.workload.args)
     return resolve(args.pop("function"), args.pop("sha256"), dict(sources)), args
 
 
 def _name(trial: Trial) -> str:
     return str(trial.setting.workload.args["function"])
-
-
-def _checked(name: str, value: Any, where: str, right: tuple[str, ...]) -> dict[str, float]:
-    """Return the numbers that a function handed over; those that are None are left out.
-
-    Raises:
-        TypeError: for anything but a mapping of the names in `right` to numbers.
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name}: {where} handed over {value!r}; expected a mapping of {', '.join(right)}")
-    measured: dict[str, float] = {}
-    for key, item in value.items():
-        if key not in right:
-            raise TypeError(f"{name}: {where} handed over {key!r}; it can hand over: {known(right)}")
-        if item is None:
-            continue
-        try:
-            if isinstance(item, str | bytes | bool):
-                raise TypeError
-            measured[key] = float(item)
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: {where} handed over {key}={item!r}; expected a number") from None
-    return measured

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from resource import RUSAGE_SELF, getrusage
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from harness.domain.outcome import Facts, Scores
 from harness.domain.setting import Dataset
@@ -48,9 +48,10 @@ class Stopwatch:
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
+        self._cpu = _own_cpu
         self._spans: dict[str, Span] = {}
         self._step: str | None = None
-        self._read = self._reading()
+        self._read = self.reading()
         self._error: tuple[BaseException, str] | None = None
 
     def __getitem__(self, step: str) -> Span:
@@ -70,19 +71,40 @@ class Stopwatch:
         finally:
             self._switch(outer)
 
+    def transfer(self, span: Span, source: str, target: str) -> None:
+        """Attribute to `target` what turned out not to be `source`."""
+        self.settle()
+        self._spans[source] = self[source] - span
+        self._spans[target] = self[target] + span
+
+    def settle(self) -> None:
+        """Bring the present step's span up to this moment."""
+        self._switch(self._step)
+
+    def count_cpu(self, cpu: Callable[[], tuple[float, float]]) -> None:
+        """From now on, take user and system CPU seconds from there: more than this process's own, such as a tree's."""
+        self.settle()
+        self._cpu = cpu
+        self._read = self.reading()
+
+    def reading(self) -> Span:
+        """Return what the clock and the CPUs read: two of them make a span."""
+        return Span(self._now(), *self._cpu())
+
     def step_of(self, error: BaseException) -> str | None:
         """Return the innermost step that `error` came out of."""
         return self._error[1] if self._error is not None and self._error[0] is error else None
 
     def _switch(self, step: str | None) -> None:
-        read = self._reading()
+        read = self.reading()
         if self._step is not None:
             self._spans[self._step] = self[self._step] + (read - self._read)
         self._step, self._read = step, read
 
-    def _reading(self) -> Span:
-        used = getrusage(RUSAGE_SELF)
-        return Span(self._now(), used.ru_utime, used.ru_stime)
+
+def _own_cpu() -> tuple[float, float]:
+    used = getrusage(RUSAGE_SELF)
+    return used.ru_utime, used.ru_stime
 
 
 _NOTHING = Span()
@@ -99,6 +121,13 @@ class EpochResult:
     held_out: Scores | None = None
 
 
+class Preparation(Protocol):
+    """What further rows need to become samples such as these: offset, divisor, names of the classes."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain JSON."""
+
+
 class Arrays(Protocol):
     """What a workload needs of a dataset: NumPy arrays, a sample a row; `classes` is None where targets are numbers."""
 
@@ -112,6 +141,12 @@ class Arrays(Protocol):
     def y_val(self) -> Any: ...
     @property
     def classes(self) -> int | None: ...
+    @property
+    def train_class_counts(self) -> tuple[int, ...] | None: ...
+    @property
+    def val_class_counts(self) -> tuple[int, ...] | None: ...
+    @property
+    def preparation(self) -> Preparation: ...
 
 
 Load = Callable[[Dataset, Mapping[str, Source]], Arrays]
@@ -133,8 +168,78 @@ class Session(Protocol):
     def train_epoch(self, epoch: int, tick: Tick) -> EpochResult | None:
         """Train one epoch, calling `tick` every few seconds; None when the workload has ended before it."""
 
+    def observe(self, epoch: int) -> None:
+        """Note what was asked for besides the scores of an epoch, such as histograms of the weights; off the clock."""
+
+    def snapshot(self) -> Any:
+        """Return a copy of the weights as they are now, for `restore`."""
+
+    def restore(self, snapshot: Any) -> None:
+        """Bring back the weights of a `snapshot`."""
+
+    def files(self) -> dict[str, bytes]:
+        """Return what is to be kept of the trial besides its records, by path; called once, at its end."""
+
     def drain(self) -> None:
         """Return once the device has done all that was asked of it."""
+
+    def close(self) -> None:
+        """Let go of what only this trial needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """When an epoch was, and how long its parts took; `eval_s` is None where nothing was evaluated."""
+
+    train: Span
+    eval_s: float | None
+    started_at: float  # seconds since the Unix epoch
+    ended_at: float
+    warmup: bool = False
+
+
+class Epochs(Protocol):
+    """Where a workload that leads by itself puts its epochs, and learns whether another is wanted."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
+    def over(self) -> bool:
+        """No further one is wanted: early stopping says so, or the last one diverged."""
+
+    def training(self) -> AbstractContextManager[None]:
+        """The timed span of the next epoch, to which each use of it adds."""
+
+    def begin(self) -> None:
+        """From here on, what is evaluated belongs to the next epoch."""
+
+    def record(self, result: EpochResult, timing: Timing | None = None) -> None:
+        """End an epoch and hand it over; its timing is that of `training`, unless it is told.
+
+        Raises:
+            HarnessError: when it lacks what early stopping asks for.
+        """
+
+    def tick(self) -> None:
+        """Report progress; to be called every few seconds, and not part of what is timed."""
+
+
+@runtime_checkable
+class Script(Protocol):
+    """One trial that leads by itself: it runs from beginning to end, and says when its epochs are."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known about how the trial ran; the fields of the process itself are filled in by the caller."""
+
+    @property
+    def said(self) -> str | None:
+        """What it printed last; None where that goes elsewhere."""
+
+    def run(self, epochs: Epochs) -> None:
+        """Run it to its end, or until no further epoch is wanted."""
 
     def close(self) -> None:
         """Let go of what only this trial needs."""
@@ -146,5 +251,5 @@ class Workload(Protocol):
     def check(self, trial: Trial, sources: Mapping[str, Source]) -> None:
         """Build what the setting declares, and raise what is wrong with it."""
 
-    def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> Session:
-        """Return the trial ready to train, its data, building and compiling timed by `watch`."""
+    def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> Session | Script:
+        """Return the trial ready to train, its data, building and compiling timed by `watch`; or ready to run."""

@@ -187,7 +187,7 @@ def test_a_grid_that_cannot_be_meant_is_refused_when_it_is_declared(declare: Cal
         (product(batch_size=[16, 0]), "batch_size = 0: batch_size must be at least 1, got 0"),
         (product(batch_size=[16.5]), "batch_size = 16.5: batch_size must be a whole number, got 16.5"),
         (product(batch_size=[True]), "batch_size = true: batch_size must be a whole number, got True"),
-        (product(engine=["tpu"]), "engine must be 'auto', 'xla', 'graph' or 'fit', got 'tpu'"),
+        (product(engine=["tpu"]), "engine must be 'auto', 'xla', 'graph', 'eager' or 'fit', got 'tpu'"),
         (product(loss=[None]), "loss = null: loss must be named"),
         (
             product({"optimizer.lr": [1]}),

@@ -5,24 +5,35 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from record.finished import INFO, finished
+from record.finished import INFO, epoch, finished
 
 from harness.domain.errors import ResultsError
+from harness.domain.outcome import Finished
 from harness.record.reading import load
 from harness.record.recorder import Recorder, rebuild
 from harness.record.runs import list_runs
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 
-def make(results: Path, suite: str = "suite", run_id: str = "run", state: str = "completed", **options: Any) -> Path:
+
+def make(
+    results: Path,
+    suite: str = "suite",
+    run_id: str = "run",
+    state: str = "completed",
+    *trials: Finished,
+    **options: Any,
+) -> Path:
     with Recorder.create(results, suite=suite, run_id=run_id, info=INFO) as recorder:
         recorder.add_node({"node": "here"})
-        recorder.write(finished(0, **options))
-        recorder.write(finished(1, **options, status="failed", error="no"))
+        for trial in trials or (finished(0, **options), finished(1, **options, status="failed", error="no")):
+            recorder.write(trial)
         recorder.add_telemetry([{"time": 1.0, "device": "cpu0", "metric": "load_percent", "value": 1.0}], node="here")
         if state:
             recorder.finish(state)
@@ -124,9 +135,39 @@ def test_a_table_without_a_log_says_that_it_is_lost(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path)
     content = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(content | {"schema_version": 2}))
-    with pytest.raises(ResultsError, match=r"run.json: has schema version 2, and this harness reads versions up to 1"):
+    (folder / "run.json").write_text(json.dumps(content | {"schema_version": 3}))
+    with pytest.raises(ResultsError, match=r"run.json: has schema version 3, and this harness reads versions up to 2"):
         load(folder)
+
+
+def test_a_run_of_the_first_schema_is_read_with_the_columns_it_lacks_as_nulls() -> None:
+    results = load(GOLDEN / "results_v1")
+    assert len(results.trials) == 2
+    assert len(results.epochs) == 6
+    assert results.trials["classes"].isna().all()
+    assert results.arrow("epochs")["extra"].null_count == 6
+    assert results.epochs["val_accuracy"].between(0.1, 1).all()
+
+
+def test_further_metrics_become_columns(tmp_path: Path) -> None:
+    with_more = replace(epoch(1), extra={"val_r2_score": 0.5, "f1": 0.25})
+    folder = make(tmp_path, "suite", "run", "completed", finished(0, epochs=[with_more, epoch(2)]), finished(1))
+    epochs = load(folder).epochs
+    assert "extra" not in epochs
+    assert epochs["val_r2_score"].tolist()[:1] == [0.5]
+    assert epochs["val_r2_score"].isna().sum() == 3
+    assert epochs["f1"].sum() == 0.25
+
+
+def test_files_of_a_trial_are_kept_beside_its_records(tmp_path: Path) -> None:
+    one = finished(0)
+    one = replace(one, outcome=replace(one.outcome, files={"model.json": b"{}", "board/events": b"x"}))
+    folder = make(tmp_path, "suite", "run", "completed", one, finished(1))
+    trials = load(folder).trials.set_index("seed")
+    kept = list(trials["artifacts"][0])
+    assert kept == [f"artifacts/{one.trial.trial_id}/board/events", f"artifacts/{one.trial.trial_id}/model.json"]
+    assert (folder / kept[1]).read_bytes() == b"{}"
+    assert pd.isna(trials["artifacts"][1])
 
 
 def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_the_columns_page_says_what_the_schema_says() -> None:
 
 
 def test_everything_a_worker_reports_has_a_column() -> None:
-    renamed = {"gpus": "gpu_uuids"}
+    renamed = {"gpus": "gpu_uuids", "files": "artifacts"}
     for kind in (Facts, Stopwatches, Placement, Outcome):
         for field in fields(kind):
             if field.name not in ("epochs", "watches", "facts"):
@@ -51,7 +51,7 @@ def test_units_stand_in_names_and_in_the_files() -> None:
             if column.name.endswith("_bytes"):
                 assert column.unit == "B", column.name
     schema = arrow_schema("epochs")
-    assert schema.metadata[b"harness_schema_version"] == b"1"
+    assert schema.metadata[b"harness_schema_version"] == b"2"
     assert schema.field("train_s").metadata[b"unit"] == b"s"
     assert b"timed span" in schema.field("train_s").metadata[b"description"]
 

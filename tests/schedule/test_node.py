@@ -13,9 +13,9 @@ import pytest
 from scripted import trial
 
 from harness.domain.errors import SetupError
+from harness.processes import alive
 from harness.schedule.node import Node, Prestarted, share_out
 from harness.schedule.order import Demand
-from harness.schedule.process import alive
 
 BODY = "scripted:ScriptedBody"
 

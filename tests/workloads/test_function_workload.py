@@ -2,105 +2,215 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.domain import sources
 from harness.domain.component import function
-from harness.domain.outcome import Outcome
+from harness.domain.errors import SuiteError
+from harness.domain.handy import dataset, early_stopping
+from harness.domain.outcome import EpochRecord, Outcome
 from harness.domain.setting import Setting
 from harness.domain.trial import Trial
 from harness.measure import WorkerState, run_trial
-from harness.workloads.function import Job
 
 
-def counts_down(job: Job) -> Iterator[Any]:
-    loss = float(job.args["start"])
-    yield {"val_loss": loss}
-    for _ in range(job.epochs + 5):
-        loss /= 2
-        yield {"samples": 100, "loss": loss, "accuracy": 0.5, "val_loss": loss + 1, "val_accuracy": None}
+def counts_down(trial: Any, recorder: Any) -> None:
+    loss = float(trial.args["start"])
+    recorder.untrained(val_loss=loss)
+    for epoch in recorder.epochs():
+        with epoch.training():
+            loss /= 2
+        epoch.report(samples=100, steps=4, loss=loss, accuracy=0.5)
+        epoch.report(val_loss=loss + 1, val_accuracy=None, val_f1=np.float32(0.25), depth=3)
 
 
-def evaluates(job: Job) -> Iterator[Any]:
-    yield
-    for _ in range(job.epochs):
-        with job.evaluating():
-            time.sleep(0.05)
-        yield {"val_loss": 1.0}
+def evaluates(trial: Any, recorder: Any) -> None:
+    with recorder.evaluating():
+        time.sleep(0.02)
+    for epoch in recorder.epochs():
+        with epoch.training(), epoch.evaluating():
+            time.sleep(0.03)
+        with epoch.evaluating():
+            time.sleep(0.03)
+        epoch.report(val_loss=1.0)
 
 
-def builds_slowly(job: Job) -> Iterator[Any]:
+def builds_slowly(trial: Any, recorder: Any) -> None:
     time.sleep(0.03)
-    yield
+    with recorder.loading():
+        time.sleep(0.02)
+    for epoch in recorder.epochs():
+        with epoch.training():
+            pass
 
 
-def stops_early(job: Job) -> Iterator[Any]:
-    yield
-    yield {"loss": 1.0}
+def trains_in_two_parts(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        for _ in range(2):
+            with epoch.training():
+                assert not gc.isenabled()
+                time.sleep(0.02)
+            assert gc.isenabled()
+            time.sleep(0.03)
 
 
-def runs_once(job: Job) -> dict[str, float]:
-    return {"samples": 7, "loss": job.seed}
+def stops_early(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        with epoch.training():
+            pass
+        epoch.report(loss=1.0)
+        if epoch.number == 2:
+            break
 
 
-def does_nothing(job: Job) -> None:
+def runs_once(trial: Any) -> dict[str, float]:
+    time.sleep(0.01)
+    return {"samples": 7, "loss": trial.seed}
+
+
+def marks_nothing(trial: Any, recorder: Any) -> dict[str, float]:
+    time.sleep(0.02)
+    with recorder.evaluating():
+        time.sleep(0.01)
+    return {"val_loss": 2.0}
+
+
+def does_nothing(trial: Any) -> None:
     pass
 
 
-def raises(job: Job) -> Iterator[Any]:
-    yield
+def raises(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        with epoch.training():
+            if epoch.number == 2:
+                raise LookupError("no more data\nat all")
+        epoch.report(loss=1.0)
+
+
+def diverges(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        with epoch.training():
+            pass
+        epoch.report(loss=float("nan") if epoch.number == 2 else 1.0)
+    raise ValueError("a nan is of no use from here on")
+
+
+def reports(trial: Any, recorder: Any) -> Any:
+    wrong: dict[str, Any] = {
+        "a word": {"loss": "low"}, "a flag": {"loss": True}, "two numbers": {"f1": [1.0, 2.0]},
+        "a column": {"train_s": 1.0}, "half a sample": {"samples": 1.5}, "a nan": {"val_f1": float("nan")},
+        "a sentence": {"F 1": 1.0},
+    }  # fmt: skip
+    if trial.args["what"] == "a list":
+        return [1.0]
+    for epoch in recorder.epochs():
+        with epoch.training():
+            pass
+        epoch.report(**wrong[trial.args["what"]])
+    return None
+
+
+def times_nothing(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        epoch.report(loss=1.0)
+
+
+def follows_a_path(trial: Any, recorder: Any, f1: list[float]) -> None:
+    for epoch, value in zip(recorder.epochs(), f1, strict=False):
+        with epoch.training():
+            pass
+        epoch.report(val_f1=value)
+
+
+def counts_its_data(trial: Any, recorder: Any) -> None:
+    arrays = trial.data()
+    for epoch in recorder.epochs():
+        with epoch.training():
+            pass
+        epoch.report(samples=len(arrays.x_train), classes=arrays.classes)
+
+
+def takes_by_name(trial: Any, start: float, step: float = 1.0) -> dict[str, float]:
+    return {"loss": start + step}
+
+
+def yields(trial: Any) -> Any:
     yield {"loss": 1.0}
-    raise LookupError("no more data\nat all")
 
 
-def hands_over(job: Job) -> Iterator[Any]:
-    yield
-    yield {"a list": [1.0], "a word": {"loss": "low"}, "another name": {"lost": 1.0}, "a flag": {"loss": True}}[
-        job.args["what"]
-    ]
-
-
-def run(workload: Any, *, epochs: int = 3, seed: int = 0, **args: Any) -> Outcome:
-    setting = Setting(workload=function(workload, kind="workload", **args), epochs=epochs)
+def run(workload: Any, *, epochs: int = 3, seed: int = 0, setting: dict[str, Any] | None = None, **args: Any) -> Outcome:
+    given = Setting(workload=function(workload, kind="workload", **args), epochs=epochs, **(setting or {}))
     worker = WorkerState(sources=sources.collected())
-    return run_trial(Trial(setting=setting, seed=seed, repeat=0), worker, lambda epoch: None)
+    seen: list[EpochRecord] = []
+    outcome = run_trial(Trial(setting=given, seed=seed, repeat=0), worker, seen.append)
+    assert tuple(seen) == outcome.epochs
+    return outcome
 
 
-def test_each_yield_after_the_first_ends_an_epoch() -> None:
+def check(workload: Any, **args: Any) -> None:
+    setting = Setting(workload=function(workload, kind="workload", **args))
+    worker = WorkerState(sources=sources.collected())
+    trial = Trial(setting=setting, seed=0, repeat=0)
+    worker.workload(trial).check(trial, worker.sources)
+
+
+def test_each_epoch_is_recorded_with_what_was_reported_of_it() -> None:
     outcome = run(counts_down, start=8)
-    assert outcome.status == "completed"
+    assert (outcome.status, outcome.error) == ("completed", None)
     assert [(epoch.epoch, epoch.loss, epoch.val_loss) for epoch in outcome.epochs] == [
         (1, 4.0, 5.0), (2, 2.0, 3.0), (3, 1.0, 2.0),
     ]  # fmt: skip
-    assert (outcome.epochs[0].samples, outcome.epochs[0].accuracy, outcome.epochs[0].val_accuracy) == (100, 0.5, None)
+    first = outcome.epochs[0]
+    assert (first.samples, first.steps, first.accuracy, first.val_accuracy) == (100, 4, 0.5, None)
+    assert first.extra == {"val_f1": 0.25, "depth": 3.0}
     assert outcome.facts.initial_val_loss == 8.0
 
 
-def test_evaluation_is_off_the_training_clock() -> None:
+def test_evaluation_is_off_the_training_clock_wherever_it_stands() -> None:
     outcome = run(evaluates, epochs=2)
-    assert all((epoch.eval_s or 0) >= 0.05 for epoch in outcome.epochs)
-    assert outcome.watches.eval_s >= 0.1
-    assert outcome.watches.train_s < 0.05
+    assert all(0.06 <= (epoch.eval_s or 0) < 0.075 for epoch in outcome.epochs)
+    assert outcome.watches.eval_s >= 0.14
+    assert outcome.watches.train_s < 0.03
     assert outcome.watches.train_s == pytest.approx(outcome.epochs[-1].elapsed_train_s)
 
 
-def test_what_comes_before_the_first_yield_is_building() -> None:
+def test_what_comes_before_the_first_epoch_is_building_and_loading() -> None:
     outcome = run(builds_slowly)
-    assert outcome.watches.build_s >= 0.03
-    assert (outcome.status, outcome.epochs) == ("completed", ())
+    assert 0.03 <= outcome.watches.build_s < 0.05
+    assert outcome.watches.data_s >= 0.02
+    assert abs(outcome.watches.unattributed_s) < 0.01
 
 
-def test_a_generator_may_end_before_its_epochs_are_over() -> None:
-    assert len(run(stops_early, epochs=5).epochs) == 1
+def test_the_spans_of_an_epoch_add_up_and_the_garbage_collector_rests_in_them() -> None:
+    outcome = run(trains_in_two_parts, epochs=1)
+    assert outcome.error is None
+    assert 0.04 <= outcome.epochs[0].train_s < 0.06
 
 
-def test_a_plain_function_is_one_epoch() -> None:
-    outcome = run(runs_once, seed=3)
-    assert [(epoch.samples, epoch.loss) for epoch in outcome.epochs] == [(7, 3.0)]
+def test_a_function_may_end_before_its_epochs_are_over() -> None:
+    outcome = run(stops_early, epochs=5)
+    assert [epoch.loss for epoch in outcome.epochs] == [1.0, 1.0]
+    assert outcome.facts.stopped_early is None
+
+
+def test_a_function_that_takes_the_trial_alone_is_one_epoch() -> None:
+    (epoch,) = run(runs_once, seed=3).epochs
+    assert (epoch.samples, epoch.loss) == (7, 3.0)
+    assert epoch.train_s >= 0.01
+
+
+def test_a_function_that_marks_no_epoch_is_one_too() -> None:
+    outcome = run(marks_nothing)
+    (epoch,) = outcome.epochs
+    assert 0.02 <= epoch.train_s < 0.03
+    assert (epoch.eval_s or 0) >= 0.01
+    assert epoch.val_loss == 2.0
+    assert outcome.watches.build_s < 0.005
 
 
 def test_what_a_function_does_not_measure_is_absent() -> None:
@@ -115,19 +225,66 @@ def test_an_error_keeps_the_epochs_before_it() -> None:
     assert "raises" in str(outcome.error_detail)
 
 
+def test_a_loss_that_is_no_number_ends_the_trial_whatever_the_function_makes_of_it() -> None:
+    outcome = run(diverges, epochs=5)
+    assert (outcome.status, outcome.error, len(outcome.epochs)) == ("failed", "diverged: loss is nan at epoch 2", 2)
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("a list", "hands_over: epoch 1 handed over [1.0]; expected a mapping of samples, loss"),
-        ("a word", "hands_over: epoch 1 handed over loss='low'; expected a number"),
-        ("a flag", "hands_over: epoch 1 handed over loss=True; expected a number"),
-        ("another name", "hands_over: epoch 1 handed over 'lost'; it can hand over: accuracy, loss, samples"),
+        ("a list", "reports: epoch 1 reported [1.0]; expected metrics by name"),
+        ("a word", "reports: epoch 1 reported loss='low'; expected a number"),
+        ("a flag", "reports: epoch 1 reported loss=True; expected a number"),
+        ("two numbers", "reports: epoch 1 reported f1=[1.0, 2.0]; expected a number"),
+        ("a column", "reports: epoch 1 reported 'train_s', which the harness fills in"),
+        ("half a sample", "reports: epoch 1 reported samples=1.5; expected a whole number from 0"),
+        ("a nan", "reports: epoch 1 reported val_f1=nan; expected a finite number"),
+        ("a sentence", "reports: epoch 1 reported 'F 1'; a metric's name is letters, digits and underscores"),
     ],
 )
 def test_what_is_no_measurement_fails_the_trial_and_says_so(what: str, message: str) -> None:
-    outcome = run(hands_over, what=what)
+    outcome = run(reports, what=what)
     assert outcome.status == "failed"
     assert message in str(outcome.error)
+
+
+def test_an_epoch_without_a_timed_span_is_refused() -> None:
+    assert "put its training into `with epoch.training():`" in str(run(times_nothing).error)
+
+
+def test_early_stopping_ends_the_epochs_of_a_function() -> None:
+    rule = {"early_stopping": early_stopping("val_f1", patience=2)}
+    outcome = run(follows_a_path, epochs=9, setting=rule, f1=[0.1, 0.5, 0.4, 0.5, 0.9])
+    assert (outcome.status, len(outcome.epochs)) == ("completed", 4)
+    assert (outcome.facts.best_epoch, outcome.facts.stopped_early) == (2, True)
+
+
+def test_a_metric_of_early_stopping_that_is_not_reported_fails_the_trial() -> None:
+    outcome = run(counts_down, start=8, setting={"early_stopping": early_stopping("val_f2")})
+    assert (outcome.status, len(outcome.epochs)) == ("failed", 1)
+    assert outcome.error == (
+        "early_stopping.metric 'val_f2' was not reported at epoch 1; reported: accuracy, depth, loss, val_f1, val_loss"
+    )
+
+
+def test_a_function_gets_the_arrays_of_its_settings_dataset() -> None:
+    outcome = run(counts_its_data, epochs=1, setting={"dataset": dataset("mnist5k", take=50)})
+    assert outcome.error is None
+    assert (outcome.epochs[0].samples, outcome.epochs[0].extra) == (50, {"classes": 10.0})
+    assert outcome.watches.data_s > outcome.watches.build_s
+    assert "counts_its_data asked for data, but its setting names none" in str(run(counts_its_data).error)
+
+
+def test_arguments_that_the_function_names_reach_it_by_name() -> None:
+    assert run(takes_by_name, epochs=1, start=2.0, step=0.5, other="unnamed").epochs[0].loss == 2.5
+
+
+def test_a_function_that_cannot_be_called_is_found_before_any_trial() -> None:
+    with pytest.raises(SuiteError, match="takes_by_name must take the trial, .* missing a required argument: 'start'"):
+        check(takes_by_name)
+    with pytest.raises(SuiteError, match=r"yields is a generator; mark epochs by `for epoch in recorder.epochs\(\):`"):
+        check(yields)
 
 
 def test_a_trial_that_does_nothing_costs_less_than_a_millisecond() -> None:
@@ -139,11 +296,3 @@ def test_a_trial_that_does_nothing_costs_less_than_a_millisecond() -> None:
         run_trial(Trial(setting=setting, seed=seed, repeat=0), worker, lambda epoch: None)
         costs.append(time.perf_counter() - began)
     assert sorted(costs)[25] < 0.001
-
-
-def takes_by_name(job: Job, start: float, step: float = 1.0) -> dict[str, float]:
-    return {"loss": start + step}
-
-
-def test_arguments_that_the_function_names_reach_it_by_name() -> None:
-    assert run(takes_by_name, epochs=1, start=2.0, step=0.5, other="unnamed").epochs[0].loss == 2.5

@@ -22,7 +22,8 @@ from harness.domain.setting import Dataset, Setting
 from harness.domain.trial import Trial
 from harness.measure import WorkerState, run_trial
 from harness.workloads.training import initial, network
-from harness.workloads.training.tensorflow import Training
+from harness.workloads.training.tensorflow import BACKEND
+from harness.workloads.training.workload import Training
 
 FLAT = Dataset(name="synthetic", scale="unit", args={"shape": [12], "classes": 3, "samples": 64, "test_samples": 30})
 IMAGES = Dataset(
@@ -46,7 +47,7 @@ def a_trial(seed: int = 0, **changes: Any) -> Trial:
 
 def run(trial: Trial, training: Training | None = None) -> tuple[Outcome, list[np.ndarray]]:
     """Return the outcome of a trial and the weights it ended with."""
-    training = training or Training(datasets.load)
+    training = training or Training(datasets.load, BACKEND)
     worker = WorkerState(sources=sources.collected(), workloads={"tensorflow.training": training})
     outcome = run_trial(trial, worker, lambda epoch: None)
     networks = list(training._networks._values.values())
@@ -276,10 +277,10 @@ def test_another_seed_starts_elsewhere_and_shuffles_otherwise() -> None:
 def test_an_epoch_in_chunks_has_the_bits_of_an_epoch_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model": MODELS["batch normalisation"], "batch_size": UNEVEN}
     trial = a_trial(optimizer=OPTIMIZERS["adam"], shuffle=True, **changes)
-    training = Training(datasets.load)
+    training = Training(datasets.load, BACKEND)
     found = []
     for chunk_s, chunks in ((1e-9, 3), (100.0, 2)):  # the short batch is a call of its own
-        monkeypatch.setattr("harness.workloads.training.tensorflow.CHUNK_S", chunk_s)
+        monkeypatch.setattr("harness.workloads.training.workload.CHUNK_S", chunk_s)
         outcome, weights = run(trial, training)
         assert outcome.epochs[-1].chunks == chunks
         found.append((scores(outcome), weights))
@@ -289,7 +290,7 @@ def test_an_epoch_in_chunks_has_the_bits_of_an_epoch_in_one_piece(monkeypatch: p
 
 
 def test_step_by_step_gives_the_results_of_whole_epochs() -> None:
-    training = Training(datasets.load)
+    training = Training(datasets.load, BACKEND)
     whole, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"]), training)
     stepped, _ = run(a_trial(shuffle=True, optimizer=OPTIMIZERS["nesterov"], dispatch="step"), training)
     assert [epoch.chunks for epoch in stepped.epochs] == [4, 4, 4]
@@ -299,7 +300,7 @@ def test_step_by_step_gives_the_results_of_whole_epochs() -> None:
 
 @pytest.mark.parametrize("model", [MODELS["batch normalisation"], mlp(8, dropout=0.5)], ids=["xla", "graph"])
 def test_a_reused_program_gives_the_bits_of_a_fresh_one(model: Any) -> None:
-    training = Training(datasets.load)
+    training = Training(datasets.load, BACKEND)
     changes = {"model": model, "optimizer": OPTIMIZERS["adam"], "shuffle": True}
     first, _ = run(a_trial(1, **changes), training)
     run(a_trial(2, **changes | {"optimizer": optimizer("adam", learning_rate=0.5)}), training)
@@ -311,7 +312,7 @@ def test_a_reused_program_gives_the_bits_of_a_fresh_one(model: Any) -> None:
 
 
 def test_a_second_batch_size_compiles_its_own_training_alone() -> None:
-    training = Training(datasets.load)
+    training = Training(datasets.load, BACKEND)
     run(a_trial(batch_size=32), training)
     (made,) = training._networks._values.values()
     before = set(made.programs._values)
@@ -328,14 +329,14 @@ from harness.domain.handy import mlp, sgd
 from harness.domain.setting import Dataset, Setting
 from harness.domain.trial import Trial
 from harness.workloads.protocol import Stopwatch
-from harness.workloads.training import programs
-from harness.workloads.training.tensorflow import Training
+from harness.workloads.training import tensorflow
+from harness.workloads.training.workload import Training
 traced = []
-compiled = programs._compiled
-programs._compiled = lambda *args, **named: traced.append(True) or compiled(*args, **named)
+program = tensorflow._Program
+tensorflow._Program = lambda *args: traced.append(True) or program(*args)
 data = Dataset(name="synthetic", args={"shape": [4], "classes": 3, "samples": 50, "test_samples": 30})
 setting = Setting(dataset=data, model=mlp(4), optimizer=sgd(0.1), batch_size=20)
-session = Training(datasets.load).open(Trial(setting=setting, seed=0, repeat=0), {}, Stopwatch())
+session = Training(datasets.load, tensorflow.BACKEND).open(Trial(setting=setting, seed=0, repeat=0), {}, Stopwatch())
 print(len(traced), len(os.listdir(cache)))
 for epoch in (1, 2, 3):
     session.before_epoch(epoch)
@@ -358,7 +359,7 @@ def test_data_too_large_for_the_device_are_streamed_to_the_same_bits(monkeypatch
     trial = a_trial(shuffle=True, optimizer=OPTIMIZERS["adam"])
     resident, weights = run(trial)
     monkeypatch.setattr("harness.workloads.training.feed._BLOCK_BYTES", 32 * 52)  # two batches of 16 samples
-    streamed, others = run(trial, Training(datasets.load, free_bytes=1000))
+    streamed, others = run(trial, Training(datasets.load, BACKEND, free_bytes=1000))
     assert streamed.status == "completed", streamed.error_detail
     assert (resident.epochs[-1].chunks, streamed.epochs[-1].chunks) == (1, 2)
     np.testing.assert_allclose(scores(streamed), scores(resident), rtol=1e-6)
@@ -411,10 +412,10 @@ def test_a_batch_larger_than_the_data_is_a_failed_trial_that_says_so() -> None:
 def test_a_model_of_the_wrong_width_is_found_by_check() -> None:
     trial = a_trial(model=sequential(layer("Dense", units=4, activation="softmax")))
     with pytest.raises(Exception, match="ends in 4 outputs, but the dataset has 3 classes"):
-        Training(datasets.load).check(trial, {})
+        Training(datasets.load, BACKEND).check(trial, {})
 
 
 def test_an_argument_that_keras_refuses_is_found_by_check() -> None:
     trial = a_trial(model=sequential(layer("Conv2D", filters=3, kernel_size=3), layer("Dense", units=3)))
     with pytest.raises(ValueError, match="ndim"):
-        Training(datasets.load).check(trial, {})
+        Training(datasets.load, BACKEND).check(trial, {})

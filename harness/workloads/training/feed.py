@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from harness.workloads.protocol import Arrays
-
-Tensor = Any
+from harness.workloads.training.engine import Backend, Block
 
 _SHARE: Final = 0.6  # of the device's free memory that data may take
 _BLOCK_BYTES: Final = 128 * 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """Samples and labels on the device, `rows` of them in use, to be taken in `order`."""
-
-    x: Tensor
-    y: Tensor
-    order: Tensor
-    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +25,18 @@ class Part:
     y: Any
     rows: int
     resident: bool
+    backend: Backend
+
+    @classmethod
+    def place(cls, x: NDArray[Any], y: NDArray[Any], *, resident: bool, backend: Backend) -> Part:
+        place = backend.place if resident else np.asarray
+        return cls(x=place(x), y=place(y), rows=len(x), resident=resident, backend=backend)
+
+    def slices(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """Yield samples and targets on the device, at most `size` at a time, as they lie."""
+        place = (lambda array: array) if self.resident else self.backend.place
+        for start in range(0, self.rows, size):
+            yield place(self.x[start : start + size]), place(self.y[start : start + size])
 
     def blocks(self, order: NDArray[np.int32] | None, batch: int) -> Iterator[Block]:
         """Yield the samples in this order (None: as stored), cut between batches of `batch` where they are streamed.
@@ -45,24 +46,23 @@ class Part:
         if order is None:
             order = np.arange(self.rows, dtype=np.int32)
         if self.resident:
-            yield Block(x=self.x, y=self.y, order=tf.constant(order), rows=self.rows)
+            yield Block(x=self.x, y=self.y, order=self.backend.order(order), rows=self.rows)
             return
         size = self.block_rows(batch)
-        as_placed = tf.range(size, dtype=tf.int32)
+        as_placed = self.backend.order(np.arange(size, dtype=np.int32))
 
-        def gathered() -> Iterator[tuple[NDArray[Any], NDArray[Any], int]]:
+        def gathered(start: int) -> tuple[NDArray[Any], NDArray[Any], int]:
+            rows = order[start : start + size]
+            padded = rows if len(rows) == size else np.resize(rows, size)
+            return self.x[padded], self.y[padded], len(rows)
+
+        with ThreadPoolExecutor(max_workers=1) as ahead:  # gathers the next block while the device has this one
+            coming = ahead.submit(gathered, 0)
             for start in range(0, self.rows, size):
-                rows = order[start : start + size]
-                padded = rows if len(rows) == size else np.resize(rows, size)
-                yield self.x[padded], self.y[padded], len(rows)
-
-        signature = (
-            tf.TensorSpec((size, *self.x.shape[1:]), self.x.dtype),
-            tf.TensorSpec((size, *self.y.shape[1:]), self.y.dtype),
-            tf.TensorSpec((), tf.int32),
-        )
-        for x, y, rows in tf.data.Dataset.from_generator(gathered, output_signature=signature).prefetch(1):
-            yield Block(x=x, y=y, order=as_placed, rows=int(rows))
+                x, y, rows = coming.result()
+                if start + size < self.rows:
+                    coming = ahead.submit(gathered, start + size)
+                yield Block(x=self.backend.place(x), y=self.backend.place(y), order=as_placed, rows=rows)
 
     def block_rows(self, batch: int) -> int:
         """Return how many samples a block holds."""
@@ -81,32 +81,30 @@ class Data:
     classes: int | None
     sample_shape: tuple[int, ...]
     target_shape: tuple[int, ...]
+    train_class_counts: tuple[int, ...] | None
+    val_class_counts: tuple[int, ...] | None
+    preparation: dict[str, Any]  # what further rows need to become samples such as these: plain JSON
 
     @classmethod
-    def place(cls, arrays: Arrays, free_bytes: int | None = None) -> Data:
+    def place(cls, arrays: Arrays, backend: Backend, free_bytes: int | None = None) -> Data:
         """Return the arrays on the device, or ready to be streamed where they would take too much of its memory."""
-        free = free_device_bytes() if free_bytes is None else free_bytes
+        free = backend.free_bytes() if free_bytes is None else free_bytes
         needed = sum(array.nbytes for array in (arrays.x_train, arrays.y_train, arrays.x_val, arrays.y_val))
         resident = free is None or needed <= _SHARE * free
-        place = tf.constant if resident else np.asarray
         return cls(
-            train=Part(x=place(arrays.x_train), y=place(arrays.y_train), rows=len(arrays.x_train), resident=resident),
-            held_out=Part(x=place(arrays.x_val), y=place(arrays.y_val), rows=len(arrays.x_val), resident=resident),
+            train=Part.place(arrays.x_train, arrays.y_train, resident=resident, backend=backend),
+            held_out=Part.place(arrays.x_val, arrays.y_val, resident=resident, backend=backend),
             classes=arrays.classes,
             sample_shape=tuple(arrays.x_train.shape[1:]),
             target_shape=tuple(arrays.y_train.shape[1:]),
+            train_class_counts=arrays.train_class_counts,
+            val_class_counts=arrays.val_class_counts,
+            preparation=arrays.preparation.plain(),
         )
 
 
-def free_device_bytes() -> int | None:
-    """Return the memory that data could take on the device, None where that cannot be told."""
-    gpus = tf.config.list_logical_devices("GPU")
-    if gpus:
-        from tensorflow.python.client import device_lib
-
-        limit = next(d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU")
-        used = tf.config.experimental.get_memory_info(gpus[0].name)["current"]
-        return int(limit) - int(used)
+def available_memory() -> int | None:
+    """Return the host memory that could be taken, in bytes; None where that cannot be told."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

@@ -80,7 +80,7 @@ class Recipe:
             keras.utils.set_random_seed(fixed)
             if hasattr(self.initializer, "seed"):
                 self.initializer.seed = fixed
-        return np.asarray(self.initializer(shape, dtype=dtype))
+        return np.asarray(keras.ops.convert_to_numpy(self.initializer(shape, dtype=dtype)))
 
 
 class Recipes:
@@ -92,14 +92,14 @@ class Recipes:
     def initialise(self, seed: int) -> None:
         """Set every variable of the model to its initial value for this seed."""
         for place, recipe in enumerate(self._recipes):
-            recipe.variable.value.assign(recipe.draw(seed, place))
+            recipe.variable.assign(recipe.draw(seed, place))
 
     @staticmethod
     def _recipe(variable: Any, made: dict[int, tuple[Any, bool]]) -> Recipe:
         initializer, stood_in = made.get(id(variable), (None, False))
         if _is_seed(variable):
             return Recipe(variable, None)
-        value = variable.value.numpy()
+        value = keras.ops.convert_to_numpy(variable.value)
         if initializer is None or _is_keras(initializer, _CONSTANT):
             return Recipe(variable, value)
         if stood_in and value.any():

@@ -1,12 +1,17 @@
-"""A setting's components → Keras's objects: the model, the loss, the optimizer."""
+"""A setting's components → Keras's objects: the model, the loss, the optimizer, the metrics."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
 
 from harness.domain.catalogue import keras_name
 from harness.domain.component import Component
@@ -64,9 +69,18 @@ def build_loss(component: Component, sources: Mapping[str, Source]) -> keras.los
     return loss
 
 
-def build_optimizer(component: Component, sources: Mapping[str, Source]) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a setting; an own function returns a `keras.optimizers.Optimizer`."""
-    optimizer = build(component.plain(), sources)
+def build_optimizer(
+    component: Component, sources: Mapping[str, Source], *, steps: int = 0
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a setting; an own function returns a `keras.optimizers.Optimizer`.
+
+    A learning rate that is a function of the step is called for each of the `steps` that will be taken.
+    """
+    plain = component.plain()
+    rate = plain.get("learning_rate")
+    if component.name != "function" and isinstance(rate, Mapping) and rate.get("name") == "function":
+        plain = {**plain, "learning_rate": Rates(_rates(build(rate, sources), rate["function"], steps))}
+    optimizer = build(plain, sources)
     if component.name == "function":
         optimizer = optimizer()
         if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -92,6 +106,48 @@ def build(value: Any, sources: Mapping[str, Source]) -> Any:
         return _bound(function, args)
     made = getattr(_HOMES[kind], keras_name(kind, name))
     return made if kind == "activation" else made(**args)
+
+
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Let what is built meanwhile compute by Keras's dtype policy of this name."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+class Rates(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras has no types
+    """A learning rate for each step, by number; the last one stays for steps beyond."""
+
+    def __init__(self, rates: NDArray[np.float32]) -> None:
+        self._rates = rates
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.minimum(ops.cast(step, "int32"), len(self._rates) - 1)
+        return ops.take(ops.convert_to_tensor(self._rates), step)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rates": self._rates.tolist()}
+
+
+def _rates(function: Callable[[int], Any], name: str, steps: int) -> NDArray[np.float32]:
+    """Return what a function of the step, from 0, gives for each step.
+
+    Raises:
+        SuiteError: for what is no learning rate, naming the step.
+    """
+    rates = np.empty(max(1, steps), np.float32)
+    for step in range(len(rates)):
+        rate = function(step)
+        if isinstance(rate, bool) or not hasattr(rate, "__float__") or not math.isfinite(rate) or rate < 0:
+            raise SuiteError(
+                f"optimizer.learning_rate: {name}({step}) returned {rate!r}; expected a finite number from 0"
+            )
+        rates[step] = rate
+    return rates
 
 
 class _OwnLoss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types

@@ -1,0 +1,339 @@
+"""Published values beside measured ones: which were reproduced, which were missed and by how much.
+
+The median over the repeats of a setting is held against the value, within the larger of the tolerance and three
+standard deviations of the repeats, since a published figure is of one run. A bound is held against the median alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from harness.analyse.summarise import floats, owners
+from harness.domain.applied import Applied, check_paths, holds, joined, plain_setting
+from harness.domain.component import did_you_mean
+from harness.domain.errors import SuiteError
+from harness.domain.expression import Expression
+from harness.domain.metrics import better
+from harness.domain.paths import read
+from harness.domain.reference import ARM_COLUMNS, AnyReference, Direction, Reference
+
+Verdict = Literal["reproduced", "missed", "not measured", "none"]
+
+_Table = Literal["trials", "epochs"]
+
+_STANDARD_DEVIATIONS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What one reference comes to for one setting and arm; for settings that its `over` joins, or for two groups."""
+
+    reference: AnyReference
+    setting_ids: tuple[str, ...] = ()
+    arm: str | None = None
+    point: Mapping[str, Any] = field(default_factory=dict)  # the axes' values, by path
+    measured: float | None = None  # the median over the repeats; of a direction, that of `higher`
+    lower: float | None = None  # of a direction, the median of `lower`
+    std: float | None = None  # of the repeats; None: there is only one
+    repeats: int = 0  # how many were judged; of a direction, those of the smaller group
+    verdict: Verdict = "none"  # none: it is not to be judged, or was not run
+    by: float | None = None  # of a miss: how far it lies outside; positive: too high
+    reason: str = ""  # why it has no verdict, or was not measured
+
+
+def judge(
+    references: Sequence[Applied],
+    trials: pd.DataFrame,
+    epochs: pd.DataFrame,
+    nodes: pd.DataFrame,
+    *,
+    axes: Mapping[str, str] | None = None,
+    unfinished: bool = False,
+) -> list[Judged]:
+    """Return the references with their verdicts, in order, given the tables of one run.
+
+    `axes` are the columns of `trials` that hold the axes' values, by path; `unfinished` says that some of the run's
+    trials are not recorded yet.
+    """
+    concerned = trials["setting_id"].isin([one for each in references for group in each.groups for one in group])
+    trials = trials[concerned]
+    epochs = epochs[epochs["trial_id"].isin(trials["trial_id"])]
+    recorded = _Recorded(trials, epochs, nodes, axes or {}, unfinished)
+    found: list[Judged] = []
+    for one in references:
+        if isinstance(one.reference, Direction):
+            found.append(_direction(one.reference, one.groups, recorded))
+        else:
+            found += _rows(one.reference, one.groups, recorded)
+    return found
+
+
+def find(references: Sequence[AnyReference], trials: pd.DataFrame) -> list[Applied]:
+    """Return references with the settings among those of `trials` that they hold for.
+
+    Raises:
+        SuiteError: for a path that none of the settings has.
+    """
+    settings, seeds, ids = plain_settings(trials), trials["seed"].tolist(), trials["setting_id"].tolist()
+    reads = [partial(read, plain) for plain in settings]
+    found = []
+    for reference in references:
+        groups: list[tuple[str, ...]] = []
+        for where in reference.conditions:
+            condition = Expression(where)
+            kind = type(reference).__name__.lower()
+            try:
+                check_paths(condition, reads, settings[0])
+                met = [row for row, one in enumerate(reads) if holds(condition, one, seeds[row])]
+            except SuiteError as error:
+                raise SuiteError(f"{kind} {reference.name!r}: {error}") from None
+            if isinstance(reference, Direction):
+                groups.append(tuple(dict.fromkeys(ids[row] for row in met)))
+            else:
+                groups += joined(reference.over, [(settings[row], ids[row]) for row in met])
+        found.append(Applied(reference=reference, groups=tuple(groups)))
+    return found
+
+
+def plain_settings(trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the plain setting of each row of `trials`; equal ones are one object."""
+    columns = [trials[column].tolist() for column in ARM_COLUMNS.values()]
+    known: dict[Any, dict[str, Any]] = {}
+    found = []
+    for row in zip(trials["setting"].tolist(), *columns, strict=True):
+        if row not in known:
+            known[row] = plain_setting(row[0], dict(zip(ARM_COLUMNS, row[1:], strict=True)))
+        found.append(known[row])
+    return found
+
+
+class _NotRecordedError(Exception):
+    """A reference names a quantity that the tables do not have."""
+
+
+class _Recorded:
+    """The tables of a run, each trial's epochs in order."""
+
+    def __init__(
+        self,
+        trials: pd.DataFrame,
+        epochs: pd.DataFrame,
+        nodes: pd.DataFrame,
+        axes: Mapping[str, str],
+        unfinished: bool,
+    ) -> None:
+        self.trials = trials.reset_index(drop=True)
+        self.unfinished = unfinished
+        self._nodes = nodes
+        self._axes = axes
+        own = owners(self.trials, epochs)
+        self._epochs = epochs
+        self._order = np.lexsort((epochs["epoch"].to_numpy(dtype=np.int64), own))  # trial by trial
+        places = np.arange(len(self.trials))
+        self._first = np.searchsorted(own, places, sorter=self._order)
+        self._end = np.searchsorted(own, places, side="right", sorter=self._order)
+        self._columns: dict[tuple[str, str], np.ndarray] = {}
+
+    @cached_property
+    def _settings(self) -> list[dict[str, Any]]:
+        return plain_settings(self.trials)
+
+    def select(self, ids: Sequence[str], where: str) -> np.ndarray:
+        """Return the rows of the trials of these settings; what `where` says of arm and seed holds for them too."""
+        rows: np.ndarray = np.flatnonzero(self.trials["setting_id"].isin(ids))
+        condition = Expression(where)
+        if not {"seed", *ARM_COLUMNS} & set(condition.names):
+            return rows
+        seeds = self.trials["seed"].tolist()
+        met = [row for row in rows if holds(condition, partial(read, self._settings[row]), seeds[row])]
+        return np.array(met, dtype=np.int64)
+
+    def by_arm(self, rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        arms = self.trials["arm"].to_numpy(dtype=object)[rows]
+        for arm in dict.fromkeys(arms):
+            yield arm, rows[arms == arm]
+
+    def on(self, hardware: str, rows: np.ndarray) -> np.ndarray:
+        """Return those of the rows that ran on a node with this hardware."""
+        wanted = hardware.lower()
+        matching = set()
+        for node in self._nodes.to_dict("records"):
+            gpus = node["gpu_names"]  # a list, or null
+            told = [node["cpu_model"], node["hostname"], *(gpus if isinstance(gpus, list | np.ndarray) else ())]
+            if any(isinstance(text, str) and wanted in text.lower() for text in told):
+                matching.add(node["node"])
+        nodes = self.trials["node"].tolist()
+        return np.array([row for row in rows if nodes[row] in matching], dtype=np.int64)
+
+    def not_completed(self, rows: np.ndarray) -> str:
+        """Return how many of the trials did not complete, as "2 of 3 failed"; empty when all did."""
+        statuses = self.trials["status"].to_numpy(dtype=object)[rows]
+        bad = statuses[statuses != "completed"]
+        kinds = {"failed": "failed", "timeout": "timed out", "lost": "were lost"}
+        how = kinds.get(bad[0], "did not complete") if len(set(bad)) == 1 else "did not complete"
+        return f"{len(bad)} of {len(rows)} {how}" if len(bad) else ""
+
+    def point(self, rows: np.ndarray, without: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the axes' values of the first of these trials, those that it has."""
+        told = {path: column for path, column in self._axes.items() if path not in without}
+        values = {path: self.trials[column].iloc[rows[:1]].tolist()[0] for path, column in told.items()}
+        return {path: value for path, value in values.items() if not pd.isna(value)}
+
+    def values(self, reference: AnyReference, rows: np.ndarray) -> np.ndarray:
+        """Return the reference's quantity in each of these trials, NaN where it has none.
+
+        Raises:
+            _NotRecordedError: when the tables have no such quantity.
+        """
+        expression = Expression(reference.metric)
+        table: _Table = "trials" if reference.epoch is None else "epochs"
+        columns = {name: self._column(table, name) for name in expression.names}
+
+        def value(place: int) -> float:
+            try:
+                found = expression.evaluate(lambda name: float(columns[name][place]))
+            except SuiteError:  # as a division by 0
+                return math.nan
+            return float(found) if isinstance(found, int | float) else math.nan
+
+        if reference.epoch is None:
+            return np.array([value(row) for row in rows])
+        return np.array([self._of_epochs(reference, row, value) for row in rows])
+
+    def _of_epochs(self, reference: AnyReference, row: int, value: Any) -> float:
+        places = list(range(self._first[row], self._end[row]))
+        if isinstance(reference.epoch, int):
+            number = self._column("epochs", "epoch")
+            places = [place for place in places if number[place] == reference.epoch]
+        elif reference.epoch == "last":
+            places = places[-1:]
+        elif reference.epoch == "all":
+            warm = self._column("epochs", "warmup")
+            places = [place for place in places if not warm[place] > 0] or places
+        values = np.array([value(place) for place in places])
+        values = values[~np.isnan(values)] if reference.epoch == "best" else values
+        if not len(values):
+            return math.nan
+        if reference.epoch == "best":
+            return float(values.max() if better(reference.metric) == "higher" else values.min())
+        return float(np.median(values))
+
+    def _column(self, table: _Table, name: str) -> np.ndarray:
+        if (table, name) not in self._columns:
+            frame = self.trials if table == "trials" else self._epochs
+            numbers = [str(column) for column, kind in frame.dtypes.items() if _is_number(kind)]
+            if name not in numbers:
+                raise _NotRecordedError(f"{name!r} is not recorded;{did_you_mean(name, numbers)}".rstrip(";"))
+            values = floats(frame, name)
+            self._columns[table, name] = values if table == "trials" else values[self._order]
+        return self._columns[table, name]
+
+
+def _is_number(kind: Any) -> bool:
+    return pd.api.types.is_any_real_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)
+
+
+def _rows(reference: Reference, groups: Sequence[Sequence[str]], recorded: _Recorded) -> list[Judged]:
+    found = []
+    missing = 0
+    for ids in groups:
+        rows = recorded.select(ids, reference.where)
+        missing += not len(rows)
+        for arm, of_arm in recorded.by_arm(rows):
+            found.append(_row(reference, tuple(ids), arm, of_arm, recorded))
+    if missing or not groups:
+        reason = _not_run(recorded) if groups else "no trial of this run meets it"
+        if found:
+            reason = f"not run: {missing} of {len(groups)} settings"
+        ids = tuple(one for group in groups for one in group) if not found else ()
+        found.append(Judged(reference=reference, setting_ids=ids, reason=reason))
+    return found
+
+
+def _not_run(recorded: _Recorded) -> str:
+    return "not run yet, or other settings" if recorded.unfinished else "not run (other settings)"
+
+
+def _row(reference: Reference, ids: tuple[str, ...], arm: str, rows: np.ndarray, recorded: _Recorded) -> Judged:
+    about: dict[str, Any] = {"reference": reference, "setting_ids": ids, "arm": arm}
+    about["point"] = recorded.point(rows, without=reference.over)
+    elsewhere = False
+    if reference.hardware is not None:
+        here = recorded.on(reference.hardware, rows)
+        elsewhere = not len(here)
+        rows = rows if elsewhere else here
+    judged = reference.can_be_judged and not elsewhere
+    unmeasured: Verdict = "not measured" if judged else "none"
+    if bad := recorded.not_completed(rows):
+        return Judged(**about, verdict=unmeasured, reason=bad)
+    try:
+        values = recorded.values(reference, rows)
+    except _NotRecordedError as error:
+        return Judged(**about, verdict=unmeasured, reason=str(error))
+    if reason := _no_number(reference, values):
+        return Judged(**about, verdict=unmeasured, reason=reason)
+    by_seed = recorded.trials.iloc[rows].assign(value=values).groupby("seed", sort=False)
+    complete = by_seed["setting_id"].nunique() == len(ids)
+    repeats = by_seed["value"].mean()[complete].to_numpy()
+    if not len(repeats):
+        most = by_seed["setting_id"].nunique().max()
+        return Judged(**about, reason=f"not run: {len(ids) - most} of the {len(ids)} that the mean is over")
+    measured = float(np.median(repeats))
+    std = float(np.std(repeats, ddof=1)) if len(repeats) > 1 else None
+    about |= {"measured": measured, "std": std, "repeats": len(repeats)}
+    if elsewhere:
+        return Judged(**about, reason=f"published on {reference.hardware}")
+    if not judged:
+        return Judged(**about, reason="for comparison")
+    by = _outside(reference, measured, std)
+    return Judged(**about, verdict="missed" if by else "reproduced", by=by or None)
+
+
+def _outside(reference: Reference, measured: float, std: float | None) -> float:
+    """Return how far the median lies outside what is expected: positive above, negative below, 0 within."""
+    low, high = reference.at_least, reference.at_most
+    if reference.value is not None:
+        slack = max(reference.tolerance or 0.0, _STANDARD_DEVIATIONS * (std or 0.0))
+        slack += 1e-9 * slack + 1e-12 * abs(reference.value)  # what is lost in writing decimals as binary numbers
+        low, high = reference.value - slack, reference.value + slack
+    if high is not None and measured > high:
+        return measured - high
+    if low is not None and measured < low:
+        return measured - low
+    return 0.0
+
+
+def _no_number(reference: AnyReference, values: np.ndarray) -> str:
+    missing = int(np.isnan(values).sum())
+    if not missing:
+        return ""
+    at = f"epoch {reference.epoch}" if isinstance(reference.epoch, int) else "number"
+    return f"no {at} in {missing} of {len(values)}"
+
+
+def _direction(reference: Direction, groups: Sequence[Sequence[str]], recorded: _Recorded) -> Judged:
+    about: dict[str, Any] = {"reference": reference, "setting_ids": tuple(one for group in groups for one in group)}
+    found = [recorded.select(ids, where) for ids, where in zip(groups, reference.conditions, strict=True)]
+    if not all(map(len, found)):
+        return Judged(**about, reason=_not_run(recorded) if all(groups) else "no trial of this run meets it")
+    rows = np.concatenate(found)
+    if bad := recorded.not_completed(rows):
+        return Judged(**about, verdict="not measured", reason=bad)
+    try:
+        higher, lower = (recorded.values(reference, part) for part in found)
+    except _NotRecordedError as error:
+        return Judged(**about, verdict="not measured", reason=str(error))
+    if reason := _no_number(reference, np.concatenate([higher, lower])):
+        return Judged(**about, verdict="not measured", reason=reason)
+    above, below = float(np.median(higher)), float(np.median(lower))
+    about |= {"measured": above, "lower": below, "repeats": min(len(higher), len(lower))}
+    return Judged(
+        **about, verdict="reproduced" if above > below else "missed", by=None if above > below else above - below
+    )

@@ -1,0 +1,135 @@
+"""A saved model → its scores on data, or what it makes of unlabelled rows."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness import datasets
+from harness.domain.errors import ResultsError, SuiteError
+from harness.domain.outcome import Scores
+
+if TYPE_CHECKING:
+    from harness.workloads.training.saved import Saved
+
+_MODEL: Final = "model.json"
+_SHOWN: Final = 20  # models that are listed where one has to be chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """One row a row of the data: its id, where it has one, the class or the number, and each class's probability."""
+
+    columns: Mapping[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["prediction"])
+
+    def csv(self) -> str:
+        """Return the rows as CSV, with a header."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(zip(*self.columns.values(), strict=True))
+        return text.getvalue()
+
+
+def find_model(place: Path) -> Path:
+    """Return the folder of the one saved model at `place`: the folder itself, or a run's with one model in it.
+
+    Raises:
+        ResultsError: when there is none, or more than one.
+    """
+    if (place / _MODEL).is_file():
+        return place
+    found = sorted(path.parent for path in place.glob(f"artifacts/*/{_MODEL}"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ResultsError(
+            f"{place}: no model is saved here; run the suite with save_model=True in its base (or --set "
+            "save_model=true), and name a run's folder or a model's"
+        )
+    more = f"\n  … and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    listed = "".join(f"\n  {folder}" for folder in found[:_SHOWN])
+    raise ResultsError(f"{place}: {len(found)} models are saved here; name one of them:{listed}{more}")
+
+
+def evaluate(folder: Path, data: Path | None = None) -> tuple[Scores, int]:
+    """Return the scores of a saved model and how many samples they are of: the held-out part it was validated on, or
+    the labelled rows of a file.
+
+    Raises:
+        HarnessError: when the model or the data cannot be had, or do not fit each other.
+    """
+    saved = _load(folder)
+    if data is None:
+        if saved.setting.dataset is None or saved.setting.dataset.name == "function":
+            raise SuiteError(
+                f"{folder}: its dataset is a function of the suite's; name a file of labelled rows: --data"
+            )
+        arrays = datasets.load(saved.setting.dataset, {})
+        x, y = arrays.x_val, arrays.y_val
+    else:
+        rows = _rows(data, saved)
+        if rows.y is None:
+            raise SuiteError(f"{data}: has no targets to evaluate with; `harness predict` takes rows without them")
+        x, y = rows.x, rows.y
+    from harness.workloads.training.saved import scores
+
+    return scores(saved, x, y), len(x)
+
+
+def predict(folder: Path, data: Path) -> Predictions:
+    """Return what a saved model makes of the rows of a file, which may lack targets.
+
+    Raises:
+        HarnessError: when the model or the data cannot be had, or do not fit each other.
+    """
+    saved = _load(folder)
+    rows = _rows(data, saved)
+    from harness.workloads.training.saved import predictions
+
+    values = predictions(saved, rows.x)
+    columns: dict[str, list[Any]] = {} if rows.ids is None else {"id": list(rows.ids)}
+    preparation = datasets.Preparation.of(saved.preparation)
+    if preparation.classes is None:
+        columns["prediction"] = values.reshape(len(values), -1)[:, 0].tolist()
+        return Predictions(columns=columns)
+    if values.shape[1] == 1:  # two classes, one output
+        values = _both(values)
+    columns["prediction"] = [preparation.name_of(int(label)) for label in values.argmax(axis=1)]
+    for label in range(values.shape[1]):
+        columns[f"p_{preparation.name_of(label)}"] = [round(float(value), 6) for value in values[:, label]]
+    return Predictions(columns=columns)
+
+
+def _both(second: Any) -> Any:
+    import numpy as np
+
+    return np.concatenate([1 - second, second], axis=1)
+
+
+def _rows(data: Path, saved: Saved) -> datasets.Rows:
+    assert saved.setting.dataset is not None
+    return datasets.rows(data, saved.setting.dataset, datasets.Preparation.of(saved.preparation))
+
+
+def _load(folder: Path) -> Saved:
+    """Return the model, read by the back end that trained it where that is here."""
+    try:
+        backend = json.loads((folder / "trial.json").read_text(encoding="utf-8"))["setting"]["backend"]
+    except (OSError, ValueError, KeyError):
+        backend = "tensorflow"  # what is wrong is said when the model is read
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", backend if find_spec(backend) is not None else "tensorflow")
+    saved: Saved = importlib.import_module("harness.workloads.training.saved").load(folder)
+    return saved

@@ -1,0 +1,226 @@
+"""The processes below a process: found, added up, and ended. Linux only, since /proc is what it reads.
+
+Standard library alone: worker processes, the sampler and whoever supervises a worker all use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PATIENCE_S: Final = 2.0  # for processes to be gone that were killed: one held in the kernel is left to it
+_EVERY_S: Final = 0.5  # looking for processes again is done no sooner,
+_SHARE: Final = 100  # and takes at most one part in so many of the time
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What processes have used and hold: CPU seconds since each began, with those of its children that have ended."""
+
+    user_cpu_s: float = 0.0
+    system_cpu_s: float = 0.0
+    rss_bytes: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    """What /proc/PID/stat says."""
+
+    state: str
+    parent: int
+    usage: Usage
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one whose own parent ends: none can get away from here."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Have the kernel end this process with the thread that started it; to be called between fork and exec."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that are directly below this one, and run."""
+    return _children({pid})[pid]
+
+
+def below(pid: int) -> list[int]:
+    """Return every process below this one that runs, in no order; those that have ended are left out."""
+    return all_below([pid])[pid]
+
+
+def all_below(roots: Collection[int]) -> dict[int, list[int]]:
+    """Return, for each of these processes, every process below it that runs."""
+    if _LISTS_CHILDREN:
+        return {root: _walk(root, lambda pid: _children({pid})[pid]) for root in roots}
+    table = _children(None)  # one look at all processes serves all roots
+    return {root: _walk(root, lambda pid: table.get(pid, [])) for root in roots}
+
+
+def usage(pids: Iterable[int]) -> Usage:
+    """Return what these processes come to; those that have ended meanwhile count as nothing."""
+    found = [stat.usage for stat in map(_stat, pids) if stat is not None and stat.state not in "ZX"]
+    return Usage(
+        sum(one.user_cpu_s for one in found),
+        sum(one.system_cpu_s for one in found),
+        sum(one.rss_bytes for one in found),
+        sum(one.threads for one in found),
+    )
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """Return the most resident memory that a process has had since its program was loaded; 0 once it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+class Tree:
+    """The processes below one, known well enough to be read often: they are looked for now and then only."""
+
+    def __init__(self, root: int, *, spare: Collection[int] = ()) -> None:
+        """Leave out `spare`, and what is below them."""
+        self._root = root
+        self._spare = frozenset(spare)
+        self._pids: list[int] = []
+        self._due_s = 0.0
+
+    def pids(self) -> list[int]:
+        """Return the processes that were there when last looked for."""
+        now_s = time.monotonic()
+        if now_s >= self._due_s:
+            self._pids = find(self._root, self._spare)
+            took_s = time.monotonic() - now_s
+            self._due_s = now_s + max(_EVERY_S, _SHARE * took_s)
+        return self._pids
+
+
+def find(root: int, spare: Collection[int] = ()) -> list[int]:
+    """Return every process below `root` that runs, but for those in `spare` and below them."""
+    found = below(root)
+    if not spare or not found:
+        return found
+    spared = set(spare).union(*all_below(list(spare)).values())
+    return [pid for pid in found if pid not in spared]
+
+
+def end_below(root: int, *, spare: Collection[int] = ()) -> None:
+    """End every process below `root`, but for `spare` and what is below those.
+
+    All are stopped first, so that none starts another meanwhile; orphans are found again where `root` adopts them.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while (found := find(root, spare)) and time.monotonic() < deadline:
+        stopped: set[int] = set()
+        while new := set(found) - stopped:
+            for pid in new:
+                send(pid, signal.SIGSTOP)
+            stopped |= new
+            found = find(root, spare)
+        for pid in stopped:
+            send(pid, signal.SIGKILL)
+        while any(alive(pid) for pid in stopped) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+
+def end(pid: int) -> None:
+    """End a process and every one below it."""
+    send(pid, signal.SIGSTOP)
+    end_below(pid)
+    send(pid, signal.SIGKILL)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; one that ended and was not waited for does not."""
+    stat = _stat(pid)
+    return stat is not None and stat.state not in "ZX"
+
+
+def reap(spare: Collection[int] = ()) -> None:
+    """Wait for the adopted processes that have ended, but for those in `spare`, which somebody else waits for."""
+    own = os.getpid()
+    for pid in _listed(own) if _LISTS_CHILDREN else _numbers("/proc"):
+        stat = _stat(pid)
+        if stat is not None and stat.state == "Z" and stat.parent == own and pid not in spare:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _walk(root: int, under: Callable[[int], list[int]]) -> list[int]:
+    found: list[int] = []
+    seen = {root}
+    waiting = [root]
+    while waiting:
+        for pid in under(waiting.pop()):
+            if pid not in seen:
+                seen.add(pid)
+                found.append(pid)
+                waiting.append(pid)
+    return found
+
+
+def _children(parents: Collection[int] | None) -> dict[int, list[int]]:
+    """Return the processes that run directly below these; below any process for None."""
+    if _LISTS_CHILDREN and parents is not None:
+        return {parent: [pid for pid in _listed(parent) if alive(pid)] for parent in parents}
+    found: dict[int, list[int]] = {parent: [] for parent in parents or ()}
+    for pid in _numbers("/proc"):
+        stat = _stat(pid)
+        if stat is not None and stat.state not in "ZX" and (parents is None or stat.parent in parents):
+            found.setdefault(stat.parent, []).append(pid)
+    return found
+
+
+def _listed(parent: int) -> list[int]:
+    """Return the children as the kernel lists them, by the thread that started each."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in _numbers(f"/proc/{parent}/task"):
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{parent}/task/{thread}/children").read_text().split())
+    return found
+
+
+def _numbers(folder: str) -> list[int]:
+    return [int(name) for name in os.listdir(folder) if name.isdigit()]  # noqa: PTH208 (many times faster)
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        try:
+            fields = os.read(descriptor, 2048).rpartition(b")")[2].split()
+        finally:
+            os.close(descriptor)
+        user, system = int(fields[11]) + int(fields[13]), int(fields[12]) + int(fields[14])
+        used = Usage(user / _TICKS, system / _TICKS, int(fields[21]) * _PAGE, int(fields[17]))
+        return _Stat(fields[0].decode(), int(fields[1]), used)
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+_LISTS_CHILDREN: Final = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # not every kernel is built so

@@ -1,0 +1,290 @@
+"""The JAX back end: a loop over batches as one program, compiled by XLA ahead of its use.
+
+The loop is a `jax.lax.fori_loop` with its length as an argument, not a `jax.lax.scan`: a scan becomes the same loop,
+but its length is part of the program, and a chunk of another length would be another program.
+
+Between `begin` and `settle` the values of Keras's variables live here, as arrays that one call of a program takes over
+from the one before. Random numbers are JAX's default ones (Threefry), from the seeds that Keras keeps as variables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import jax
+import keras
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+from numpy.typing import NDArray
+
+from harness.workloads.training.engine import Block, Totals
+from harness.workloads.training.feed import available_memory
+from harness.workloads.training.losses import Objective
+from harness.workloads.training.workload import Network, Updater
+
+Tensor = Any  # a jax.Array
+State = tuple[list[Tensor], list[Tensor], list[Tensor]]  # variables: trained, not trained, the optimizer's
+
+_POOL_THREAD: Final = "tf_XLAEigen"  # what XLA calls the threads that compute on a CPU
+
+
+class Jax:
+    """See `harness.workloads.training.engine.Backend`."""
+
+    name = "jax"
+    engines = ("xla", "fit")
+    cannot_compile = (
+        jax.errors.JaxRuntimeError,
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+        jax.errors.NonConcreteBooleanIndexError,
+        NotImplementedError,
+    )
+    ran_out_of_memory = (MemoryError,)
+
+    def __init__(self) -> None:
+        self._state: State = ([], [], [])
+        self._ahead = False  # whether a program has changed the state since Keras's variables last held it
+
+    def prepare_process(self) -> None:
+        """Start XLA's client, whose thread pool is sized to the cores that the process may use."""
+        (jnp.zeros(()) + 1).block_until_ready()
+        gc.collect()
+        gc.freeze()  # what the imports made need never be looked at again
+
+    def threads(self) -> int:
+        jax.devices()
+        found = 0
+        for path in Path("/proc/self/task").glob("*/comm"):
+            with contextlib.suppress(OSError):  # the thread has ended
+                found += path.read_text().startswith(_POOL_THREAD)
+        return found or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+    def versions(self) -> Mapping[str, str]:
+        return {"jax": jax.__version__}
+
+    def free_bytes(self) -> int | None:
+        memory = jax.devices()[0].memory_stats()  # None for a CPU
+        return int(memory["bytes_limit"]) - int(memory["bytes_in_use"]) if memory else available_memory()
+
+    def place(self, array: NDArray[Any]) -> Tensor:
+        return jnp.asarray(array)
+
+    def order(self, rows: NDArray[np.int32]) -> Tensor:
+        return jnp.asarray(rows)
+
+    def first_choice(self, network: Network) -> tuple[str, str | None]:
+        if _slow_in_loop(network.model):
+            return "xla", "the model convolves, which XLA is slow at in a loop on a CPU: a call a batch"
+        return "xla", None
+
+    def train_program(
+        self,
+        network: Network,
+        updater: Updater,
+        objective: Objective,
+        batch: int,
+        block: Block,
+        engine: str,
+        signature: str,
+    ) -> _TrainProgram:
+        optimizer = updater.optimizer
+
+        def losses(trained: list[Tensor], fixed: list[Tensor], optimizing: list[Tensor], x: Tensor, y: Tensor) -> Any:
+            outputs, fixed, loss = _forward(network, objective, trained, fixed, x, y, training=True)
+            with keras.StatelessScope(state_mapping=list(zip(optimizer.variables, optimizing, strict=True))):
+                scaled = optimizer.scale_loss(loss)
+            return scaled, (loss, objective.hits(y, outputs), fixed)
+
+        def step(state: State, offset: Tensor, x: Tensor, y: Tensor, order: Tensor) -> tuple[State, Tensor, Tensor]:
+            trained, fixed, optimizing = state
+            rows = lax.dynamic_slice_in_dim(order, offset, batch)
+            x, y = jnp.take(x, rows, axis=0, mode="clip"), jnp.take(y, rows, axis=0, mode="clip")
+            (_, (loss, hits, fixed)), gradients = jax.value_and_grad(losses, has_aux=True)(
+                trained, fixed, optimizing, x, y
+            )
+            trained, optimizing = optimizer.stateless_apply(optimizing, gradients, trained)
+            return (trained, fixed, optimizing), loss, hits
+
+        return _TrainProgram(self, step, batch, block, _values(network, updater), _slow_in_loop(network.model))
+
+    def eval_program(
+        self, network: Network, objective: Objective, batch: int, block: Block, signature: str
+    ) -> _EvalProgram:
+        def step(trained: list[Tensor], fixed: list[Tensor], offset: Tensor, x: Tensor, y: Tensor) -> Any:
+            x, y = lax.dynamic_slice_in_dim(x, offset, batch), lax.dynamic_slice_in_dim(y, offset, batch)
+            outputs, _, loss = _forward(network, objective, trained, fixed, x, y, training=False)
+            return loss, objective.hits(y, outputs)
+
+        return _EvalProgram(self, step, batch, block, _values(network))
+
+    def zero(self) -> Totals:
+        return Totals(jnp.float32(0), jnp.float32(0))
+
+    def read(self, totals: Totals) -> tuple[float, float]:
+        return float(totals.loss), float(totals.hits)
+
+    def begin(self, network: Network, updater: Updater) -> None:
+        self._state = _values(network, updater, copy=True)
+        self._ahead = False
+
+    def settle(self, network: Network, updater: Updater) -> None:
+        if not self._ahead:
+            return  # also where Keras's own loop trained
+        for variables, values in zip(_variables(network, updater), self._state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(jnp.array(value, copy=True))  # the next call takes over the value itself
+        self._ahead = False
+
+    def drain(self) -> None:
+        for value in jax.tree.leaves(self._state):
+            value.block_until_ready()
+
+    @property
+    def state(self) -> State:
+        """The values of the network and the optimizer in training."""
+        return self._state
+
+    def advance(self, state: State) -> None:
+        """Put the values that a program has computed in the place of those it was given."""
+        self._state = state
+        self._ahead = True
+
+
+BACKEND: Final = Jax()
+
+
+class _TrainProgram:
+    """A loop of training steps, or, where `alone`, one step that is called again and again."""
+
+    def __init__(
+        self,
+        backend: Jax,
+        step: Callable[..., tuple[State, Tensor, Tensor]],
+        batch: int,
+        block: Block,
+        state: State,
+        alone: bool,
+    ) -> None:
+        self.step_s: float | None = None
+        self._backend, self._batch, self._alone = backend, batch, alone
+
+        def train(
+            state: State, offset: Tensor, count: Tensor, loss: Tensor, hits: Tensor, *block: Tensor
+        ) -> tuple[State, Tensor, Tensor]:
+            def body(number: Tensor, carried: tuple[State, Tensor, Tensor]) -> tuple[State, Tensor, Tensor]:
+                state, loss, hits = carried
+                state, batch_loss, batch_hits = step(state, offset + number * batch, *block)
+                return state, loss + batch_loss * batch, hits + batch_hits
+
+            return body(0, (state, loss, hits)) if alone else lax.fori_loop(0, count, body, (state, loss, hits))
+
+        self._call = _compiled(train, state, block.x, block.y, block.order)
+
+    def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
+        state, loss, hits = self._backend.state, totals.loss, totals.hits
+        calls, each = (count, 1) if self._alone else (1, count)
+        for number in range(calls):
+            start = np.int32(offset + number * self._batch)
+            state, loss, hits = self._call(state, start, np.int32(each), loss, hits, block.x, block.y, block.order)
+        self._backend.advance(state)
+        return Totals(loss, hits)
+
+
+class _EvalProgram:
+    """A loop of evaluation steps."""
+
+    def __init__(
+        self, backend: Jax, step: Callable[..., tuple[Tensor, Tensor]], batch: int, block: Block, state: State
+    ) -> None:
+        self.step_s: float | None = None
+        self._backend = backend
+
+        def evaluate(
+            state: State, offset: Tensor, count: Tensor, loss: Tensor, hits: Tensor, x: Tensor, y: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            trained, fixed, _ = state
+
+            def body(number: Tensor, carried: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+                loss, hits = carried
+                batch_loss, batch_hits = step(trained, fixed, offset + number * batch, x, y)
+                return loss + batch_loss * batch, hits + batch_hits
+
+            return lax.fori_loop(0, count, body, (loss, hits))  # type: ignore[no-any-return]
+
+        self._call = _compiled(evaluate, state, block.x, block.y, gives_state=False)
+
+    def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
+        trained, fixed, _ = self._backend.state
+        start, many = np.int32(offset), np.int32(count)
+        return Totals(*self._call((trained, fixed, []), start, many, totals.loss, totals.hits, block.x, block.y))
+
+
+def _variables(network: Network, updater: Updater | None) -> tuple[list[Any], list[Any], list[Any]]:
+    model = network.model
+    return (
+        model.trainable_variables,
+        model.non_trainable_variables,  # the seeds of random numbers among them
+        [] if updater is None else updater.optimizer.variables,
+    )
+
+
+def _values(network: Network, updater: Updater | None = None, *, copy: bool = False) -> State:
+    """Return the values of Keras's variables, or copies of them, which a program may take over."""
+    trained, fixed, optimizing = (
+        [jnp.array(variable.value, dtype=variable.dtype, copy=copy) for variable in variables]
+        for variables in _variables(network, updater)
+    )
+    return trained, fixed, optimizing
+
+
+def _forward(
+    network: Network,
+    objective: Objective,
+    trained: list[Tensor],
+    fixed: list[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    training: bool,
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Return the outputs, the variables that are not trained as they are then, and the loss that Keras trains and
+    reports: that of the outputs, and what layers and weights add to it."""
+    told = {"training": training} if network.model._call_has_training_arg else {}
+    outputs, fixed, penalties = network.model.stateless_call(trained, fixed, x, return_losses=True, **told)
+    loss = objective.loss(y, outputs)
+    for penalty in penalties:
+        loss += jnp.sum(penalty)
+    return outputs, fixed, loss
+
+
+def _compiled(function: Callable[..., Any], state: State, *block: Tensor, gives_state: bool = True) -> Any:
+    """Compile a loop ahead; one that gives a new state takes over the memory of the one it is given.
+
+    Raises:
+        MemoryError: where the device has too little memory for the program.
+    """
+    scalars = np.int32(0), np.int32(0), jnp.float32(0), jnp.float32(0)
+    try:
+        donated = (0,) if gives_state else ()
+        return jax.jit(function, donate_argnums=donated).lower(state, *scalars, *block).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def _slow_in_loop(model: keras.Model) -> bool:
+    """Whether a model convolves on a CPU.
+
+    In a loop's body XLA computes the gradients of convolutions by a slow general routine (10 to 15 times slower,
+    measured on one core), outside of loops by a fast one. See https://github.com/jax-ml/jax/issues/12868.
+    """
+    return jax.default_backend() == "cpu" and any(hasattr(layer, "kernel_size") for layer in model._flatten_layers())

@@ -1,0 +1,237 @@
+"""The training engine on torch: a step's operations in one loop without Python, or Keras step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+import torch
+from keras.src.backend.torch.core import get_device
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.workloads.training import torch_graph
+from harness.workloads.training.engine import Block, Totals
+from harness.workloads.training.feed import available_memory
+from harness.workloads.training.losses import Objective
+from harness.workloads.training.torch_graph import Step, UntraceableError
+from harness.workloads.training.workload import Network, Updater
+
+_VERIFIED_STEPS: Final = 2
+_DEVIATION: Final = 1e-2  # of what a step changes, between the traced one and Keras's
+_ROUNDING: Final = 1e-5  # of what it changes it in
+
+
+class Torch:
+    """See `harness.workloads.training.engine.Backend`. Keras's variables hold the values."""
+
+    name = "torch"
+    engines = ("graph", "eager", "fit")
+    cannot_compile = (UntraceableError,)
+    ran_out_of_memory = (torch.OutOfMemoryError, MemoryError)
+
+    def prepare_process(self) -> None:
+        stated = os.environ.get("OMP_NUM_THREADS", "")
+        if stated.isdigit() and int(stated) > 0:
+            torch.set_num_threads(int(stated))
+        with contextlib.suppress(RuntimeError):  # it has started already, and keeps what it started with
+            torch.set_num_interop_threads(1)
+        torch.set_flush_denormal(True)  # as TensorFlow and XLA do
+        (torch.ones((), device=_device()) + 1.0).item()
+        gc.collect()
+        gc.freeze()  # what the imports made need never be looked at again
+
+    def threads(self) -> int:
+        return torch.get_num_threads()
+
+    def versions(self) -> Mapping[str, str]:
+        return {"torch": torch.__version__}
+
+    def free_bytes(self) -> int | None:
+        device = _device()
+        if device.type == "cuda":
+            return int(torch.cuda.mem_get_info(device)[0])
+        return available_memory() if device.type == "cpu" else None
+
+    def place(self, array: NDArray[Any]) -> Tensor:
+        return torch.tensor(array, device=_device())
+
+    def order(self, rows: NDArray[np.int32]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.int64, device=_device())
+
+    def first_choice(self, network: Network) -> tuple[str, str | None]:
+        return "graph", None
+
+    def train_program(
+        self,
+        network: Network,
+        updater: Updater,
+        objective: Objective,
+        batch: int,
+        block: Block,
+        engine: str,
+        signature: str,
+    ) -> _Graph | _Eager:
+        variables = network.model.trainable_variables
+        optimizer = updater.optimizer
+
+        def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            outputs = network.outputs(x, training=True)
+            loss = _total_loss(network, objective, y, outputs)
+            with torch.no_grad():
+                hits = objective.hits(y, outputs.detach())
+            leaves = [variable.value for variable in variables]
+            gradients = torch.autograd.grad(optimizer.scale_loss(loss), leaves, allow_unused=True) if leaves else ()
+            with torch.no_grad():
+                optimizer.apply(gradients, variables)
+            return loss.detach(), hits
+
+        state = _distinct([*network.model.variables, *optimizer.variables])
+        if engine == "eager":
+            return _Eager(step, batch, training=True)
+        return _Graph(step, state, batch, block, training=True)
+
+    def eval_program(
+        self, network: Network, objective: Objective, batch: int, block: Block, signature: str
+    ) -> _Graph | _Eager:
+        """Compile evaluation, step by step where its operations cannot be written down, whatever the engine."""
+
+        def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                outputs = network.outputs(x, training=False)
+                return _total_loss(network, objective, y, outputs), objective.hits(y, outputs)
+
+        try:
+            return _Graph(step, _distinct(network.model.variables), batch, block, training=False)
+        except UntraceableError:
+            return _Eager(step, batch, training=False)
+
+    def zero(self) -> Totals:
+        return Totals(torch.zeros((), device=_device()), torch.zeros((), device=_device()))
+
+    def read(self, totals: Totals) -> tuple[float, float]:
+        return totals.loss.item(), totals.hits.item()
+
+    def begin(self, network: Network, updater: Updater) -> None:
+        """Start the device's random numbers where the model's own seeds say."""
+        seeds = [variable for variable in network.model.variables if variable.path.endswith("seed_generator_state")]
+        torch.manual_seed(sum(int(seed.value.reshape(-1)[0]) for seed in seeds) % 2**63)
+
+    def settle(self, network: Network, updater: Updater) -> None:
+        pass
+
+    def drain(self) -> None:
+        """Wait for the accelerator; on a CPU a call returns when its work is done."""
+        if _device().type != "cpu":
+            torch.accelerator.synchronize()
+
+
+BACKEND: Final = Torch()
+
+
+class _Eager:
+    """A loop over batches in Python, each of them Keras's own step."""
+
+    def __init__(self, step: Step, batch: int, *, training: bool) -> None:
+        self.step_s: float | None = None
+        self._step, self._batch, self._training = step, batch, training
+
+    def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
+        loss, hits = totals.loss.clone(), totals.hits.clone()
+        for start in range(offset, offset + count * self._batch, self._batch):
+            x, y = _rows(block, start, self._batch, shuffled=self._training)
+            step_loss, step_hits = self._step(x, y)
+            loss += step_loss * self._batch
+            hits += step_hits
+        return Totals(loss, hits)
+
+
+class _Graph:
+    """A loop over batches in TorchScript: traced at birth and compared with Keras's own step, all changes undone."""
+
+    def __init__(self, step: Step, state: list[Any], batch: int, block: Block, *, training: bool) -> None:
+        self.step_s: float | None = None
+        self._state, self._training = state, training
+        values = [variable.value for variable in state]
+        with _undone(values):
+            x, y = _rows(block, 0, batch, shuffled=training)
+            self._loop = torch_graph.loop(step, values, x, y, batch, training=training)
+        steps = max(1, min(_VERIFIED_STEPS, block.rows // batch))
+        eager = _Eager(step, batch, training=training)
+        with torch_graph.shared_draws():
+            expected = _after(values, lambda: eager(block, 0, steps, BACKEND.zero()))
+        try:
+            found = _after(values, lambda: self(block, 0, steps, BACKEND.zero()))
+        except RuntimeError as error:  # TorchScript's, of an operation that it runs otherwise than it was traced
+            raise UntraceableError(f"its operations cannot be run: {str(error).strip().splitlines()[-1]}") from error
+        _compare(values, expected, found)
+
+    def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
+        with torch.inference_mode():
+            loss, hits = totals.loss.clone(), totals.hits.clone()
+            state = [variable.value.detach() for variable in self._state]
+            order = torch.arange(block.rows, device=block.x.device) if block.order is None else block.order
+            self._loop(state, block.x, block.y, order, offset, count, loss, hits)
+        return Totals(loss, hits)
+
+
+def _device() -> torch.device:
+    return torch.device(get_device())
+
+
+def _distinct(variables: list[Any]) -> list[Any]:
+    return list({id(variable): variable for variable in variables}.values())
+
+
+def _total_loss(network: Network, objective: Objective, y: Tensor, outputs: Tensor) -> Tensor:
+    """Return the loss that Keras trains and reports: that of the outputs, and what layers and weights add to it."""
+    loss = objective.loss(y, outputs)
+    for penalty in network.model.losses:
+        loss = loss + torch.sum(penalty)
+    return loss
+
+
+def _rows(block: Block, start: int, batch: int, *, shuffled: bool) -> tuple[Tensor, Tensor]:
+    """Return the samples and the labels of a batch."""
+    if not shuffled or block.order is None:
+        return block.x.narrow(0, start, batch), block.y.narrow(0, start, batch)
+    rows = block.order.narrow(0, start, batch)
+    return block.x.index_select(0, rows), block.y.index_select(0, rows)
+
+
+@contextmanager
+def _undone(values: list[Tensor]) -> Iterator[None]:
+    """Give tensors and random numbers back as they were."""
+    before = [value.detach().clone() for value in values]
+    devices = [torch.cuda.current_device()] if _device().type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            torch.manual_seed(0)
+            yield
+        finally:
+            with torch.no_grad():
+                for value, old in zip(values, before, strict=True):
+                    value.copy_(old)
+
+
+def _after(values: list[Tensor], run: Callable[[], Totals]) -> list[Tensor]:
+    """Return what loss, hits and the tensors would be after a run."""
+    with _undone(values):
+        totals = run()
+        return [totals.loss, totals.hits, *(value.detach().clone() for value in values)]
+
+
+def _compare(values: list[Tensor], expected: list[Tensor], found: list[Tensor]) -> None:
+    """Raise where two runs from the same values differ by more than rounding."""
+    starts = [torch.zeros_like(expected[0]), torch.zeros_like(expected[1]), *(value.detach() for value in values)]
+    for start, one, other in zip(starts, expected, found, strict=True):
+        one, other, start = one.double(), other.double(), start.double()
+        moved, apart = (one - start).norm(), (one - other).norm()
+        same = torch.equal(one.isfinite(), other.isfinite())
+        if not same or bool(apart > _DEVIATION * moved + _ROUNDING * one.norm()):
+            raise UntraceableError("its operations, written down, compute something else than Keras's step")

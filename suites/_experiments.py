@@ -1,0 +1,27 @@
+"""What the suites of the published experiments share: their data, their networks, and where they were published.
+
+Every suite that has references has the letter and number of the experiment in each. The full variants of parts A, B, C
+and E need MNIST (`harness data` says how to come by it); `--small` needs nothing and takes seconds.
+"""
+
+from harness import dataset, initializer, layer, mlp, sequential, tail
+
+PART_A = "A. Settings of a shallow and a deep network"
+PART_B = "B. Five architectures"
+PART_C = "C. One network over hardware"
+PART_D = "D. Product classification"
+PART_E = "E. Optimisation"
+
+# Part A: raw pixels of the first 20,000 training images, the last fifth of them held out.
+RAW_PIXELS = dataset("mnist", take=20_000, scale="none", held_out=tail(0.2))
+
+# Part D: 93 counts of each product, standardised one by one, the last 15 % of the products held out.
+PRODUCTS = dataset("products_like", take=61_878, scale="columns", held_out=tail(0.15))
+SIGMOID_SOFTMAX = sequential(layer("Dense", units=9, activation="sigmoid"), layer("Softmax"))
+
+# Part E: all of MNIST, pixels / 255, accuracy on the test images.
+UNIFORM = initializer("random_uniform", minval=-0.05, maxval=0.05)
+TWO_BY_64 = mlp([64, 64], kernel_initializer=UNIFORM)
+
+# What `--small` changes, whatever else a suite changes with it.
+SMALL = {"dataset.name": "mnist5k", "dataset.take": 1000, "epochs": 2, "repeats": 1}

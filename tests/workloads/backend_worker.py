@@ -1,0 +1,304 @@
+"""What `test_backends.py` has each back end do, in a process of its own: a process has one back end of Keras's.
+
+    KERAS_BACKEND=jax python backend_worker.py
+
+prints one JSON object: what was measured, by name. Nothing is judged here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from harness import datasets
+from harness.domain.component import Component
+from harness.domain.handy import layer, learning_rate, loss, mlp, optimizer, sequential, sgd
+from harness.domain.outcome import Outcome
+from harness.domain.setting import Dataset, Setting
+from harness.domain.trial import Trial
+from harness.measure import WorkerState, run_trial
+from harness.workloads.protocol import Stopwatch
+from harness.workloads.training import initial, network, workload
+
+NAME = keras.backend.backend()
+BACKEND = importlib.import_module(f"harness.workloads.training.{NAME}").BACKEND
+UNEVEN = 24  # batches of 24, 24 and 16 of 64 samples
+
+
+def points(samples: int = 64, classes: int = 3) -> Dataset:
+    """Synthetic samples of 12 numbers each, 30 of them held out."""
+    args = {"shape": [12], "classes": classes, "samples": samples, "test_samples": 30}
+    return Dataset(name="synthetic", args=args)
+
+
+LOGITS = loss("categorical_crossentropy", from_logits=True)
+NETWORKS = {
+    "mlp": mlp(8, activation="tanh", output="linear"),
+    "dropout": mlp(8, dropout=0.3, output="linear"),
+    "regularised": sequential(
+        layer("Dense", units=6, activation="relu", kernel_regularizer="l2", bias_regularizer="l1"),
+        layer("ActivityRegularization", l2=0.01),
+        layer("Dense", units=3, kernel_constraint="max_norm"),
+    ),
+    "batch normalisation": sequential(
+        layer("Dense", units=6, use_bias=False), layer("BatchNormalization", momentum=0.8), layer("ReLU"),
+        layer("Dense", units=3),
+    ),
+    "convolution": sequential(
+        layer("Reshape", target_shape=[4, 3, 1]), layer("Conv2D", filters=3, kernel_size=2, activation="relu"),
+        layer("MaxPooling2D", pool_size=2), layer("Flatten"), layer("Dense", units=3),
+    ),
+}  # fmt: skip
+DECAYING = learning_rate("CosineDecay", initial_learning_rate=0.02, decay_steps=12)
+AS_FIT = {  # what must agree with Keras's own loop
+    "sgd": {"model": NETWORKS["mlp"], "optimizer": sgd(0.05)},
+    "momentum": {"model": NETWORKS["mlp"], "optimizer": sgd(0.05, momentum=0.9)},
+    "nesterov": {"model": NETWORKS["mlp"], "optimizer": sgd(0.05, momentum=0.9, nesterov=True), "batch_size": UNEVEN},
+    "decaying adam": {"model": NETWORKS["mlp"], "optimizer": optimizer("adam", learning_rate=DECAYING)},
+    "regularised": {"model": NETWORKS["regularised"], "optimizer": sgd(0.02, momentum=0.9), "batch_size": UNEVEN},
+    "batch normalisation": {"model": NETWORKS["batch normalisation"], "optimizer": sgd(0.05), "batch_size": UNEVEN},
+    "convolution": {"model": NETWORKS["convolution"], "optimizer": sgd(0.05)},
+}
+FIRST_STEPS = {  # what must agree between back ends
+    "logits": {},
+    "clipped probabilities": {"loss": loss("clipped_categorical_crossentropy")},
+    "sparse labels": {"loss": loss("sparse_categorical_crossentropy")},
+    "one output": {
+        "dataset": points(16, classes=2),
+        "model": mlp(8, output="sigmoid"),
+        "loss": loss("binary_crossentropy"),
+    },
+    "regularised": {"model": NETWORKS["regularised"], "loss": LOGITS},
+    "batch normalisation": {"model": NETWORKS["batch normalisation"], "loss": LOGITS},
+    "convolution": {"model": NETWORKS["convolution"], "loss": LOGITS},
+    "orthogonal": {"model": mlp([6, 5], activation="sigmoid", kernel_initializer="orthogonal")},
+}
+ADAM = optimizer("adam", learning_rate=0.01)
+
+
+def a_trial(seed: int = 0, **changes: Any) -> Trial:
+    """64 samples in four batches, three times, in the order of the seed."""
+    base = {"dataset": points(), "model": mlp(8, activation="tanh"), "batch_size": 16, "epochs": 3}
+    return Trial(setting=Setting(**(base | {"backend": NAME} | changes)), seed=seed, repeat=0)
+
+
+def a_workload(free_bytes: int | None = None) -> workload.Training:
+    return workload.Training(datasets.load, BACKEND, free_bytes=free_bytes)
+
+
+def run(trial: Trial, training: workload.Training | None = None) -> tuple[Outcome, list[Any]]:
+    """Return the outcome of a trial and the weights it ended with."""
+    training = training or a_workload()
+    ended: list[Any] = []
+
+    class Watched:
+        def open(self, *arguments: Any) -> Any:
+            session = training.open(*arguments)
+            closing = session.close
+
+            def close() -> None:
+                ended.extend(session.snapshot())
+                closing()
+
+            session.close = close
+            return session
+
+    outcome = run_trial(trial, WorkerState(workloads={f"{NAME}.training": Watched()}), lambda epoch: None)
+    if outcome.status != "completed":
+        raise RuntimeError(f"{outcome.error}\n{outcome.error_detail}")
+    return outcome, ended
+
+
+def scores(outcome: Outcome) -> list[list[float | None]]:
+    return [[epoch.loss, epoch.accuracy, epoch.val_loss, epoch.val_accuracy] for epoch in outcome.epochs]
+
+
+def same(one: tuple[Outcome, list[Any]], other: tuple[Outcome, list[Any]]) -> bool:
+    """Whether two runs have the same scores and the same weights, to the bit."""
+    (left, some), (right, others) = one, other
+    equal = len(some) == len(others) > 0 and all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
+    return equal and scores(left) == scores(right)
+
+
+def gap(some: list[Any], others: list[Any]) -> float:
+    """Return by how much two lists of arrays differ at most, relative to values of 1 or more."""
+    assert len(some) == len(others) > 0
+    differences = [
+        float(np.max(np.abs(a.astype(np.float64) - b) / np.maximum(1, np.abs(b)), initial=0))
+        for a, b in zip(some, others, strict=True)
+    ]
+    return max(differences)
+
+
+def fitted(trial: Trial) -> tuple[list[list[float | None]], list[Any]]:
+    """Return the scores and the weights of `model.fit` from the same start, samples as they lie."""
+    setting = trial.setting
+    assert setting.dataset is not None
+    assert setting.model is not None
+    arrays = datasets.load(setting.dataset, {})
+    with initial.captured() as recipes_of:
+        model = network.build_model(setting.model, input_shape=arrays.x_train.shape[1:], outputs=3, sources={})
+    recipes_of(model).initialise(trial.seed)
+    model.compile(
+        optimizer=network.build_optimizer(setting.optimizer, {}),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        metrics=["categorical_accuracy"],
+    )
+    wanted, held_out = (np.eye(3, dtype=np.float32)[y] for y in (arrays.y_train, arrays.y_val))
+    history = model.fit(
+        arrays.x_train,
+        wanted,
+        validation_data=(arrays.x_val, held_out),
+        batch_size=setting.batch_size,
+        epochs=setting.epochs,
+        shuffle=False,
+        verbose=0,
+    ).history
+    names = ("loss", "categorical_accuracy", "val_loss", "val_categorical_accuracy")
+    weights = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in model.variables]
+    return [[float(history[name][epoch]) for name in names] for epoch in range(setting.epochs)], weights
+
+
+def against_fit() -> dict[str, Any]:
+    found = {}
+    for name, changes in AS_FIT.items():
+        trial = a_trial(shuffle=False, loss=LOGITS, **changes)
+        (outcome, weights), (expected, others) = run(trial), fitted(trial)
+        assert outcome.facts is not None
+        found[name] = {
+            "engine": outcome.facts.engine,
+            "scores": gap([np.array(scores(outcome))], [np.array(expected)]),
+            "weights": gap(weights, others),
+        }
+    return found
+
+
+def first_steps() -> dict[str, float | None]:
+    """Return the losses of the first batch: epochs of one batch."""
+    one_batch = {"dataset": points(16), "epochs": 1, "shuffle": True}
+    return {name: run(a_trial(**(one_batch | changes)))[0].epochs[0].loss for name, changes in FIRST_STEPS.items()}
+
+
+def chunks() -> dict[str, Any]:
+    """Return how many calls an epoch took, cut up and whole, and whether they gave the same bits."""
+    found = {}
+    for name, model in NETWORKS.items():
+        trial = a_trial(model=model, loss=LOGITS, optimizer=ADAM, batch_size=UNEVEN)
+        training, results = a_workload(), []
+        for seconds in (1e-9, 100.0):
+            workload.CHUNK_S = seconds  # type: ignore[misc]
+            results.append(run(trial, training))
+        counted = [outcome.epochs[-1].chunks for outcome, _ in results]
+        found[name] = {"chunks": counted, "same": same(*results)}
+    return found
+
+
+def steps() -> dict[str, Any]:
+    training = a_workload()
+    changes = {"optimizer": sgd(0.05, momentum=0.9, nesterov=True)}
+    whole, stepped = run(a_trial(**changes), training), run(a_trial(dispatch="step", **changes), training)
+    return {"chunks": [epoch.chunks for epoch in stepped[0].epochs], "same": same(whole, stepped)}
+
+
+def reuse() -> dict[str, Any]:
+    found = {}
+    for name, model in NETWORKS.items():
+        training, changes = a_workload(), {"model": model, "loss": LOGITS, "optimizer": ADAM}
+        run(a_trial(1, **changes), training)
+        run(a_trial(2, **changes | {"optimizer": optimizer("adam", learning_rate=0.5)}), training)
+        reused, fresh = run(a_trial(3, **changes), training), run(a_trial(3, **changes))
+        assert reused[0].facts is not None
+        found[name] = {"reused": reused[0].facts.program_reused, "same": same(reused, fresh)}
+    return found
+
+
+def seeds() -> list[float | None]:
+    """Return what trials of two seeds score before they train."""
+    return [outcome.facts.initial_val_loss for outcome, _ in (run(a_trial(seed)) for seed in (0, 1)) if outcome.facts]
+
+
+def draws() -> dict[str, Any]:
+    """Return the first losses with dropout for two seeds of the same weights, and one of them once more."""
+    model = mlp(8, dropout=0.5, kernel_initializer=initializer_of_ones_own())
+    found = [run(a_trial(seed, model=model, shuffle=False))[0].epochs[0].loss for seed in (0, 1, 0)]
+    return {"losses": found}
+
+
+def initializer_of_ones_own() -> Component:
+    return Component.of("initializer", {"name": "glorot_uniform", "seed": 5})
+
+
+def streamed() -> dict[str, Any]:
+    """Return by how much training on data that does not fit differs from training on data that does."""
+    resident, through = run(a_trial(optimizer=ADAM)), run(a_trial(optimizer=ADAM), a_workload(free_bytes=1))
+    return {"scores": gap([np.array(scores(through[0]))], [np.array(scores(resident[0]))])}
+
+
+def engines() -> dict[str, Any]:
+    """Return by how much each engine differs from the first."""
+    changes = {"model": NETWORKS["batch normalisation"], "loss": LOGITS, "optimizer": ADAM}
+    found, first = {}, None
+    for engine in BACKEND.engines:
+        outcome, weights = run(a_trial(engine=engine, **changes))
+        first = first or (outcome, weights)
+        assert outcome.facts is not None
+        found[engine] = {
+            "ran": outcome.facts.engine,
+            "scores": gap([np.array(scores(outcome))], [np.array(scores(first[0]))]),
+            "weights": gap(weights, first[1]),
+        }
+    return found
+
+
+def precisions() -> dict[str, Any]:
+    """Return the losses of every epoch by precision."""
+    found = {}
+    for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
+        outcome, _ = run(a_trial(precision=precision, optimizer=sgd(0.1, momentum=0.9), epochs=6))
+        found[precision] = [epoch.loss for epoch in outcome.epochs]
+    return found
+
+
+def snapshots() -> dict[str, Any]:
+    """Return what the network scores after one epoch, after another, and once the first one's weights are back."""
+    session = a_workload().open(a_trial(), {}, Stopwatch())
+    found = []
+    for epoch in (1, 2):
+        session.before_epoch(epoch)
+        session.train_epoch(epoch, lambda: None)
+        found.append(session.evaluate().loss)
+        if epoch == 1:
+            kept = session.snapshot()
+    session.restore(kept)
+    found.append(session.evaluate().loss)
+    session.before_epoch(3)
+    session.train_epoch(3, lambda: None)  # goes on from there
+    found.append(session.evaluate().loss)
+    return {"losses": found}
+
+
+def process() -> dict[str, Any]:
+    versions = BACKEND.versions()
+    return {"name": BACKEND.name, "threads": BACKEND.threads(), "versions": versions, "engines": BACKEND.engines}
+
+
+CHECKS: tuple[Callable[[], Any], ...] = (
+    *(process, against_fit, first_steps, chunks, steps, reuse),
+    *(seeds, draws, streamed, engines, precisions, snapshots),
+)
+
+if __name__ == "__main__":
+    BACKEND.prepare_process()
+    measured = {}
+    for check in CHECKS:
+        try:
+            measured[check.__name__] = check()
+        except Exception as error:
+            measured[check.__name__] = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(measured, default=lambda value: None if value is math.nan else list(value)))
