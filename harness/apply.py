@@ -7,7 +7,9 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,5 +133,20 @@ def _load(folder: Path) -> Saved:
         backend = "tensorflow"  # what is wrong is said when the model is read
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", backend if find_spec(backend) is not None else "tensorflow")
-    saved: Saved = importlib.import_module("harness.workloads.training.saved").load(folder)
+    with _without_chatter():
+        saved: Saved = importlib.import_module("harness.workloads.training.saved").load(folder)
     return saved
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep what TensorFlow's own code writes to standard error as it starts from being shown."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)

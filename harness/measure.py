@@ -195,7 +195,7 @@ def run_trial(
     except (Exception, SystemExit) as raised:
         status = "timeout" if isinstance(raised, TimeoutError) and watch.step_of(raised) == "progress" else "failed"
         error, step = _one_line(raised, trial), watch.step_of(raised)
-        detail = said or _COLOURS.sub("", "".join(traceback.format_exception(raised)))[-_DETAIL_LIMIT:]
+        detail = _traceback(raised) if said is None else said or None
     if epochs.diverged is not None:  # whatever came of it afterwards
         status, step, error, detail = "failed", "train", epochs.diverged, said
     watches = _watches(watch, now() - start_s)
@@ -438,6 +438,13 @@ def _one_line(error: Exception | SystemExit, trial: Trial) -> str:
     if isinstance(error, HarnessError | TimeoutError) and message:
         return message[:_MESSAGE_LIMIT]
     return f"{type(error).__name__}: {message}"[:_MESSAGE_LIMIT] if message else type(error).__name__
+
+
+def _traceback(error: Exception | SystemExit) -> str | None:
+    """Return the end of an error's traceback; what is not set up on a node needs none."""
+    if isinstance(error, SetupError):
+        return None
+    return _COLOURS.sub("", "".join(traceback.format_exception(error)))[-_DETAIL_LIMIT:]
 
 
 def _gist(message: str) -> str:

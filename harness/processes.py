@@ -18,7 +18,7 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PATIENCE_S: Final = 2.0  # for processes to be gone that were killed: one held in the kernel is left to it
-_EVERY_S: Final = 0.5  # looking for processes again is done no sooner,
+_EVERY_S: Final = 0.05  # looking for processes again is done no sooner,
 _SHARE: Final = 100  # and takes at most one part in so many of the time
 
 _libc = ctypes.CDLL(None, use_errno=True)

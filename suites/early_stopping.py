@@ -19,7 +19,7 @@ suite = Suite(
         epochs=50,
         early_stopping=early_stopping("val_loss", patience=2, best_weights=True),
     ),
-    grid=product({"optimizer.learning_rate": [0.01, 0.1]}),
+    grid=product({"optimizer.learning_rate": [0.01, 0.1, 1.0]}),
     repeats=3,
     small={"dataset.take": 2000, "epochs": 4, "repeats": 1},
     references=[

@@ -264,21 +264,21 @@ def _not_run(recorded: _Recorded) -> str:
 def _row(reference: Reference, ids: tuple[str, ...], arm: str, rows: np.ndarray, recorded: _Recorded) -> Judged:
     about: dict[str, Any] = {"reference": reference, "setting_ids": ids, "arm": arm}
     about["point"] = recorded.point(rows, without=reference.over)
-    elsewhere = False
+    other = ""
     if reference.hardware is not None:
         here = recorded.on(reference.hardware, rows)
-        elsewhere = not len(here)
-        rows = rows if elsewhere else here
-    judged = reference.can_be_judged and not elsewhere
+        other = "" if len(here) else f"{'for' if reference.value is None else 'published on'} {reference.hardware}"
+        rows = here if len(here) else rows
+    judged = reference.can_be_judged and not other
     unmeasured: Verdict = "not measured" if judged else "none"
     if bad := recorded.not_completed(rows):
-        return Judged(**about, verdict=unmeasured, reason=bad)
+        return Judged(**about, verdict=unmeasured, reason=other or bad)
     try:
         values = recorded.values(reference, rows)
     except _NotRecordedError as error:
-        return Judged(**about, verdict=unmeasured, reason=str(error))
+        return Judged(**about, verdict=unmeasured, reason=other or str(error))
     if reason := _no_number(reference, values):
-        return Judged(**about, verdict=unmeasured, reason=reason)
+        return Judged(**about, verdict=unmeasured, reason=other or reason)
     by_seed = recorded.trials.iloc[rows].assign(value=values).groupby("seed", sort=False)
     complete = by_seed["setting_id"].nunique() == len(ids)
     repeats = by_seed["value"].mean()[complete].to_numpy()
@@ -288,10 +288,8 @@ def _row(reference: Reference, ids: tuple[str, ...], arm: str, rows: np.ndarray,
     measured = float(np.median(repeats))
     std = float(np.std(repeats, ddof=1)) if len(repeats) > 1 else None
     about |= {"measured": measured, "std": std, "repeats": len(repeats)}
-    if elsewhere:
-        return Judged(**about, reason=f"published on {reference.hardware}")
     if not judged:
-        return Judged(**about, reason="for comparison")
+        return Judged(**about, reason=other or "for comparison")
     by = _outside(reference, measured, std)
     return Judged(**about, verdict="missed" if by else "reproduced", by=by or None)
 
@@ -311,7 +309,7 @@ def _outside(reference: Reference, measured: float, std: float | None) -> float:
 
 
 def _no_number(reference: AnyReference, values: np.ndarray) -> str:
-    missing = int(np.isnan(values).sum())
+    missing = int((~np.isfinite(values)).sum())
     if not missing:
         return ""
     at = f"epoch {reference.epoch}" if isinstance(reference.epoch, int) else "number"

@@ -149,9 +149,9 @@ def _class_counts(y: Array, classes: int | None) -> tuple[int, ...] | None:
 
 def _targets(dataset: Dataset, y: Array, classes: int | None) -> Targets:
     if classes is not None:
-        return np.ascontiguousarray(y, dtype=np.int32)
+        return np.array(y, np.int32)  # a copy of its own, as the samples are: what is stored may be kept
     with np.errstate(over="ignore"):  # reported below
-        numbers = np.ascontiguousarray(y, dtype=np.float32)
+        numbers = np.array(y, np.float32)
     _check_finite(dataset, numbers, y)
     return numbers
 

@@ -93,7 +93,10 @@ def _read_once(declared: str, _states: tuple[Any, ...]) -> Parts:
     args = json.loads(declared)
     path = Path(args["path"])
     test = Path(args["test_path"]) if "test_path" in args else None
-    return _from_tables(args, path, test) if check_kind(args["path"]) in TABLES else _from_arrays(args, path, test)
+    made = _from_tables(args, path, test) if check_kind(args["path"]) in TABLES else _from_arrays(args, path, test)
+    for array in (made.x_train, made.y_train, made.x_test, made.y_test):
+        array.flags.writeable = False  # it is kept
+    return made
 
 
 def _from_tables(args: Mapping[str, Any], path: Path, test: Path | None) -> Parts:

@@ -39,6 +39,8 @@ def read(path: Path) -> Parts:
     Raises:
         DataError: naming the file and what is wrong: a column, a row and its value, a class.
     """
+    if path.suffix.lower() != ".csv":
+        raise DataError(f"{path} is not the dataset 'products', which is a CSV file, train.csv")
     state = path.stat()
     return _read_once(path, state.st_mtime_ns, state.st_size)
 
@@ -66,10 +68,7 @@ def make(*, samples: int, seed: int) -> Parts:
     chances, tails = _chances(len(PRODUCT_COUNTS), features)
     width = -(-features // 4) * 4
     drawn = _quarters(random_bits(seed, _VALUES, samples * width // 4)).reshape(samples, width)[:, :features]
-    x, y = _counts(np.ascontiguousarray(drawn), kind, chances, tails), labels.astype(np.int32)
-    for array in (x, y):
-        array.flags.writeable = False
-    return _parts("products_like", x, y)
+    return _parts("products_like", _counts(np.ascontiguousarray(drawn), kind, chances, tails), labels.astype(np.int32))
 
 
 def _counts(
@@ -136,6 +135,8 @@ def _read_once(path: Path, _modified_ns: int, _size: int) -> Parts:
 
 def _parts(name: str, x: Array, y: Array) -> Parts:
     found = entry(name)
+    for array in (x, y):
+        array.flags.writeable = False  # it is kept
     return Parts(
         x_train=x,
         y_train=y,

@@ -45,8 +45,9 @@ def scale_rows(raw: Array, offset: ArrayLike, divisor: ArrayLike) -> Samples:
     """
     divisors = np.asarray(divisor, np.float64)
     divisors = np.where(divisors == 0, np.inf, divisors)
-    # float32 would lose the last digits of large numbers, such as a time's in seconds, were the offset not taken first.
-    exact = np.float32 if np.can_cast(raw.dtype, np.float32) or not np.any(offset) else np.float64
+    # float32 would lose the last digits of large numbers, such as a time's in seconds, before the offset is taken off;
+    # and so the same values give the same samples, whatever type they are stored in.
+    exact = np.float64 if np.any(offset) else np.float32
     scaled = np.empty(raw.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # the caller reports what is not finite
         np.subtract(raw, np.asarray(offset, exact), out=scaled, dtype=exact, casting="same_kind")

@@ -47,14 +47,14 @@ def read(path: Path) -> Table:
     Raises:
         DataError: for a file that is empty, cut off, ragged, or of another kind than its name says.
     """
-    from pyarrow import ArrowException
-
     csv = path.suffix.lower() == ".csv"
     try:
         table = _read_csv(path) if csv else _read_parquet(path)
-    except (ArrowException, OSError) as error:
+        names = table.column_names
+    except DataError:
+        raise
+    except Exception as error:  # a broken file can make the readers raise almost anything
         raise DataError(f"{path} cannot be read as {'CSV' if csv else 'Parquet'}: {error}") from error
-    names = table.column_names
     if twice := {name for name in names if names.count(name) > 1}:
         raise DataError(f"{path} has several columns named {known(map(repr, twice))}; give each a name of its own")
     if table.num_rows == 0:
@@ -108,29 +108,13 @@ def ids(table: Table, name: str) -> tuple[str | int, ...]:
 def _read_csv(path: Path) -> Any:
     from pyarrow import csv
 
-    ragged = []
-
-    def note(row: Any) -> str:
-        ragged.append(row)
-        return "error"
-
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty: it has 0 bytes")
-    try:
-        return csv.read_csv(
-            path,
-            read_options=csv.ReadOptions(use_threads=False),  # or rows would have no numbers
-            parse_options=csv.ParseOptions(invalid_row_handler=note),
-            convert_options=csv.ConvertOptions(null_values=[""]),  # a text such as "NA" is named as it stands
-        )
-    except ValueError:  # what pyarrow raises for a broken file is one
-        if not ragged:
-            raise
-        row = ragged[0]
-        raise DataError(
-            f"{path}, row {row.number} (the header is row 1): {row.actual_columns} values, expected "
-            f"{row.expected_columns}, as the header has: {row.text[:80]!r}"
-        ) from None
+    return csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(use_threads=False),  # or a ragged row would not be named by its number
+        convert_options=csv.ConvertOptions(null_values=[""]),  # a text such as "NA" is named as it stands
+    )
 
 
 def _read_parquet(path: Path) -> Any:

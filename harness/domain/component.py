@@ -161,6 +161,7 @@ _RIGHT = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "a text",
+    "string_too_short": "a text that is not empty",
     "string_pattern_mismatch": "made of letters, digits, dots, dashes and underscores",
     "is_instance_of": "a grid, such as product(batch_size=[16, 32])",
     "tuple_type": "a list",

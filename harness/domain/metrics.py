@@ -36,4 +36,4 @@ def better(name: str) -> Literal["higher", "lower"]:
     """Return which way a quantity is better: as declared, or by its name for those that are not of `METRICS`."""
     if name in METRICS:
         return METRICS[name].better
-    return "lower" if name.endswith(_LESS_IS_BETTER) else "higher"
+    return "lower" if name.endswith(_LESS_IS_BETTER) and not name.endswith("_per_s") else "higher"

@@ -53,9 +53,9 @@ def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str
         if not gpus:
             raise SetupError(f"gpus={demand.gpus:g} asks for more GPUs than this node shows ({len(present)})")
     count = 1 if demand.exclusive else min(len(cores), len(gpus), most or len(cores))
-    kind = (
-        "" if (demand.cpus, demand.gpus) == (1, 0) else f"c{demand.cpus}" + (f"g{demand.gpus:g}" if demand.gpus else "")
-    )
+    kind = {"tensorflow": "", "none": "own"}.get(demand.backend, demand.backend)  # a share's workers, told apart
+    kind += "" if (demand.cpus, demand.gpus) == (1, 0) else f"c{demand.cpus}"
+    kind += (f"g{demand.gpus:g}" if demand.gpus else "") + ("x" if demand.exclusive else "")
     return [
         Launch(
             name=f"{prefix}{kind}{'.' if kind else ''}{number}",
@@ -136,8 +136,9 @@ class Node:
 
     def run(self, name: str, trial: Trial) -> Done:
         """Run one trial on a worker; its process may end with it, and `ready` starts another."""
-        outcome: Outcome = self._workers[name].run(trial)
-        return Done(worker=name, outcome=outcome, alive=outcome.status not in ("timeout", "lost"))
+        worker = self._workers[name]
+        outcome: Outcome = worker.run(trial)
+        return Done(worker=name, outcome=outcome, alive=outcome.status != "lost" and worker.alive())
 
     def end(self, name: str) -> None:
         """End an idle worker's process; `ready` starts another."""

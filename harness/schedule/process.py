@@ -58,6 +58,9 @@ class Launch:
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
             "CUDA_VISIBLE_DEVICES": ",".join(self.gpus),
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "NPROC": threads,  # XLA's pool under JAX, where cores cannot be pinned
+            "JAX_PLATFORMS": "" if self.gpus else "cpu",  # the former: whatever there is
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "PYTHONUNBUFFERED": "1",
         }
 
@@ -113,6 +116,9 @@ def start_nursery(
                 # What one worker of the run has compiled, the others need only read.
                 "TF_XLA_FLAGS": f"{os.environ.get('TF_XLA_FLAGS', '')} "
                 f"--tf_xla_persistent_cache_directory={folder / 'xla'}".strip(),
+                "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(folder / "jax")),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             },
             stdin=subprocess.PIPE,
             stdout=output,
@@ -149,7 +155,9 @@ class WorkerProcess:
         """
         deadline = time.monotonic() + timeout_s
         _wait_until_it_listens(nursery, deadline)
-        connection, log = (None if after is not None else _connect_primed(nursery, launch.name)) or _connect(nursery)
+        connection, log = (None if after is not None else _connect_primed(nursery, launch.name)) or _connect(
+            nursery, deadline
+        )
         try:
             connection.send({"cores": launch.cores, "log": log, "after": after})
             if not connection.poll(max(0.0, deadline - time.monotonic())):
@@ -279,13 +287,18 @@ def _wait_until_it_listens(nursery: Nursery, deadline: float) -> None:
         time.sleep(0.02)
 
 
-def _connect(nursery: Nursery) -> tuple[Connection, str]:
+def _connect(nursery: Nursery, deadline: float) -> tuple[Connection, str]:
     """Return a connection that the nursery will fork a worker for, and where its log is to be."""
-    try:
-        connection = Client(nursery.address, family="AF_UNIX", authkey=bytes.fromhex(nursery.secret))
-    except (OSError, EOFError) as error:
-        raise BrokenWorkerError(f"the nursery is gone: {_tail(nursery.log)}") from error
-    return connection, f"{nursery.log[:-4]}-{secrets.token_hex(3)}.log"
+    while True:
+        try:
+            connection = Client(nursery.address, family="AF_UNIX", authkey=bytes.fromhex(nursery.secret))
+            return connection, f"{nursery.log[:-4]}-{secrets.token_hex(3)}.log"
+        except (OSError, EOFError) as error:
+            # Between the socket's name and its listening is a moment in which it refuses.
+            refused = isinstance(error, ConnectionRefusedError) and processes.alive(nursery.pid)
+            if not refused or time.monotonic() > deadline:
+                raise BrokenWorkerError(f"the nursery is gone: {_tail(nursery.log)}") from error
+            time.sleep(0.005)
 
 
 def _connect_primed(nursery: Nursery, name: str) -> tuple[Connection, str] | None:

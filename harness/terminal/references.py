@@ -171,7 +171,9 @@ def _published(row: Judged) -> str:
         return "higher > lower"
     told = []
     if reference.value is not None:
-        told.append(_exact(reference.value) + (f" ± {_exact(reference.tolerance)}" if reference.tolerance else ""))
+        told.append(
+            _exact(reference.value) + ("" if reference.tolerance is None else f" ± {_exact(reference.tolerance)}")
+        )
     if reference.at_least is not None:
         told.append(f"≥ {_exact(reference.at_least)}")
     if reference.at_most is not None:
@@ -203,7 +205,9 @@ def _verdict(row: Judged) -> str:
 
 
 def _is_time(row: Judged) -> bool:
-    return row.reference.metric.endswith("_s") and not row.reference.metric.endswith("per_s")
+    """Tell whether it is a time, or a sum of times."""
+    metric = row.reference.metric
+    return metric.endswith("_s") and not metric.endswith("per_s") and not set("*/") & set(metric)
 
 
 def _unit(row: Judged) -> str:
@@ -212,7 +216,7 @@ def _unit(row: Judged) -> str:
 
 def _exact(value: float) -> str:
     """Return a published figure as it was written; large whole numbers with commas."""
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else repr(value)
+    return f"{value:,.0f}" if value == int(value) else f"{value:.12g}"
 
 
 def _figure(row: Judged, value: float, beside: float | None = None) -> str:
@@ -231,9 +235,9 @@ def _figure(row: Judged, value: float, beside: float | None = None) -> str:
     if told and value and abs(value) < 1e-3 and max(map(abs, told)) < 1e-3:
         return f"{value:.3g}"
     tolerance = reference.tolerance if not isinstance(reference, Direction) else None
-    finest = max((len(repr(one).partition(".")[2]) for one in told if "e" not in repr(one)), default=0)
+    finest = max((len(_exact(one).partition(".")[2]) for one in told if "e" not in _exact(one)), default=0)
     finest = max(finest, 1 - math.floor(math.log10(tolerance)) if tolerance else 0)
-    return f"{value:,.{min(max(4, finest), 12)}f}"
+    return f"{value:.{min(max(4, finest), 12)}f}"
 
 
 def _record(row: Judged) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Summary:
         columns += [(f"best {metric}", "right"), ("samples/s", "right"), ("s/epoch", "right"), ("trials", "right")]
         cells = []
         for row in self.rows:
-            line = [text(row[column]) for column in self.axes.values()] or [str(row["setting_id"])]
+            line = [_axis(row[column]) for column in self.axes.values()] or [str(row["setting_id"])]
             line += [str(row["arm"])] if with_arm else []
             line += [seconds(_number(row["median_time_to_target_s"])), str(row["reached_share"])] if goal else []
             line += [_figure(row["best"]), _rate(row["median_samples_per_s"]), _significant(row["median_train_s"])]
@@ -277,6 +277,11 @@ def _goal(target: dict[str, Any]) -> str:
     if target.get("at_least") is not None:
         return f"≥ {target['at_least']:g}"
     return f"≤ {target['at_most']:g}"
+
+
+def _axis(value: Any) -> str:
+    """Return an axis's value; a setting of another part of the grid does not have it."""
+    return "–" if value is None or value != value else text(value)
 
 
 def _number(value: Any) -> float | None:

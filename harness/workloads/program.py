@@ -129,8 +129,8 @@ class _Run:
         )
 
     @property
-    def said(self) -> str | None:
-        return self._output.tail() or None
+    def said(self) -> str:
+        return self._output.tail()
 
     def run(self, epochs: Epochs) -> None:
         """Start the program and follow it to its end.

@@ -236,7 +236,7 @@ class Script(Protocol):
 
     @property
     def said(self) -> str | None:
-        """What it printed last; None where that goes elsewhere."""
+        """What it printed last, perhaps nothing; None where that goes elsewhere."""
 
     def run(self, epochs: Epochs) -> None:
         """Run it to its end, or until no further epoch is wanted."""

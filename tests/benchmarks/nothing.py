@@ -3,7 +3,7 @@
 from harness import Setting, Suite, function, product
 
 
-def nothing(job: object) -> None:
+def nothing(trial: object) -> None:
     """Return at once; the argument `index` of the declaration only tells the trials apart."""
 
 

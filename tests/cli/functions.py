@@ -10,15 +10,15 @@ from harness import Setting, Suite, function, product
 print("this suite's file prints something")
 
 
-def work(job):
-    mode, pause_s = job.args["mode"], job.args["pause"]
-    yield {"val_loss": 2.3, "val_accuracy": 0.1}
-    for epoch in range(1, job.epochs + 1):
-        if epoch == 2:
-            misbehave(mode, job.seed)
-        loss = float("nan") if mode == "nan" and epoch == 2 else 1 / epoch
-        time.sleep(pause_s)
-        yield {"samples": 100, "loss": loss, "val_loss": loss, "val_accuracy": 0.3 * epoch}
+def work(trial, recorder, mode, pause):
+    recorder.untrained(val_loss=2.3, val_accuracy=0.1)
+    for epoch in recorder.epochs():
+        with epoch.training():
+            if epoch.number == 2:
+                misbehave(mode, trial.seed)
+            time.sleep(pause)
+        loss = float("nan") if mode == "nan" and epoch.number == 2 else 1 / epoch.number
+        epoch.report(samples=100, loss=loss, val_loss=loss, val_accuracy=0.3 * epoch.number)
 
 
 def misbehave(mode, seed):

@@ -128,7 +128,7 @@ def test_show_finds_a_run_by_folder_id_and_suite(harness: Any, folders: list[Pat
         assert shown.returncode == 0
         assert folders[0].name in shown.stdout
         assert "Trials: 2 completed\n" in shown.stdout
-    latest = json.loads(harness("show", "batch_size", "--json").stdout)
+    latest = json.loads(harness("show", "batch_size", "--json").stdout)["settings"]
     assert {row["run_id"] for row in latest if "run_id" in row} <= {folders[1].name}
     assert [row["trials"] for row in latest] == [1, 1]
     assert not any(isinstance(value, float) and not math.isfinite(value) for row in latest for value in row.values())

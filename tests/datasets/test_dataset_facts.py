@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,10 +54,14 @@ def test_an_own_function_has_no_facts_before_it_is_called() -> None:
     assert facts(Dataset(name="function", args={"function": "make", "sha256": "0" * 64, "size": 3})) is None
 
 
-def test_asking_for_facts_imports_no_numpy() -> None:
+def test_asking_for_facts_imports_no_numpy_and_reads_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.npz"
+    file.write_text("not read")
     code = (
-        "import sys; from harness.datasets import facts; from harness.domain.setting import Dataset; "
-        "facts(Dataset(name='mnist')); facts(Dataset(name='synthetic')); sys.exit('numpy' in sys.modules)"
+        "import sys; from harness.datasets import facts; from harness.domain.handy import data_file, dataset, tail; "
+        "[facts(dataset(name, held_out=tail(0.5))) for name in ('mnist', 'synthetic', 'products', 'products_like')]; "
+        f"facts(data_file({str(file)!r})); "
+        "sys.exit('numpy' in sys.modules or 'pyarrow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -64,7 +69,10 @@ def test_asking_for_facts_imports_no_numpy() -> None:
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
-        (Dataset(name="mnits"), r"unknown dataset 'mnits'; known datasets: mnist, mnist5k, synthetic"),
+        (
+            Dataset(name="mnits"),
+            r"unknown dataset 'mnits'; known datasets: mnist, mnist5k, products, products_like, synthetic",
+        ),
         (Dataset(name="mnist", args={"colour": 1}), r"dataset\.colour: .*'mnist'.* takes: held_out, scale, take"),
         (Dataset(name="function"), "give the function itself"),
         (synthetic(sample=3), r"dataset\.sample: .*it takes: .*samples"),

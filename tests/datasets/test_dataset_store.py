@@ -233,7 +233,10 @@ def test_what_needs_no_file_cannot_be_fetched_or_imported(tmp_path: Path) -> Non
     with pytest.raises(SuiteError, match="'mnist5k' is a part of harness"):
         import_file("mnist5k", tmp_path)
     for act in (fetch, verify):
-        with pytest.raises(SuiteError, match="unknown dataset 'cifar'; known datasets: mnist, mnist5k, synthetic"):
+        with pytest.raises(
+            SuiteError,
+            match="unknown dataset 'cifar'; known datasets: mnist, mnist5k, products, products_like, synthetic",
+        ):
             act("cifar")
 
 

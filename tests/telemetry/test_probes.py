@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from harness.telemetry.cores import allowed_cpus
+from harness import processes
 from harness.telemetry.host import HostProbe, WorkerProbe
 from harness.telemetry.nvidia import NvidiaProbe
 from harness.telemetry.probe import Probe
@@ -122,6 +123,18 @@ def test_a_worker_is_read_by_its_name_until_it_ends(napping: subprocess.Popen[by
         time.sleep(0.001)
     assert list(probe.read(1.0)) == []
     assert probe.absent == {"worker:a": f"process {napping.pid} has ended"}
+
+
+def test_a_worker_is_read_with_all_that_it_has_started() -> None:
+    script = "sh -c 'sleep 60 & wait' & wait"
+    with subprocess.Popen(["sh", "-c", script], start_new_session=True) as worker:
+        try:
+            while len(processes.below(worker.pid)) < 2:
+                time.sleep(0.005)
+            read = {metric: value for _, metric, value in WorkerProbe({"a": worker.pid}).read(0.0)}
+        finally:
+            processes.end(worker.pid)
+    assert read["threads"] == 3
 
 
 def test_the_workers_that_are_read_can_change(napping: subprocess.Popen[bytes]) -> None:

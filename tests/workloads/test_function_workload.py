@@ -56,7 +56,7 @@ def trains_in_two_parts(trial: Any, recorder: Any) -> None:
                 assert not gc.isenabled()
                 time.sleep(0.02)
             assert gc.isenabled()
-            time.sleep(0.03)
+            time.sleep(0.05)
 
 
 def stops_early(trial: Any, recorder: Any) -> None:
@@ -143,7 +143,9 @@ def yields(trial: Any) -> Any:
     yield {"loss": 1.0}
 
 
-def run(workload: Any, *, epochs: int = 3, seed: int = 0, setting: dict[str, Any] | None = None, **args: Any) -> Outcome:
+def run(
+    workload: Any, *, epochs: int = 3, seed: int = 0, setting: dict[str, Any] | None = None, **args: Any
+) -> Outcome:
     given = Setting(workload=function(workload, kind="workload", **args), epochs=epochs, **(setting or {}))
     worker = WorkerState(sources=sources.collected())
     seen: list[EpochRecord] = []
@@ -173,7 +175,7 @@ def test_each_epoch_is_recorded_with_what_was_reported_of_it() -> None:
 
 def test_evaluation_is_off_the_training_clock_wherever_it_stands() -> None:
     outcome = run(evaluates, epochs=2)
-    assert all(0.06 <= (epoch.eval_s or 0) < 0.075 for epoch in outcome.epochs)
+    assert all(0.06 <= (epoch.eval_s or 0) < 0.09 for epoch in outcome.epochs)
     assert outcome.watches.eval_s >= 0.14
     assert outcome.watches.train_s < 0.03
     assert outcome.watches.train_s == pytest.approx(outcome.epochs[-1].elapsed_train_s)
@@ -181,7 +183,7 @@ def test_evaluation_is_off_the_training_clock_wherever_it_stands() -> None:
 
 def test_what_comes_before_the_first_epoch_is_building_and_loading() -> None:
     outcome = run(builds_slowly)
-    assert 0.03 <= outcome.watches.build_s < 0.05
+    assert 0.03 <= outcome.watches.build_s < 0.06
     assert outcome.watches.data_s >= 0.02
     assert abs(outcome.watches.unattributed_s) < 0.01
 
@@ -189,7 +191,7 @@ def test_what_comes_before_the_first_epoch_is_building_and_loading() -> None:
 def test_the_spans_of_an_epoch_add_up_and_the_garbage_collector_rests_in_them() -> None:
     outcome = run(trains_in_two_parts, epochs=1)
     assert outcome.error is None
-    assert 0.04 <= outcome.epochs[0].train_s < 0.06
+    assert 0.04 <= outcome.epochs[0].train_s < 0.09
 
 
 def test_a_function_may_end_before_its_epochs_are_over() -> None:
@@ -207,7 +209,7 @@ def test_a_function_that_takes_the_trial_alone_is_one_epoch() -> None:
 def test_a_function_that_marks_no_epoch_is_one_too() -> None:
     outcome = run(marks_nothing)
     (epoch,) = outcome.epochs
-    assert 0.02 <= epoch.train_s < 0.03
+    assert 0.02 <= epoch.train_s < 0.04
     assert (epoch.eval_s or 0) >= 0.01
     assert epoch.val_loss == 2.0
     assert outcome.watches.build_s < 0.005
@@ -281,7 +283,7 @@ def test_arguments_that_the_function_names_reach_it_by_name() -> None:
 
 
 def test_a_function_that_cannot_be_called_is_found_before_any_trial() -> None:
-    with pytest.raises(SuiteError, match="takes_by_name must take the trial, .* missing a required argument: 'start'"):
+    with pytest.raises(SuiteError, match=r"takes_by_name must take the trial, .* missing a required argument: 'start'"):
         check(takes_by_name)
     with pytest.raises(SuiteError, match=r"yields is a generator; mark epochs by `for epoch in recorder.epochs\(\):`"):
         check(yields)

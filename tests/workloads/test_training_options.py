@@ -190,9 +190,9 @@ def test_a_saved_model_predicts_rows_without_targets(tmp_path: Path) -> None:
 def test_a_folder_without_a_model_says_how_to_have_one(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no model is saved here; run the suite with save_model=True"):
         apply.find_model(tmp_path)
-    with pytest.raises(ResultsError, match="there is no trial.json"):
-        (tmp_path / "model.json").write_text("{}")
-        apply.evaluate(apply.find_model(tmp_path))
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"there is no trial\.json"):
+        apply.evaluate(tmp_path)
 
 
 def test_weights_scores_and_graph_are_noted_for_tensorboard(tmp_path: Path, require: Any) -> None:

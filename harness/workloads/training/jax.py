@@ -65,7 +65,7 @@ class Jax:
         for path in Path("/proc/self/task").glob("*/comm"):
             with contextlib.suppress(OSError):  # the thread has ended
                 found += path.read_text().startswith(_POOL_THREAD)
-        return found or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return found or int(os.environ.get("NPROC") or os.cpu_count() or 1)  # no /proc but on Linux
 
     def versions(self) -> Mapping[str, str]:
         return {"jax": jax.__version__}
@@ -75,10 +75,10 @@ class Jax:
         return int(memory["bytes_limit"]) - int(memory["bytes_in_use"]) if memory else available_memory()
 
     def place(self, array: NDArray[Any]) -> Tensor:
-        return jnp.asarray(array)
+        return jax.device_put(array)
 
     def order(self, rows: NDArray[np.int32]) -> Tensor:
-        return jnp.asarray(rows)
+        return jax.device_put(rows)
 
     def first_choice(self, network: Network) -> tuple[str, str | None]:
         if _slow_in_loop(network.model):
@@ -132,7 +132,7 @@ class Jax:
         return float(totals.loss), float(totals.hits)
 
     def begin(self, network: Network, updater: Updater) -> None:
-        self._state = _values(network, updater, copy=True)
+        self._state = jax.tree.map(_copied, _values(network, updater))  # programs take over what they are given
         self._ahead = False
 
     def settle(self, network: Network, updater: Updater) -> None:
@@ -140,7 +140,7 @@ class Jax:
             return  # also where Keras's own loop trained
         for variables, values in zip(_variables(network, updater), self._state, strict=True):
             for variable, value in zip(variables, values, strict=True):
-                variable.assign(jnp.array(value, copy=True))  # the next call takes over the value itself
+                variable.assign(_copied(value))  # the next call takes over the value itself
         self._ahead = False
 
     def drain(self) -> None:
@@ -236,13 +236,18 @@ def _variables(network: Network, updater: Updater | None) -> tuple[list[Any], li
     )
 
 
-def _values(network: Network, updater: Updater | None = None, *, copy: bool = False) -> State:
-    """Return the values of Keras's variables, or copies of them, which a program may take over."""
+def _values(network: Network, updater: Updater | None = None) -> State:
+    """Return the values of Keras's variables."""
     trained, fixed, optimizing = (
-        [jnp.array(variable.value, dtype=variable.dtype, copy=copy) for variable in variables]
+        [jnp.asarray(variable.value, dtype=variable.dtype) for variable in variables]
         for variables in _variables(network, updater)
     )
     return trained, fixed, optimizing
+
+
+def _copied(value: Tensor) -> Tensor:
+    """Return a copy on the same device; unlike `jnp.copy` it needs no program for each shape."""
+    return jax.device_put(value, may_alias=False)
 
 
 def _forward(

@@ -142,7 +142,10 @@ class Objective:
 
     def loss(self, y: Tensor, outputs: Tensor) -> Tensor:
         """Return the mean loss of a batch: `y` as stored, `outputs` as the model without its head gives them."""
-        outputs = ops.cast(outputs, "float32") if self.on_logits else self.predictions(outputs)
+        if self.on_logits:  # as a copy: on TensorFlow Keras would go back behind a sigmoid that made them
+            outputs = ops.copy(ops.cast(outputs, "float32"))
+        else:
+            outputs = self.predictions(outputs)
         return self.function(self.targets(y), outputs)
 
     def right(self, y: Tensor, outputs: Tensor) -> Tensor:

@@ -381,7 +381,11 @@ def _swap(graph: fx.Graph, node: fx.Node, target: Any, args: Any, kwargs: Any, w
         new = graph.call_function(target, args, kwargs)
     written.replace(node, new)
     node.replace_all_uses_with(new)
+    operands = node.all_input_nodes
     graph.erase_node(node)
+    for operand in operands:
+        if not operand.users and operand.op == "call_function":
+            graph.erase_node(operand)
 
 
 def _fuse_bias(graph: fx.Graph, node: fx.Node, written: _Written) -> None:
@@ -536,9 +540,9 @@ def _steady(graph: fx.Graph, state: list[fx.Node]) -> set[fx.Node]:
     kept: set[fx.Node] = {*state, *(node for node in graph.nodes if node.op == "get_attr")}
     for node in _calls(graph):
         operands = node.all_input_nodes
-        if operands and all(operand in kept for operand in operands) and not _writes(node) and _is_pure(node):
-            if _is_view(node) or not any(_owner(operand) in written for operand in operands):
-                kept.add(node)
+        still = _is_view(node) or not any(_owner(operand) in written for operand in operands)
+        if operands and still and kept.issuperset(operands) and not _writes(node) and _is_pure(node):
+            kept.add(node)
     return kept
 
 

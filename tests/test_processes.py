@@ -1,0 +1,71 @@
+"""Finding, counting and ending the processes below one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness import processes
+
+
+@pytest.fixture(params=["as the kernel lists them", "by looking at all"], autouse=True)
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "by looking at all":
+        monkeypatch.setattr(processes, "_LISTS_CHILDREN", False)
+
+
+@pytest.fixture
+def family() -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a child and two grandchildren."""
+    with subprocess.Popen(["sh", "-c", "sh -c 'sleep 60 & sleep 60 & wait' & wait"], start_new_session=True) as root:
+        while len(processes.below(root.pid)) < 3:
+            time.sleep(0.005)
+        yield root
+        processes.end(root.pid)
+
+
+def test_every_descendant_is_found_but_for_those_that_are_spared(family: subprocess.Popen[bytes]) -> None:
+    (child,) = processes.children(family.pid)
+    assert set(processes.below(family.pid)) == {child, *processes.children(child)}
+    assert processes.find(family.pid, [child]) == []
+    assert processes.all_below([child])[child] == processes.below(child)
+    assert family.pid in processes.below(os.getpid())
+
+
+def test_what_processes_use_is_added_up(family: subprocess.Popen[bytes]) -> None:
+    used = processes.usage(processes.below(family.pid))
+    assert used.threads == 3
+    assert used.rss_bytes > 0
+    assert processes.peak_rss_bytes(family.pid) > 0
+    assert processes.usage([2**22 + 1]) == processes.Usage()
+
+
+def test_a_process_is_ended_with_all_below_it(family: subprocess.Popen[bytes]) -> None:
+    pids = [family.pid, *processes.below(family.pid)]
+    processes.end(family.pid)
+    family.wait(5)
+    assert [pid for pid in pids if processes.alive(pid)] == []
+
+
+def test_processes_that_multiply_are_ended_too() -> None:
+    script = "f() { while :; do (f) & sleep 0.02; done; }; ulimit -u 400; f"
+    with subprocess.Popen(["sh", "-c", script], start_new_session=True, stderr=subprocess.DEVNULL) as root:
+        time.sleep(0.1)
+        processes.end(root.pid)
+        root.wait(5)
+        assert processes.below(root.pid) == []
+
+
+def test_an_orphan_is_adopted_and_waited_for() -> None:
+    processes.adopt_orphans()
+    before = set(processes.children(os.getpid()))
+    subprocess.run(["sh", "-c", "sleep 60 &"], stdout=subprocess.DEVNULL, check=True)
+    (orphan,) = set(processes.children(os.getpid())) - before
+    processes.end_below(os.getpid(), spare=before)
+    assert not processes.alive(orphan)
+    processes.reap(before)
+    assert not os.path.exists(f"/proc/{orphan}")  # noqa: PTH110
