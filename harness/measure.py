@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -149,6 +150,8 @@ def _hidden(*packages: str) -> Iterator[None]:
     """Let imports find these packages missing: Keras imports them where it can, which costs seconds and starts
     threads, and uses them for nothing that a trial does. Own functions may import them afterwards."""
     hidden = [name for name in packages if name not in sys.modules]
+    if threading.active_count() > 1:
+        hidden = []  # another thread may be importing them
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]
     try:

@@ -54,5 +54,5 @@ suite = Suite(
     ),
     repeats=3,
     target=0.97,
-    small={"dataset.name": "mnist5k", "dataset.take": 1000, "epochs": 1, "repeats": 1, "target": 0.3},
+    small={"dataset.name": "mnist5k", "epochs": 3, "repeats": 1, "target": 0.6},
 )

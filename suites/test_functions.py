@@ -6,13 +6,20 @@ has taken so far. `epochs` is the most iterations there can be.
 
 from _experiments import PART_E
 
-from harness import Setting, Suite, adam, cases, minimise, product, reference, rmsprop, sgd
+from harness import Setting, Suite, adam, minimise, product, reference, rmsprop, sgd
 
 E1 = "workload.problem == 'beale' and workload.method == 'L-BFGS-B'"
 STARTS = {"himmelblau": [0, 0], "rosenbrock": [-1.2, 1], "rastrigin": [2.2, -1.7]}
-BOUNDED = ["L-BFGS-B", "Nelder-Mead", "Powell", "TNC", "SLSQP"]
+BEALE = {"start": [4, 4], "bounds": [[-4.5, 4.5], [-4.5, 4.5]]}
+BOUNDED = ["L-BFGS-B", "Nelder-Mead", "Powell", "SLSQP", "TNC"]
 FREE = ["BFGS", "CG", "L-BFGS-B", "Nelder-Mead", "Newton-CG"]
 OPTIMIZERS = [sgd(0.001), sgd(0.001, momentum=0.9), adam(0.1), rmsprop(0.1)]
+
+beale = [minimise("beale", method=method, **BEALE) for method in BOUNDED]
+others = [
+    *(minimise(name, start=start, method=method) for name, start in STARTS.items() for method in FREE),
+    *(minimise(name, start=start, optimizer=optimizer) for name, start in STARTS.items() for optimizer in OPTIMIZERS),
+]
 
 
 def _published(metric, value, tolerance, epoch="last"):
@@ -21,20 +28,9 @@ def _published(metric, value, tolerance, epoch="last"):
 
 suite = Suite(
     name="test_functions",
-    base=Setting(
-        workload=minimise("beale", start=[4, 4], method="L-BFGS-B", bounds=[[-4.5, 4.5], [-4.5, 4.5]]), epochs=300
-    ),
-    grid=product({"workload.method": BOUNDED})
-    + product(workload=[minimise(name, start=start) for name, start in STARTS.items()])
-    * product({"workload.method": FREE})
-    + cases(
-        *(
-            {"workload": minimise(name, start=start, optimizer=optimizer)}
-            for name, start in STARTS.items()
-            for optimizer in OPTIMIZERS
-        )
-    ),
-    small={"grid": product({"workload.method": BOUNDED})},
+    base=Setting(epochs=300),
+    grid=product(workload=beale + others),
+    small={"grid": product(workload=beale)},
     references=[
         _published("initial_val_loss", 68_891.203125, 0, epoch=None),
         _published("x0", 3.00000257, 5e-9),

@@ -134,7 +134,9 @@ def text(value: Any) -> str:
         name = value["name"]
         if name == "function" and "function" in args:
             name = args.pop("function")
-            args.pop("sha256", None)
+        args = {key: item for key, item in args.items() if not key.endswith("sha256")}
+        if name == "file" and isinstance(args.get("path"), str):
+            args["path"] = args["path"].rpartition("/")[2]
         if name == "sequential" and isinstance(args.get("layers"), list):
             return f"sequential({', '.join(map(text, args['layers']))})"
         return f"{name}({', '.join(f'{key}={text(item)}' for key, item in args.items())})" if args else name

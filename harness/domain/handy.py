@@ -127,8 +127,8 @@ def learning_rate(name: str, /, **args: Any) -> Component:
 def early_stopping(
     metric: str = "val_loss", *, patience: int = 0, min_delta: float = 0, best_weights: bool = False
 ) -> Component:
-    """Return the rule that ends a training once `metric` has not improved by more than `min_delta` for more than
-    `patience` epochs in a row; `best_weights` then brings back the weights of the best epoch.
+    """Return the rule that ends a training once `metric` has not improved by more than `min_delta` for `patience`
+    epochs in a row (0 counts as 1, as in Keras); `best_weights` brings back the weights of the best epoch.
 
     It is any metric of the records: loss, accuracy, val_loss, val_accuracy, or one asked for by ``metrics=[...]``.
     """
@@ -138,7 +138,8 @@ def early_stopping(
 
 def program(*command: str) -> Component:
     """Return the workload that is any program, as its words; ``{batch_size}`` and the like, and ``{seed}``, stand for
-    the trial's values by their dotted paths. A single text is split as a shell would, without one."""
+    the trial's values by their dotted paths, ``{python}`` for the interpreter that runs the harness, and ``{{`` and
+    ``}}`` for braces. A single text is split into words as a shell would; no shell runs it."""
     return make("workload", "program", {"command": list(command)})
 
 

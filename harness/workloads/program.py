@@ -12,7 +12,7 @@ Each line of its standard output that is a JSON object with one of these keys te
     {"epoch": 1, "samples": 4000, "loss": 0.3, "val_accuracy": 0.9}     an epoch has ended
 
 All times are those at which the lines came, unless an epoch states its own ``train_s`` and ``eval_s``. All else that it
-prints is its log, whose end is kept. `harness.report` prints such lines.
+prints is its log, whose end is kept. `harness.progress` prints such lines.
 """
 
 from __future__ import annotations
@@ -149,10 +149,10 @@ class _Run:
                     self._take(line, clock, epochs)
                     if epochs.over:
                         return
+                self._raise_unless_well(epochs.count)
         finally:  # the program ran on meanwhile
             self._watch.transfer(self._watch["record"] - recorded, "record", "program")
             self._watch.transfer(self._watch["progress"] - progressed, "progress", "program")
-        self._ended(epochs.count)
 
     def close(self) -> None:
         """End whatever still runs of it."""
@@ -283,8 +283,8 @@ class _Run:
         measured = result(checked(values, where))
         epochs.record(measured, clock.end_epoch(where, told["train_s"], told["eval_s"]))
 
-    def _ended(self, count: int) -> None:
-        """Raise unless the program ended well and reported something."""
+    def _raise_unless_well(self, count: int) -> None:
+        """Raise unless the program has ended well, and has reported something."""
         assert self._process is not None
         code = self._process.wait()
         last = self._output.last_error() or "it printed nothing to its standard error"
@@ -299,7 +299,7 @@ class _Run:
             said = f"its last line was: {printed}" if printed else "it printed nothing"
             raise ProgramError(
                 f"{self._command[0]}: reported no epoch; print one JSON object a line, "
-                f'such as {{"epoch": 1, "loss": 0.3}}, or use harness.report; {said}'
+                f'such as {{"epoch": 1, "loss": 0.3}}, or use harness.progress; {said}'
             )
 
 

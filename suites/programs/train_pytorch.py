@@ -5,7 +5,7 @@ import os
 
 from harness.datasets import load
 from harness.domain.setting import Dataset
-from harness.report import report
+from harness.progress import report
 
 try:
     import torch

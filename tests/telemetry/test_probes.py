@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.telemetry.cores import allowed_cpus
 from harness import processes
+from harness.telemetry.cores import allowed_cpus
 from harness.telemetry.host import HostProbe, WorkerProbe
 from harness.telemetry.nvidia import NvidiaProbe
 from harness.telemetry.probe import Probe

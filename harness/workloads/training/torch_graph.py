@@ -477,6 +477,7 @@ class Loop:
     def __init__(self, module: fx.GraphModule, states: int, batch: int, *, training: bool) -> None:
         self.operations = len(_calls(module.graph))
         self._constants: list[Tensor] = []
+        self._lists = 0
         self.source = self._written(module, states, batch, training=training)
         name = f"<harness loop {id(self)}>"
         linecache.cache[name] = (len(self.source), None, self.source.splitlines(keepends=True), name)
@@ -499,7 +500,7 @@ class Loop:
         hits: Tensor,
     ) -> None:
         """Do `count` batches from sample `offset` on, changing `state`, `loss` and `hits`."""
-        self._call(state, self._constants, x, y, order, offset, count, loss, hits)
+        self._call(state, self._constants, [[] for _ in range(self._lists)], x, y, order, offset, count, loss, hits)
 
     def _written(self, module: fx.GraphModule, states: int, batch: int, *, training: bool) -> str:
         """Return the loop's source; sets its constants."""
@@ -520,12 +521,14 @@ class Loop:
                 head.append(f"{names[node]} = constants[{len(self._constants)}]")
                 self._constants.append(getattr(module, str(node.target)).detach())
             elif node.op == "call_function":
-                (head if node in steady else body).append(_line(node, names))
+                lines = _lines(node, names, self._lists)
+                (head if node in steady else body).extend(lines)
+                self._lists += len(lines) - 1
         body.append(f"offset += {batch}")
         return "\n".join(
             [
-                "def loop(state: List[Tensor], constants: List[Tensor], x: Tensor, y: Tensor, order: Tensor,",
-                "         offset: int, count: int, loss: Tensor, hits: Tensor) -> None:",
+                "def loop(state: List[Tensor], constants: List[Tensor], lists: List[List[Tensor]], x: Tensor, y: Tensor,",
+                "         order: Tensor, offset: int, count: int, loss: Tensor, hits: Tensor) -> None:",
                 *(f"    {line}" for line in head),
                 "    for _ in range(count):",
                 *(f"        {line}" for line in body),
@@ -554,20 +557,36 @@ def _is_pure(node: fx.Node) -> bool:
     return isinstance(target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded not in target.tags
 
 
-def _line(node: fx.Node, names: dict[fx.Node, str]) -> str:
-    """Return an operation as a line of TorchScript."""
+def _lines(node: fx.Node, names: dict[fx.Node, str], lists: int) -> list[str]:
+    """Return an operation as TorchScript, `lists` being how many lists it may not choose for those it writes into.
+
+    TorchScript takes an operation that writes into a list made on the spot for one without effect, and drops it;
+    such a list is laid into one that the caller gave.
+    """
     if node.target is operator.getitem:
-        return f"{names[node]} = {names[node.args[0]]}[{node.args[1]}]"  # type: ignore[index]
+        return [f"{names[node]} = {names[node.args[0]]}[{node.args[1]}]"]  # type: ignore[index]
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         raise UntraceableError(f"the step calls {target}, which is none of torch's operations")
-    arguments = target._schema.arguments
-    given = [_text(value, str(argument.type), names) for value, argument in zip(node.args, arguments, strict=False)]
-    types = {argument.name: str(argument.type) for argument in arguments}
-    named = [f"{name}={_text(value, types[name], names)}" for name, value in node.kwargs.items()]
+    lines, arguments = [], []
+    for place, argument in enumerate(target._schema.arguments):
+        if place >= len(node.args) and argument.name not in node.kwargs:
+            continue
+        value = node.args[place] if place < len(node.args) else node.kwargs[argument.name]
+        text = _text(value, str(argument.type), names)
+        if (
+            isinstance(value, list | tuple)
+            and value
+            and argument.alias_info is not None
+            and argument.alias_info.is_write
+        ):
+            lines.append(f"lists[{lists}] = {text}")
+            text = f"lists[{lists}]"
+            lists += 1
+        arguments.append(text if place < len(node.args) else f"{argument.name}={text}")
     library, operation = target._schema.name.split("::")
-    call = f"torch.ops.{library}.{operation}({', '.join(given + named)})"
-    return call if not node.users else f"{names[node]} = {call}"
+    call = f"torch.ops.{library}.{operation}({', '.join(arguments)})"
+    return [*lines, f"{names[node]} = {call}" if node.users else call]
 
 
 def _text(value: Any, kind: str, names: dict[fx.Node, str]) -> str:

@@ -1,6 +1,6 @@
 """How a program that runs as a workload tells the harness of its epochs, in two lines::
 
-    from harness.report import report
+    from harness.progress import report
     report(loss=0.3, val_accuracy=0.9)      # ends an epoch
 
 It prints one JSON object a line, as any program in any language can. Started by hand, it does the same. Importing
