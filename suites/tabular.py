@@ -10,6 +10,7 @@ from harness import Setting, Suite, cases, mlp, reference, sgd
 
 D2, D3, D5 = "label == 'D2'", "label == 'D3'", "label == 'D5'"
 NOTE = "of the competition's own data"
+TWICE = f"{NOTE}; a second run came from 0.8821 to 0.6539"
 
 suite = Suite(
     name="tabular",
@@ -29,8 +30,8 @@ suite = Suite(
         reference("D3", where=D3, metric="loss", epoch=1, value=1.9845, source=PART_D, note=NOTE),
         reference("D3", where=D3, metric="loss", epoch="last", value=1.6560, source=PART_D, note=NOTE),
         reference("D3", where=D3, metric="parameters", value=846, tolerance=0, source=PART_D),
-        reference("D5", where=D5, metric="val_loss", epoch=1, value=0.8824, source=PART_D, note=NOTE),
-        reference("D5", where=D5, metric="val_loss", epoch="last", value=0.6571, source=PART_D, note=NOTE),
+        reference("D5", where=D5, metric="val_loss", epoch=1, value=0.8824, source=PART_D, note=TWICE),
+        reference("D5", where=D5, metric="val_loss", epoch="last", value=0.6571, source=PART_D, note=TWICE),
         reference("D5", where=D5, metric="parameters", value=10_309, tolerance=0, source=PART_D),
     ],
 )

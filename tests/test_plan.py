@@ -323,7 +323,8 @@ def test_more_trials_than_anyone_can_run_are_refused_at_once() -> None:
 # The documentation -------------------------------------------------------------------------------------------
 
 PAGE = "\n".join(
-    (REPOSITORY / "docs" / name).read_text(encoding="utf-8") for name in ("suites.md", "workloads.md", "data.md", "published.md")
+    (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("suites", "workloads", "data", "published")
 )
 
 

@@ -327,7 +327,7 @@ def _completed(name: str, args: dict[str, Any]) -> dict[str, Any]:
         words = args["command"] if isinstance(args["command"], list) else [args["command"]]
         return args | {"command": _split(words[0]) if len(words) == 1 and isinstance(words[0], str) else words}
     if name == "minimise" and args.get("optimizer") is None:
-        return {"method": "L-BFGS-B"} | args
+        return args | {"method": args.get("method") or "L-BFGS-B"}
     if name == "minimise" and isinstance(args["optimizer"], str):
         return args | {"optimizer": {"kind": "optimizer", "name": args["optimizer"]}}
     return args

@@ -20,7 +20,7 @@ from harness.domain.setting import Dataset, Setting, canonical_numbers
 Point = Mapping[str, Any]
 MISSING: Any = object()
 
-_COMPONENTS = ("loss", "model", "optimizer", "workload")
+_COMPONENTS = ("early_stopping", "loss", "model", "optimizer", "workload")
 
 
 def read(plain: Any, path: str) -> Any:

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from harness.domain import sources
 from harness.domain.component import Declaration, did_you_mean, plain_value
 from harness.domain.duration import duration
-from harness.domain.errors import HarnessError, SuiteError, known
+from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import MOST_TRIALS, Grid
 from harness.domain.metrics import METRICS
 from harness.domain.reference import AnyReference, Direction, Reference
@@ -41,9 +41,11 @@ class Target(Declaration):
     @model_validator(mode="after")
     def _can_be_reached(self) -> Target:
         metric = METRICS.get(self.metric)
-        if metric is None:
-            hint = did_you_mean(self.metric, METRICS)
-            raise SuiteError(f"unknown metric {self.metric!r};{hint} the metrics are: {known(METRICS)}")
+        if metric is None:  # one that the suite asks for, or that its function reports: which way is for it to say
+            given = [value for value in (self.at_least, self.at_most) if value is not None]
+            if len(given) != 1 or not math.isfinite(given[0]):
+                raise SuiteError(f"a target on {self.metric} is given by one number, as at_least= or at_most=")
+            return self
         right = "at_least" if metric.better == "higher" else "at_most"
         value = getattr(self, right)
         if value is None or (self.at_least is not None and self.at_most is not None):
@@ -149,6 +151,19 @@ class Suite(Declaration):
             raise SuiteError(f"seeds holds a seed twice: {list(self.seeds)}")
         if self.repeats is not None and self.repeats > len(self.seeds):
             raise SuiteError(f"repeats is {self.repeats}, but only {len(self.seeds)} seeds are given; set seeds")
+        return self
+
+    @model_validator(mode="after")
+    def _target_is_measured(self) -> Suite:
+        if self.target is None or self.base.workload.name not in ("training", "minimise"):
+            return self
+        right = [*METRICS, *(f"val_{metric.name}" for metric in self.base.metrics)]
+        if self.target.metric not in right:
+            hint = did_you_mean(self.target.metric, right)
+            raise SuiteError(
+                f"target: unknown metric {self.target.metric!r};{hint} the metrics are: {', '.join(right)}; "
+                "others of Keras's are added by metrics=[...]"
+            )
         return self
 
     @property

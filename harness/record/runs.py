@@ -132,7 +132,12 @@ def list_runs(results: Path) -> list[RunStatus]:
     """Return every run in a results folder, a suite's folder or a run's, oldest first; none if it does not exist."""
     if not results.exists():
         return []
-    return sorted((_status(folder) for folder in find_runs(results)), key=lambda run: (run.run_id, run.suite))
+    return sorted((_status(folder) for folder in find_runs(results)), key=_age)
+
+
+def _age(run: RunStatus) -> tuple[str, str, str]:
+    """Return what puts runs in the order they began, those of one second among them."""
+    return run.run_id[:15], "" if run.started_at is None else run.started_at.isoformat(), run.run_id
 
 
 def find_run(results: Path, *, suite: str, run: str | None = None) -> Path:

@@ -55,7 +55,7 @@ class References:
             return
         typer.echo("")
         lines = [_line(row) for row in self.rows]
-        with_arm = len({row.arm for row in self.rows if row.arm is not None}) > 1
+        with_arm = len({(row.arm, _settings(row)) for row in self.rows}) > len({_settings(row) for row in self.rows})
         columns = [column for column in _COLUMNS if with_arm or column != _ARM]
         cells = [[line[heading] for heading, _ in columns] for line in lines]
         if fits(columns, cells):

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from harness.record.schema import AXIS_COLUMNS
 from harness.terminal.references import References, references
 from harness.terminal.text import label, plural, print_table, seconds, significant
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _FIRST = 20  # trials, or reasons, that are shown
 _ALIKE = 3  # trials that are named for each reason
 
@@ -32,6 +35,8 @@ class Summary:
     folder: Path
     rows: list[dict[str, Any]]
     axes: dict[str, str]  # path -> the column that holds its values
+    naming: dict[str, str]  # those of the axes that tell the settings apart
+    metric: str  # what the table shows the best of
     failures: dict[tuple[str, str], list[str]]  # trials that did not complete: (status, error) -> labels
     references: References
 
@@ -45,21 +50,22 @@ class Summary:
 
     def print(self) -> None:
         """Print the table that a person wants first, then the trials that did not complete, then the references."""
-        target = self.run.get("target")
-        metric = _metric(target)
+        target, metric = self.run.get("target"), self.metric
         goal = f"time to {metric} {_goal(target)}" if target else None
-        columns: list[tuple[str, str]] = [(path, "left") for path in self.axes] or [("setting", "left")]
-        with_arm = len({row["arm"] for row in self.rows}) > 1
+        columns: list[tuple[str, str]] = [(path, "left") for path in self.naming] or [("setting", "left")]
+        names = [[_axis(row[column]) for column in self.naming.values()] or [row["setting_id"]] for row in self.rows]
+        with_arm = len(set(map(tuple, names))) < len(self.rows)
+        with_samples = any(_number(row["median_samples_per_s"]) is not None for row in self.rows)
         columns += [("arm", "left")] if with_arm else []
         columns += [(goal, "right"), ("reached", "right")] if goal else []
-        columns += [(f"best {metric}", "right"), ("samples/s", "right"), ("s/epoch", "right"), ("trials", "right")]
+        columns += [(f"best {metric}", "right"), *([("samples/s", "right")] if with_samples else [])]
+        columns += [("s/epoch", "right"), ("trials", "right")]
         cells = []
-        for row in self.rows:
-            line = [_axis(row[column]) for column in self.axes.values()] or [str(row["setting_id"])]
-            line += [str(row["arm"])] if with_arm else []
+        for row, name in zip(self.rows, names, strict=True):
+            line = [*name, *([str(row["arm"])] if with_arm else [])]
             line += [seconds(_number(row["median_time_to_target_s"])), str(row["reached_share"])] if goal else []
-            line += [_figure(row["best"]), _rate(row["median_samples_per_s"]), _significant(row["median_train_s"])]
-            line += [f"{row['completed']}/{row['trials']}"]
+            line += [_figure(row["best"]), *([_rate(row["median_samples_per_s"])] if with_samples else [])]
+            line += [_significant(row["median_train_s"]), f"{row['completed']}/{row['trials']}"]
             cells.append(line)
         title = f"{self.run['suite']}  {self.run['run_id']}  (median over repeats; time on the training clock)"
         print_table(columns, cells, title=title)
@@ -86,17 +92,19 @@ def summary(folder: Path, own_references: Path | None = None) -> Summary:
 
     few = ["run_id", "trial_id", "setting_id", "arm", "epoch", "elapsed_train_s", "train_s", "samples_per_s", "warmup"]
     all_columns = own_references is not None or bool(runs.read_run_file(folder).get("references"))
-    results = load(folder, columns=None if all_columns else {"epochs": [*few, *METRICS]})
+    results = load(folder, columns=None if all_columns else {"epochs": [*few, *METRICS, "extra"]})
     run, trials = results.runs[0], results.trials
     if trials.empty:
         raise ResultsError(f"{folder}: no trial is recorded in this run yet; its state is {run.get('state')!r}")
     columns = {path: AXIS_COLUMNS.get(path, path) for path in run.get("axes", {})}
     axes = {path: column for path, column in columns.items() if column in trials.columns}
     target = run.get("target") or {}
+    metric = _metric(target, results.epochs)
+    naming = _naming(axes, trials)
     frame = summarise(
         trials,
         results.epochs,
-        metric=_metric(target),
+        metric=metric,
         at_least=target.get("at_least"),
         at_most=target.get("at_most"),
         axes=list(axes.values()),
@@ -104,15 +112,17 @@ def summary(folder: Path, own_references: Path | None = None) -> Summary:
     bad = trials[trials["status"] != "completed"]
     failures: dict[tuple[str, str], list[str]] = {}
     for row in bad.to_dict("records"):
-        values = [f"{path}={text(row[column])}" for path, column in axes.items()]
+        values = [f"{path}={_axis(row[column])}" for path, column in naming.items()]
         failures.setdefault((row["status"], row["error"]), []).append(" ".join([*values, f"seed={row['seed']}"]))
     return Summary(
         run=run,
         folder=folder,
         rows=[{str(name): value for name, value in row.items()} for row in frame.to_dict("records")],
         axes=axes,
+        naming=naming,
+        metric=metric,
         failures=failures,
-        references=references(folder, results, axes=axes, own=own_references),
+        references=references(folder, results, axes=naming, own=own_references),
     )
 
 
@@ -269,8 +279,17 @@ def verify(name: str | None) -> None:
         raise DataError("\n".join(problems))
 
 
-def _metric(target: dict[str, Any] | None) -> str:
-    return str(target["metric"]) if target else "val_accuracy"
+def _metric(target: dict[str, Any], epochs: pd.DataFrame) -> str:
+    """Return the target's metric; without a target the first of the usual ones that was measured."""
+    measured = (name for name in ("val_accuracy", "val_loss", "loss") if epochs[name].notna().any())
+    return str(target["metric"]) if target else next(measured, "val_accuracy")
+
+
+def _naming(axes: dict[str, str], trials: pd.DataFrame) -> dict[str, str]:
+    """Return the axes to show: the label alone, where it is an axis and each setting has one of its own."""
+    if "label" in axes and (trials["label"] != "").all() and trials.groupby("label")["setting_id"].nunique().max() == 1:
+        return {"label": axes["label"]}
+    return axes
 
 
 def _goal(target: dict[str, Any]) -> str:
@@ -290,7 +309,9 @@ def _number(value: Any) -> float | None:
 
 def _figure(value: Any) -> str:
     number = _number(value)
-    return "–" if number is None else f"{number:.4f}"
+    if number is None:
+        return "–"
+    return f"{number:.3g}" if 0 < abs(number) < 1e-3 else f"{number:.4f}"
 
 
 def _significant(value: Any) -> str:

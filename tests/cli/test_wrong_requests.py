@@ -102,7 +102,7 @@ def test_a_wrong_declaration_is_named_with_file_place_and_value(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("dataset", '"mnist50k"', "unknown dataset 'mnist50k'; known datasets: mnist, mnist5k, products, products_like"),
+        ("dataset", '"mnist50k"', "unknown dataset 'mnist50k'; known datasets: mnist, mnist5k, products, pro"),
         ("model", 'sequential(layer("Dens", units=8))', "unknown layer 'Dens'; did you mean 'Dense'?"),
         ("model", 'sequential(layer("Dense", unit=8))', "has no argument 'unit'; did you mean 'units'?"),
         ("model", 'mlp(8, activation="rellu")', "unknown activation 'rellu'; did you mean 'relu'"),

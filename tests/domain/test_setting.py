@@ -166,7 +166,7 @@ def test_options_go_with_an_own_dataset() -> None:
         ({"model": print}, "has no Python source file"),
         ({"workload": "trainig"}, "unknown workload 'trainig'; did you mean 'training'?"),
         ({"dataset": 3}, "expected a dataset"),
-        ({"dataset": {"name": "mnist", "scale": "log"}}, "scale must be 'none', 'unit', 'standard' or 'columns', got 'log'"),
+        ({"dataset": {"name": "mnist", "scale": "log"}}, "scale must be 'none', 'unit', 'standard' or 'columns'"),
         ({"dataset": {"name": "mnist", "take": 1.5}}, "take must be a whole number, got 1.5"),
         ({"dataset": {"take": 5}}, "name is missing"),
         ({"optimizer": {"learning_rate": 5}}, "an optimizer needs a name"),

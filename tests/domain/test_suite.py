@@ -11,7 +11,7 @@ from harness.domain import sources
 from harness.domain.duration import duration
 from harness.domain.errors import SuiteError
 from harness.domain.grid import product
-from harness.domain.handy import mlp
+from harness.domain.handy import metric, mlp
 from harness.domain.setting import Setting
 from harness.domain.suite import Suite, Target, load_suite, reach
 
@@ -50,6 +50,11 @@ def test_a_target_is_met_from_its_value_on(value: float | None, met: bool) -> No
     assert reach("val_accuracy", at_least=0.9).met(value) is met
 
 
+def test_a_target_can_be_on_a_metric_that_the_suite_asks_for() -> None:
+    base = BASE.model_copy(update={"metrics": (metric("r2_score"),)})
+    assert str(suite(base=base, target=reach("val_r2_score", at_least=0.9)).target) == "val_r2_score >= 0.9"
+
+
 @pytest.mark.parametrize(("value", "met"), [(0.41, False), (0.4, True), (None, False), (float("nan"), False)])
 def test_a_target_from_above_is_met_up_to_its_value(value: float | None, met: bool) -> None:
     assert reach("val_loss", at_most=0.4).met(value) is met
@@ -64,7 +69,7 @@ def test_a_target_from_above_is_met_up_to_its_value(value: float | None, met: bo
         (lambda: suite(target=float("nan")), "no training can reach val_accuracy nan"),
         (lambda: suite(target=True), "target: expected a val_accuracy such as 0.9"),
         (lambda: suite(target="0.9"), "target: expected a val_accuracy such as 0.9"),
-        (lambda: reach("val_acc", at_least=0.9), "unknown metric 'val_acc'; did you mean 'val_accuracy'?"),
+        (lambda: suite(target=reach("val_acc", at_least=0.9)), "unknown metric 'val_acc'; did you mean 'val_accur"),
         (
             lambda: reach("val_loss", at_least=0.4),
             "a target on val_loss, of which lower is better, is given by at_most=",

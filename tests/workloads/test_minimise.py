@@ -18,7 +18,8 @@ from harness.domain.handy import minimise, sgd
 from harness.domain.outcome import Scores
 from harness.domain.setting import Setting
 from harness.domain.trial import Trial
-from harness.workloads.minimise import METHODS, PROBLEMS, Minimise, beale
+from harness.workloads.minimise import METHODS, Minimise
+from harness.workloads.problems import PROBLEMS, beale
 from harness.workloads.protocol import EpochResult, Session, Stopwatch
 
 SQUARE = [[-4.5, 4.5], [-4.5, 4.5]]

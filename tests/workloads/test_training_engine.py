@@ -155,6 +155,7 @@ MODELS = {
         layer("Dense", units=6), layer("LayerNormalization"), layer("Activation", activation="gelu"),
         layer("Dense", units=3), layer("Softmax"),
     ),
+    "a sigmoid before the softmax": sequential(layer("Dense", units=3, activation="sigmoid"), layer("Softmax")),
     "initialised": mlp([6, 5], activation="sigmoid", kernel_initializer="he_normal"),
 }  # fmt: skip
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import linecache
 import math
 import operator
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Optional
@@ -31,6 +33,8 @@ from torch.overrides import TorchFunctionMode
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # samples, labels → mean loss, hits
 
 aten: Final = torch.ops.aten
+
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 _CONSTANT_NUMBERS: Final = 65_536  # elements of a value that is computed once and kept, at most
 _FOREVER: Final = 1e9  # steps after which Adam's own corrections are 1
@@ -53,17 +57,27 @@ def loop(step: Step, state: Sequence[Tensor], x: Tensor, y: Tensor, batch: int, 
         traced = _trace(step, state, x, y, batch)
         _simplify(traced)
         return Loop(traced, len(state), batch, training=training)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as error:  # whatever Keras, an own function or torch's tracer and compiler raise
-        raise UntraceableError(_reason(error)) from error
+        raise refusal(error) from error
 
 
-def _reason(error: Exception) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if "out of a tracing tensor" in text or "_local_scalar_dense" in text:
-        return "Python code of the model, the loss or the optimizer depends on a value that the step computes"
-    return text if isinstance(error, UntraceableError) else f"{type(error).__name__}: {text}"
+def refusal(error: Exception) -> Exception:
+    """Return what an error means for a step that was to become a loop: that it cannot, or that memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return error
+    if "can't allocate memory" in str(error):  # on a CPU, torch raises a plain RuntimeError
+        return MemoryError(str(error))
+    if _is_unknown(error):
+        return UntraceableError("Python code of the step depends on a value that the step computes")
+    # Keras says first where it happened, then what did, in bold.
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines()]
+    what = next((line for line in lines if line and not line.startswith("Exception encountered when calling")), "?")
+    return UntraceableError(what if isinstance(error, UntraceableError) else f"{type(error).__name__}: {what}")
+
+
+def _is_unknown(error: Exception) -> bool:
+    """Whether the tracer says that it cannot know the value of a tensor."""
+    return "value out of a tracing tensor" in str(error) or "_local_scalar_dense" in str(error)
 
 
 # Writing a step down -------------------------------------------------------------------------------------------
@@ -88,17 +102,23 @@ def _trace(step: Step, state: Sequence[Tensor], x: Tensor, y: Tensor, batch: int
 def traceable(state: Sequence[Tensor]) -> Iterator[None]:
     """Let what Keras does become operations alone, where it would look at a tensor's value or draw by itself."""
 
+    watch = _Watch()
+
     def cond(pred: Any, true_fn: Callable[[], Any], false_fn: Callable[[], Any]) -> Any:
-        if not isinstance(pred, Tensor):
-            return true_fn() if pred else false_fn()
-        return _both(pred, true_fn, false_fn, state)
+        try:
+            return true_fn() if bool(pred) else false_fn()
+        except RuntimeError as error:
+            if not isinstance(pred, Tensor) or not _is_unknown(error):
+                raise
+        return _both(pred, true_fn, false_fn, state, watch)
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(keras_core, "cond", cond))
-        stack.enter_context(shared_draws())
-        stack.enter_context(patch.object(torch_adam.Adam, "_parallel_update_step", _fused_adam))
+        stack.enter_context(patch.object(keras_core, "convert_to_numpy", lambda value: value))
         stack.enter_context(patch.object(keras_nn, "one_hot", _one_hot))
-        stack.enter_context(_OneByOne())
+        stack.enter_context(patch.object(torch_adam.Adam, "_parallel_update_step", _fused_adam))
+        stack.enter_context(shared_draws())
+        stack.enter_context(watch)
         yield
 
 
@@ -109,22 +129,51 @@ def shared_draws() -> Iterator[None]:
         yield
 
 
-class _OneByOne(TorchFunctionMode):
-    """Does for each tensor what a ``_foreach_`` function does for many: on a CPU that is how it does it itself.
+_CHANGING: Final = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__ipow__"}
 
-    Where Keras multiplies by a rate that is a tensor, such a function would read its value first.
+
+class _Watch(TorchFunctionMode):  # type: ignore[misc]  # its types are not read
+    """Watches the functions that a step calls: refuses some, and takes the ``_foreach_`` ones apart.
+
+    On a CPU these do for each tensor what the function for one does; and where Keras multiplies by a rate that is a
+    tensor, they would read its value first. What is taken out of torch as numbers would stay what it was at tracing.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches: list[tuple[Sequence[Tensor], dict[int, Any]]] = []  # what each may change, what it made
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if not name.startswith("_foreach_"):
-            return func(*args, **kwargs)
+        if name in ("numpy", "tolist", "__array__"):
+            raise UntraceableError(f"Python code takes a tensor's values out of torch, by {name}()")
+        if self.branches:
+            self._check(name, args, kwargs)
+        result = self._apart(name, args, kwargs) if name.startswith("_foreach_") else func(*args, **kwargs)
+        for _, made in self.branches:
+            made.update((id(value), value) for value in (result if isinstance(result, list | tuple) else [result]))
+        return result
+
+    def _apart(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name == "_foreach_add_" and isinstance(kwargs.get("alpha"), Tensor):
-            scaled = self.__torch_function__(torch._foreach_mul, types, (args[1], kwargs["alpha"]))
-            args, kwargs = (args[0], scaled), {}
-        on_cpu = all(tensor.device.type == "cpu" for tensor in args[0])
-        return _one_by_one(name, args, kwargs) if on_cpu else func(*args, **kwargs)
+            args, kwargs = (args[0], self._apart("_foreach_mul", (args[1], kwargs["alpha"]), {})), {}
+        if all(tensor.device.type == "cpu" for tensor in args[0]):
+            return _one_by_one(name, args, kwargs)
+        result = getattr(torch, name)(*args, **kwargs)
+        if name.endswith("_"):
+            torch.autograd.graph.increment_version(args[0])  # which it may not do itself
+        return result
+
+    def _check(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse that a branch changes what was there before it, other than the state: both branches are taken."""
+        in_place = name in _CHANGING or (name.endswith("_") and not name.endswith("__"))
+        changed = [*(args[:1] if in_place else ()), kwargs.get("out")]
+        for tensor in (one for item in changed for one in (item if isinstance(item, list | tuple) else [item])):
+            state, made = self.branches[-1]
+            known = tensor is None or id(tensor) in made or any(tensor is one for one in state)
+            if not known:
+                raise UntraceableError("a branch on a tensor changes another one that is none of Keras's variables")
 
 
 def _one_hot(x: Tensor, num_classes: int, axis: int = -1, dtype: Any = None, sparse: bool = False) -> Tensor:
@@ -136,7 +185,10 @@ def _one_hot(x: Tensor, num_classes: int, axis: int = -1, dtype: Any = None, spa
 
 
 def _one_by_one(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    single: Callable[..., Tensor] = getattr(Tensor, name.removeprefix("_foreach_"))
+    single = getattr(Tensor, name.removeprefix("_foreach_"), None)
+    if single is None:  # such as maximum_
+        whole = getattr(Tensor, name.removeprefix("_foreach_").removesuffix("_"))
+        single = lambda tensor, *others, **named: tensor.copy_(whole(tensor, *others, **named))  # noqa: E731
     size = len(args[0])
     columns = [list(arg) if isinstance(arg, list | tuple) else [arg] * size for arg in args]
     return [single(*row, **kwargs) for row in zip(*columns, strict=True)]
@@ -176,16 +228,23 @@ def _fused_adam(self: Any, grads: list[Tensor], variables: list[Any], learning_r
         amsgrad=bool(self.amsgrad),
         maximize=False,
     )
+    torch.autograd.graph.increment_version([*parameters, *held(self._momentums), *held(self._velocities)])
+    if self.amsgrad:
+        torch.autograd.graph.increment_version(held(self._velocity_hats))
 
 
-def _both(pred: Tensor, true_fn: Callable[[], Any], false_fn: Callable[[], Any], state: Sequence[Tensor]) -> Any:
+def _both(
+    pred: Tensor, true_fn: Callable[[], Any], false_fn: Callable[[], Any], state: Sequence[Tensor], watch: _Watch
+) -> Any:
     """Take both branches, each from the state as it was, and keep what the predicate says of either."""
     with torch.no_grad():
         before = [tensor.clone() for tensor in state]
     results, changed = [], []
     for branch in (true_fn, false_fn):
         versions = [tensor._version for tensor in state]
+        watch.branches.append((state, {}))
         results.append(branch())
+        watch.branches.pop()
         after = {}
         with torch.no_grad():
             for place, (tensor, version) in enumerate(zip(state, versions, strict=True)):
@@ -230,8 +289,10 @@ _IN_PLACE: Final = {
 
 def _simplify(module: fx.GraphModule) -> None:
     graph = module.graph
+    written = {_owner(target) for node in _calls(graph) for target in _writes(node)}
     for node in _calls(graph):
-        if node.target in _SAME:
+        needless = node.target is aten.clone.default and written.isdisjoint([node, _owner(node.args[0])])
+        if node.target in _SAME or (needless and node.meta["val"].stride() == node.args[0].meta["val"].stride()):
             node.replace_all_uses_with(node.args[0])
     _compute_constants(module)
     _drop_choices(module)
@@ -333,11 +394,11 @@ def _constant(node: fx.Node, values: dict[fx.Node, Tensor]) -> Tensor | None:
         if operand is None or not all(isinstance(arg, bool | int | float | list | tuple) for arg in node.args[1:]):
             return None
         stand_in = torch.empty(operand.shape, dtype=operand.dtype, device=operand.device)
-        return node.target(stand_in, *node.args[1:], **node.kwargs)  # type: ignore[no-any-return]
+        return node.target(stand_in, *node.args[1:], **node.kwargs)
     if not all(operand in values for operand in node.all_input_nodes):
         return None
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda operand: values[operand])
-    return node.target(*args, **kwargs)  # type: ignore[no-any-return]
+    return node.target(*args, **kwargs)
 
 
 def _fuse(graph: fx.Graph) -> None:
@@ -399,6 +460,7 @@ def _fuse_bias(graph: fx.Graph, node: fx.Node, written: _Written) -> None:
         and shape.dim() == 1
         and shape.shape[0] == whole.shape[-1]
         and shape.dtype == whole.dtype
+        and whole.dtype in (torch.float32, torch.float64)  # shorter ones are rounded between the two
         and _alike(product, node)
         and written.movable(product, node)
     ):
@@ -484,7 +546,11 @@ class Loop:
         space = {"__name__": __name__, "torch": torch, "List": list, "Optional": Optional, "Tensor": Tensor}
         try:
             exec(compile(self.source, name, "exec"), space)
-            self._call = torch.jit.script(space["loop"])
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", DeprecationWarning
+                )  # what is to replace TorchScript needs a C++ compiler
+                self._call = torch.jit.script(space["loop"])
         finally:
             del linecache.cache[name]
 
@@ -499,8 +565,12 @@ class Loop:
         loss: Tensor,
         hits: Tensor,
     ) -> None:
-        """Do `count` batches from sample `offset` on, changing `state`, `loss` and `hits`."""
-        self._call(state, self._constants, [[] for _ in range(self._lists)], x, y, order, offset, count, loss, hits)
+        """Do `count` batches from sample `offset` on, changing `state`, `loss` and `hits`.
+
+        TorchScript's optimisations are off: they would change the operations, and so the bits, from call to call.
+        """
+        with torch.jit.optimized_execution(False):
+            self._call(state, self._constants, [[] for _ in range(self._lists)], x, y, order, offset, count, loss, hits)
 
     def _written(self, module: fx.GraphModule, states: int, batch: int, *, training: bool) -> str:
         """Return the loop's source; sets its constants."""
@@ -527,8 +597,8 @@ class Loop:
         body.append(f"offset += {batch}")
         return "\n".join(
             [
-                "def loop(state: List[Tensor], constants: List[Tensor], lists: List[List[Tensor]], x: Tensor, y: Tensor,",
-                "         order: Tensor, offset: int, count: int, loss: Tensor, hits: Tensor) -> None:",
+                "def loop(state: List[Tensor], constants: List[Tensor], lists: List[List[Tensor]], x: Tensor,",
+                "         y: Tensor, order: Tensor, offset: int, count: int, loss: Tensor, hits: Tensor) -> None:",
                 *(f"    {line}" for line in head),
                 "    for _ in range(count):",
                 *(f"        {line}" for line in body),
@@ -543,7 +613,7 @@ def _steady(graph: fx.Graph, state: list[fx.Node]) -> set[fx.Node]:
     kept: set[fx.Node] = {*state, *(node for node in graph.nodes if node.op == "get_attr")}
     for node in _calls(graph):
         operands = node.all_input_nodes
-        still = _is_view(node) or not any(_owner(operand) in written for operand in operands)
+        still = _is_view(node) or written.isdisjoint([node, *map(_owner, operands)])
         if operands and still and kept.issuperset(operands) and not _writes(node) and _is_pure(node):
             kept.add(node)
     return kept
@@ -564,7 +634,7 @@ def _lines(node: fx.Node, names: dict[fx.Node, str], lists: int) -> list[str]:
     such a list is laid into one that the caller gave.
     """
     if node.target is operator.getitem:
-        return [f"{names[node]} = {names[node.args[0]]}[{node.args[1]}]"]  # type: ignore[index]
+        return [f"{names[node]} = {names[node.args[0]]}[{node.args[1]}]"]
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         raise UntraceableError(f"the step calls {target}, which is none of torch's operations")

@@ -1,0 +1,131 @@
+"""Every back end under the same tests: against Keras's own loop, against itself, against TensorFlow.
+
+Each runs once, in a process of its own (`backend_worker.py`); the tests judge what it measured. TensorFlow is held
+against Keras in `test_training_engine.py`, and here gives the losses that the others must start with.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORKER = Path(__file__).parent / "backend_worker.py"
+Measured = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Measured]:
+    """Return what a back end measures, of all checks or of some; each is asked once."""
+    known: dict[tuple[str, ...], Measured] = {}
+
+    def measure(*asked: str) -> Measured:
+        if asked not in known:
+            name, *checks = asked
+            one_thread = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), "1")
+            kept = {
+                "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp(name)),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            }
+            ran = subprocess.run(
+                [sys.executable, str(WORKER), *checks],
+                env={**os.environ, **one_thread, **kept, "KERAS_BACKEND": name, "CUDA_VISIBLE_DEVICES": ""},
+                capture_output=True,
+                text=True,
+                timeout=280,
+            )
+            assert ran.returncode == 0, ran.stderr[-3000:]
+            known[asked] = json.loads(ran.stdout.splitlines()[-1])
+        return known[asked]
+
+    return measure
+
+
+@pytest.fixture(scope="session", params=["jax", "torch"])
+def backend(
+    request: pytest.FixtureRequest, measure: Callable[..., Measured], require: Callable[[object, str], None]
+) -> Measured:
+    """What a back end measured."""
+    name = request.param
+    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
+    return measure(name)
+
+
+def measured(backend: Measured, check: str) -> Any:
+    found = backend[check]
+    assert not (isinstance(found, dict) and "error" in found), found["error"]
+    return found
+
+
+def test_the_process_says_what_computes_and_by_how_many_threads(backend: Measured) -> None:
+    found = measured(backend, "process")
+    assert found["threads"] == 1
+    assert found["name"] in found["versions"]
+
+
+def test_training_agrees_with_fit(backend: Measured) -> None:
+    found = measured(backend, "against_fit")
+    assert {case for case, gaps in found.items() if gaps["engine"] == "fit"} == set()
+    assert {case: gaps for case, gaps in found.items() if gaps["scores"] > 2e-5 or gaps["weights"] > 1e-5} == {}
+
+
+def test_the_first_step_has_the_loss_that_it_has_on_tensorflow(
+    backend: Measured, measure: Callable[..., Measured]
+) -> None:
+    expected = measured(measure("tensorflow", "first_steps"), "first_steps")
+    assert measured(backend, "first_steps") == pytest.approx(expected, abs=1e-5)
+
+
+def test_chunks_of_an_epoch_have_the_bits_of_a_whole_one(backend: Measured) -> None:
+    for case, found in measured(backend, "chunks").items():
+        assert found == {"chunks": [3, 2], "same": True}, case  # the short batch is a call of its own
+
+
+def test_single_steps_have_the_bits_of_whole_epochs(backend: Measured) -> None:
+    assert measured(backend, "steps") == {"chunks": [4, 4], "same": True}
+
+
+def test_a_reused_program_has_the_bits_of_a_fresh_one(backend: Measured) -> None:
+    for case, found in measured(backend, "reuse").items():
+        assert found == {"reused": True, "same": True}, case
+
+
+def test_another_seed_starts_elsewhere(backend: Measured, measure: Callable[..., Measured]) -> None:
+    one, other = measured(backend, "seeds")
+    assert abs(one - other) > 0.01
+
+
+def test_random_numbers_are_those_of_the_seed(backend: Measured) -> None:
+    one, other, again = measured(backend, "draws")
+    assert one == again
+    assert abs(one - other) > 1e-3
+
+
+def test_data_streamed_through_the_device_gives_the_scores_of_data_that_stays_there(backend: Measured) -> None:
+    assert measured(backend, "streamed") < 1e-6
+
+
+def test_every_engine_gives_the_results_of_the_first(backend: Measured) -> None:
+    for engine, found in measured(backend, "engines").items():
+        assert found["ran"] == engine
+        assert max(found["scores"], found["weights"]) < 1e-5, engine
+
+
+def test_mixed_precisions_learn_about_what_float32_learns(backend: Measured) -> None:
+    found = measured(backend, "precisions")
+    for precision in ("mixed_bfloat16", "mixed_float16"):
+        assert found[precision] != found["float32"]
+        assert found[precision] == pytest.approx(found["float32"], rel=0.02), precision
+
+
+def test_weights_come_back_as_they_were_and_training_goes_on_from_them(backend: Measured) -> None:
+    first, second, restored, onward = measured(backend, "snapshots")
+    assert restored == first != second
+    assert onward != restored
