@@ -96,7 +96,7 @@ class Body:
         if backend == "none":
             return
         try:
-            with _hidden("pandas", "sklearn"):
+            with _hidden("pandas", "sklearn", *({"jax", "tensorflow", "torch"} - {backend})):
                 _backend(backend)
                 importlib.import_module("harness.workloads.training.workload")
         except ImportError as error:
@@ -466,6 +466,7 @@ def _out_of_memory(error: Exception | SystemExit) -> bool:
         isinstance(error, MemoryError)
         or type(error).__name__ == "ResourceExhaustedError"
         or "RESOURCE_EXHAUSTED" in str(error)
+        or "DefaultCPUAllocator: can't allocate memory" in str(error)
     )
 
 

@@ -22,6 +22,7 @@ from harness.domain.paths import MISSING, Field, Point, Resolver, value_key
 from harness.domain.setting import Setting
 from harness.domain.suite import OWN_PATHS, LoadedSuite, Suite, Target, located
 from harness.domain.trial import Trial
+from harness.workloads import program
 
 Override = tuple[str, tuple[Any, ...]]  # a path, and the plain values that replace whatever the grid says of it
 _Fields = Mapping[str, Field]
@@ -230,6 +231,8 @@ class _Checks:
             for name in ("dataset", "model"):
                 if getattr(setting, name) is None:
                     raise SuiteError(f"a training needs a {name}; the setting {show(point)} has none")
+        if setting.workload.name == "program":
+            program.fill(setting.workload.args["command"], setting)
         if setting.dataset is None:
             return
         key = self._resolver.identity(fields, ("dataset",))

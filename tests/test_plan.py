@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.domain.component import text as shown
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import cases, product, zipped
-from harness.domain.handy import adam, dataset, mlp, sgd, tail
+from harness.domain.handy import adam, dataset, mlp, program, sgd, tail
 from harness.domain.setting import Setting
 from harness.domain.suite import Suite, load_suite, reach
 from harness.plan import Plan, parse_override, plan
@@ -289,7 +289,7 @@ def test_ten_thousand_settings_have_ten_thousand_keys() -> None:
 
 
 def test_loading_and_planning_import_nothing_heavy() -> None:
-    program = f"""
+    code = f"""
 import sys
 from harness.domain.suite import load_suite
 from harness.plan import plan
@@ -297,19 +297,19 @@ plan(load_suite({str(REPOSITORY / "suites" / "batch_size.py")!r}))
 heavy = {{"tensorflow", "keras", "ray", "numpy", "pandas", "pyarrow", "jax", "torch"}}
 print(sorted(heavy & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout == "[]\n"
 
 
 def test_importing_the_package_loads_nothing_until_it_is_asked_for() -> None:
-    program = """
+    code = """
 import sys, harness
 print([name for name in sys.modules if name.startswith(("harness.", "pydantic"))])
 from harness import *
 assert callable(sgd) and harness.__version__
 print("pyarrow" in sys.modules, all(hasattr(harness, name) for name in harness.__all__))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout == "[]\nFalse True\n"
 
 
@@ -321,6 +321,12 @@ def test_more_trials_than_anyone_can_run_are_refused_at_once() -> None:
 
 
 # The documentation -------------------------------------------------------------------------------------------
+
+def test_a_word_of_a_program_that_no_setting_has_is_found_by_the_plan() -> None:
+    base = Setting(workload=program("train --rate {optimizer.learning_rat}"))
+    with pytest.raises(SuiteError, match=r"optimizer\.learning_rat"):
+        plan(Suite(name="s", base=base))
+
 
 PAGE = "\n".join(
     (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")

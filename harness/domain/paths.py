@@ -20,6 +20,7 @@ from harness.domain.setting import Dataset, Setting, canonical_numbers
 Point = Mapping[str, Any]
 MISSING: Any = object()
 
+_RELATED = frozenset(("early_stopping", "metrics", "workload"))  # fields that have to fit one another
 _COMPONENTS = ("early_stopping", "loss", "model", "optimizer", "workload")
 
 
@@ -86,7 +87,10 @@ class Resolver:
 
     def setting(self, fields: Mapping[str, Field]) -> Setting:
         """Return the base with these fields in place of its own."""
-        return self.base.model_copy(update={name: field.value for name, field in fields.items()})
+        setting = self.base.model_copy(update={name: field.value for name, field in fields.items()})
+        if not _RELATED.isdisjoint(fields):
+            setting.check()
+        return setting
 
     def identity(self, fields: Mapping[str, Field], names: tuple[str, ...]) -> tuple[str, ...]:
         """Return what tells settings apart that differ in the fields of these names alone."""

@@ -119,10 +119,23 @@ class Setting(Declaration):
         return value
 
     @model_validator(mode="after")
-    def _stops_on_what_is_measured(self) -> Setting:
+    def _fits_together(self) -> Setting:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Raise for fields that do not fit one another; for settings made by `model_copy`, which checks nothing.
+
+        Raises:
+            SuiteError: for two metrics of one name, and for early stopping on what is not measured.
+        """
+        names = [one.name for one in self.metrics]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise SuiteError(f"metrics: {twice!r} is there twice, and can be recorded once")
         stop = self.early_stopping
         if stop is None:
-            return self
+            return
         metric = stop.args["metric"]
         if self.workload.name in ("training", "minimise"):
             right = [*METRICS, *(f"val_{one.name}" for one in self.metrics)]
@@ -134,7 +147,6 @@ class Setting(Declaration):
                 )
         if stop.args["best_weights"] and self.workload.name != "training":
             raise SuiteError(f"early_stopping.best_weights: the workload {self.workload.name!r} has no weights to keep")
-        return self
 
     @property
     def needs(self) -> str:

@@ -61,6 +61,7 @@ class Launch:
             "NPROC": threads,  # XLA's pool under JAX, where cores cannot be pinned
             "JAX_PLATFORMS": "" if self.gpus else "cpu",  # the former: whatever there is
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # Keras asks for a GPU when imported; the nursery has to fork after
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -17,8 +17,10 @@ from harness.domain.trial import Trial
 
 
 def label(trial: Trial) -> str:
-    """Return a trial's place in the grid as text: ``batch_size=32 seed=1``."""
-    return " ".join([f"{path}={text(value)}" for path, value in trial.axes] + [f"seed={trial.seed}"])
+    """Return a trial's place in the grid as text: ``batch_size=32 seed=1``; a label stands for whole components."""
+    labelled = any(path == "label" for path, _ in trial.axes)
+    told = [(path, value) for path, value in trial.axes if not (labelled and isinstance(value, dict))]
+    return " ".join([f"{path}={text(value)}" for path, value in told] + [f"seed={trial.seed}"])
 
 
 def seconds(value: float | None) -> str:

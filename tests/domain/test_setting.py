@@ -12,12 +12,14 @@ from harness.domain.handy import (
     adam,
     application,
     dataset,
+    early_stopping,
     fold,
     function,
     initializer,
     layer,
     learning_rate,
     loss,
+    minimise,
     mlp,
     optimizer,
     regularizer,
@@ -176,3 +178,19 @@ def test_a_setting_that_cannot_be_meant_is_one_clear_error(fields: dict[str, Any
     with pytest.raises(SuiteError) as refused:
         base(**fields)
     assert says in str(refused.value)
+
+
+def test_early_stopping_is_on_what_is_measured() -> None:
+    stop = early_stopping("val_r2_score", patience=2)
+    with pytest.raises(SuiteError, match="unknown metric 'val_r2_score'; the metrics are: loss"):
+        Setting(early_stopping=stop)
+    assert Setting(early_stopping=stop, metrics=["r2_score"]).metrics[0].name == "r2_score"
+    with pytest.raises(SuiteError, match="the workload 'minimise' has no weights to keep"):
+        Setting(early_stopping=early_stopping(best_weights=True), workload=minimise("beale", start=[1, 1]))
+
+
+def test_what_is_looked_at_besides_changes_neither_id_nor_arm() -> None:
+    plain, more = Setting(), Setting(metrics=["r2_score"], save_model=True, tensorboard=True)
+    assert (plain.setting_id, plain.arm) == (more.setting_id, more.arm)
+    with pytest.raises(SuiteError, match="'r2_score' is there twice"):
+        Setting(metrics=["r2_score", "r2_score"])

@@ -474,12 +474,12 @@ class _FitSession(_Session):
         self._model = self._made.model
         self._x, self._y = self._host(self._data.train)
         self._val = self._host(self._data.held_out)
-        # A model that is no graph either can only be run operation by operation.
+        # What none of the back end's engines compiles can only be run operation by operation.
         self._model.compile(
             optimizer=self._updater.optimizer,
             loss=_AsLoss(self._objective),
             metrics=[] if self._objective.form == "numbers" else [_as_accuracy(self._objective)],
-            run_eagerly="graph" in self._made.unfit,
+            run_eagerly=self._backend.engines[-2] in self._made.unfit,
         )
         size = self._trial.setting.batch_size
         self._model.fit(self._x[:size], self._y[:size], batch_size=size, verbose=0)  # traces; undone by the reset
