@@ -271,10 +271,10 @@ def _distinct(trials: Sequence[Trial]) -> list[Trial]:
         setting = trial.setting
         key = seen.get(id(setting))
         if key is None:
-            parts = [setting.workload, setting.model, setting.loss, setting.optimizer]
+            parts = [setting.dataset, setting.workload, setting.model, setting.loss, setting.optimizer, *setting.metrics]
             plain = [part.plain() if part is not None else None for part in parts]
-            dataset = setting.dataset.plain() if setting.dataset is not None else None
-            key = json.dumps([plain, dataset, setting.backend, setting.precision], sort_keys=True)
+            how = [setting.backend, setting.precision, setting.engine, setting.save_model, setting.tensorboard]
+            key = json.dumps([plain, how], sort_keys=True)
             seen[id(setting)] = key
         found.setdefault(key, trial)
     return list(found.values())

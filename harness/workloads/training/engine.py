@@ -97,7 +97,7 @@ class Backend(Protocol):
         engine: str,
         signature: str,
     ) -> Program:
-        """Compile training for batches of `batch` on blocks shaped as `block`, by running no batch of it.
+        """Compile training for batches of `batch` on blocks shaped as `block`; the network's values stay as they are.
 
         `signature` is a text that differs for all else that makes programs differ: model, loss, optimizer.
         A step is: take the batch's rows in the block's order; forward with training=True; the objective's loss (mean)
