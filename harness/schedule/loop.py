@@ -271,7 +271,14 @@ def _distinct(trials: Sequence[Trial]) -> list[Trial]:
         setting = trial.setting
         key = seen.get(id(setting))
         if key is None:
-            parts = [setting.dataset, setting.workload, setting.model, setting.loss, setting.optimizer, *setting.metrics]
+            parts = [
+                setting.dataset,
+                setting.workload,
+                setting.model,
+                setting.loss,
+                setting.optimizer,
+                *setting.metrics,
+            ]
             plain = [part.plain() if part is not None else None for part in parts]
             how = [setting.backend, setting.precision, setting.engine, setting.save_model, setting.tensorboard]
             key = json.dumps([plain, how], sort_keys=True)
