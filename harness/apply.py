@@ -28,12 +28,13 @@ _SHOWN: Final = 20  # models that are listed where one has to be chosen
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """One row a row of the data: its id, where it has one, the class or the number, and each class's probability."""
+    """One row a row of the data: its id, where it has one, the class or the number, and what the model puts out for
+    each class: a probability, where it ends in a softmax."""
 
     columns: Mapping[str, list[Any]]
 
     def __len__(self) -> int:
-        return len(self.columns["prediction"])
+        return len(next(iter(self.columns.values())))
 
     def csv(self) -> str:
         """Return the rows as CSV, with a header."""
@@ -101,10 +102,12 @@ def predict(folder: Path, data: Path) -> Predictions:
     from harness.workloads.training.saved import predictions
 
     values = predictions(saved, rows.x)
-    columns: dict[str, list[Any]] = {} if rows.ids is None else {"id": list(rows.ids)}
+    columns: dict[str, list[Any]] = {} if rows.ids is None else {rows.id_name or "id": list(rows.ids)}
     preparation = datasets.Preparation.of(saved.preparation)
     if preparation.classes is None:
-        columns["prediction"] = values.reshape(len(values), -1)[:, 0].tolist()
+        outputs = values.reshape(len(values), -1)
+        names = ["prediction"] if outputs.shape[1] == 1 else [f"prediction_{n}" for n in range(outputs.shape[1])]
+        columns |= {name: outputs[:, n].tolist() for n, name in enumerate(names)}
         return Predictions(columns=columns)
     if values.shape[1] == 1:  # two classes, one output
         values = _both(values)
@@ -129,10 +132,11 @@ def _load(folder: Path) -> Saved:
     """Return the model, read by the back end that trained it where that is here."""
     try:
         backend = json.loads((folder / "trial.json").read_text(encoding="utf-8"))["setting"]["backend"]
-    except (OSError, ValueError, KeyError):
-        backend = "tensorflow"  # what is wrong is said when the model is read
+    except (OSError, ValueError, KeyError, TypeError):
+        backend = None  # what is wrong is said when the model is read
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", backend if find_spec(backend) is not None else "tensorflow")
+    here = isinstance(backend, str) and find_spec(backend) is not None
+    os.environ.setdefault("KERAS_BACKEND", str(backend) if here else "tensorflow")
     with _without_chatter():
         saved: Saved = importlib.import_module("harness.workloads.training.saved").load(folder)
     return saved

@@ -187,6 +187,7 @@ def _executor(
 ) -> Executor:
     if inline:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
+        os.environ["KERAS_BACKEND"] = _only_backend(trials)
         from harness.measure import Body
         from harness.schedule.inline import InlineExecutor
 
@@ -205,6 +206,18 @@ def _executor(
         if prestarted is not None:
             prestarted.stop()
         raise
+
+
+def _only_backend(trials: Sequence[Trial]) -> str:
+    """Return the back end that all trials need: Keras takes one a process."""
+    from harness.domain.errors import SuiteError
+
+    needed = sorted({trial.setting.needs for trial in trials} - {"none"})
+    if len(needed) > 1:
+        raise SuiteError(
+            f"--inline runs one back end; these trials need {', '.join(needed)}: choose with --set backend=…"
+        )
+    return needed[0] if needed else "tensorflow"
 
 
 def _prestart(trials: Sequence[Trial], seed: int, workers: int | None) -> Prestarted:

@@ -464,7 +464,7 @@ def _out_of_memory(error: Exception | SystemExit) -> bool:
     """Whether an error of Python or of a back end says so; back ends are known by name, for want of an import."""
     return (
         isinstance(error, MemoryError)
-        or type(error).__name__ == "ResourceExhaustedError"
+        or type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
         or "RESOURCE_EXHAUSTED" in str(error)
         or "DefaultCPUAllocator: can't allocate memory" in str(error)
     )

@@ -322,6 +322,7 @@ def test_more_trials_than_anyone_can_run_are_refused_at_once() -> None:
 
 # The documentation -------------------------------------------------------------------------------------------
 
+
 def test_a_word_of_a_program_that_no_setting_has_is_found_by_the_plan() -> None:
     base = Setting(workload=program("train --rate {optimizer.learning_rat}"))
     with pytest.raises(SuiteError, match=r"optimizer\.learning_rat"):

@@ -2,8 +2,8 @@
 
 The made-up counts are mostly 0 and skewed, as real ones are. Every class has a few kinds of product; a class and a kind
 each raise some of the features and lower the rest, and a product as a whole is quiet, usual or busy. With these figures
-softmax regression, as experiment D2 of the reference does it, gets 0.665 of the samples right after its first step and
-0.67 after its 25th, while 20 epochs of a linear network (D5) get it to about 0.79. All of it is exact arithmetic on
+softmax regression, as D2 of `suites/tabular.py` does it, gets 0.665 of the samples right after its first step and 0.67
+after its 25th, while 20 epochs of a linear network (D5) get it to about 0.79. All of it is exact arithmetic on
 random bits: the same arguments give the same bytes on every machine.
 """
 

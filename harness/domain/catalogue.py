@@ -346,6 +346,8 @@ def _check_own(kind: str, name: str, args: dict[str, Any]) -> dict[str, Any]:
         raise SuiteError(f"{where}: k counts from 0 to {args['of'] - 1} when of={args['of']}, got {args['k']}")
     if name == "minimise" and args.get("method") is not None and args.get("optimizer") is not None:
         raise SuiteError(f"{where}: either method, one of SciPy's, or optimizer, one of Keras's; not both")
+    if name == "fold" and args.get("how") == "shuffled" and args.get("seed") == 0:
+        args = {key: value for key, value in args.items() if key != "seed"}  # what it shuffles by, unless told
     if kind == "held_out":
         args = {key: value for key, value in args.items() if value != spec[key][0]}
     stated = {key: default for key, (default, _) in spec.items()} if name in _STATED else {}

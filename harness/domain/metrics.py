@@ -29,7 +29,10 @@ METRICS: dict[str, Metric] = {
 
 
 # What Keras's metrics and losses of which less is better are called; of all others more is better.
-_LESS_IS_BETTER = ("error", "loss", "crossentropy", "divergence", "hinge", "poisson", "log_cosh", "_s", "_bytes", "_j")
+_LESS_IS_BETTER = (
+    *("error", "loss", "crossentropy", "divergence", "hinge", "poisson", "log_cosh", "false_negatives"),
+    *("false_positives", "mae", "mape", "mse", "msle", "rmse", "perplexity", "norm", "_s", "_bytes", "_j"),
+)
 
 
 def better(name: str) -> Literal["higher", "lower"]:

@@ -71,7 +71,7 @@ class Stopwatches:
 class Facts:
     """What the worker knows about how a trial was run; None where it does not apply or was not reached."""
 
-    engine: str | None = None  # "xla", "graph" or "fit": what really ran
+    engine: str | None = None  # what really ran: "xla", "graph", "eager", "fit" or "scipy"
     engine_reason: str | None = None  # why this engine, when it is not the one first chosen
     program_reused: bool | None = None  # True: no compiling was needed
     compile_ahead_s: float | None = None  # what its program had cost, if compiled for it while the run was starting

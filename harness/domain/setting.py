@@ -130,6 +130,10 @@ class Setting(Declaration):
             SuiteError: for two metrics of one name, and for early stopping on what is not measured.
         """
         names = [one.name for one in self.metrics]
+        for one in self.metrics:
+            if one.name == "function" or f"val_{one.name}" in METRICS:
+                what = "a function" if one.name == "function" else f"recorded anyway, as val_{one.name}"
+                raise SuiteError(f"metrics: {one.name!r} is {what}; name those of Keras's that are wanted besides")
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise SuiteError(f"metrics: {twice!r} is there twice, and can be recorded once")
@@ -137,7 +141,7 @@ class Setting(Declaration):
         if stop is None:
             return
         metric = stop.args["metric"]
-        if self.workload.name in ("training", "minimise"):
+        if self.workload.name == "training":
             right = [*METRICS, *(f"val_{one.name}" for one in self.metrics)]
             if metric not in right:
                 hint = did_you_mean(metric, right)
@@ -151,7 +155,8 @@ class Setting(Declaration):
     @property
     def needs(self) -> str:
         """The back end that a worker process must have imported to run this; "none" where it brings its own."""
-        return self.backend if self.workload.name == "training" or "optimizer" in self.workload.args else "none"
+        by_keras = self.workload.name == "minimise" and self.workload.args.get("optimizer") is not None
+        return self.backend if self.workload.name == "training" or by_keras else "none"
 
     def plain(self) -> dict[str, Any]:
         """Return every field as plain JSON: the namespace of paths and expressions."""
@@ -172,6 +177,9 @@ class Setting(Declaration):
             for name, value in self.plain().items()
             if name not in (*EXECUTION, *OBSERVATION) and (name not in defaults or value != defaults[name])
         }
+        if self.early_stopping is not None:  # it changes the mathematics, and so does what it looks at
+            watched = [one.plain() for one in self.metrics if f"val_{one.name}" == self.early_stopping.args["metric"]]
+            kept |= {"metrics": watched} if watched else {}
         if isinstance(kept.get("dataset"), dict):
             kept["dataset"] = {
                 key: value

@@ -155,7 +155,7 @@ class Suite(Declaration):
 
     @model_validator(mode="after")
     def _target_is_measured(self) -> Suite:
-        if self.target is None or self.base.workload.name not in ("training", "minimise"):
+        if self.target is None or self.base.workload.name != "training":
             return self
         right = [*METRICS, *(f"val_{metric.name}" for metric in self.base.metrics)]
         if self.target.metric not in right:

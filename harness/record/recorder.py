@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
-import re
 import shutil
 import socket
 import threading
@@ -248,8 +248,12 @@ class Recorder:
     def _keep_files(self, finished: Finished) -> list[str]:
         """Write the files of a trial into a folder of its own; return their paths below the run's."""
         trial, files = finished.trial, finished.outcome.files
-        name = trial.trial_id if trial.arm == "default" else f"{trial.trial_id},{trial.arm}"
-        folder = Path("artifacts", re.sub(r"[^\w.,=-]", "_", name)[:200])
+        if not files:
+            return []
+        arm = "" if trial.arm == "default" else f"-{hashlib.sha256(trial.arm.encode()).hexdigest()[:8]}"
+        folder = Path("artifacts", f"{trial.trial_id}{arm}")
+        self._ownership.check()
+        shutil.rmtree(self.folder / folder, ignore_errors=True)  # of an attempt that was cut off
         kept = []
         for path, content in sorted(files.items()):
             place = self.folder / folder / path

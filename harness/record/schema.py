@@ -335,6 +335,7 @@ _INTRODUCTION = f"""\
 | `telemetry.parquet` | one row a reading of the hardware |
 | `nodes.parquet` | one row a node |
 | `run.json` | what was asked for, how the run ended, and its counts by status |
+| `artifacts/` | what was to be kept of each trial: its model, events for TensorBoard |
 | `log/` | the log: one checksummed line a finished trial, one file each time the run was started or resumed |
 
 Any Parquet reader opens the tables: `pd.read_parquet("results/<suite>/<run>/epochs.parquet")`.

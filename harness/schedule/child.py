@@ -167,6 +167,7 @@ def _settle(cores: Collection[int], log: str, body: Any, backend: str) -> float:
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     random.seed()
+    processes.adopt_orphans()  # what a trial leaves behind is this worker's to end
     threading.Thread(target=_follow_lifeline, daemon=True).start()
     began = time.perf_counter()
     body.prepare(backend)

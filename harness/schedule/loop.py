@@ -12,7 +12,7 @@ from typing import Final, Literal
 from harness.domain.errors import SetupError, SuiteError
 from harness.domain.outcome import Finished, Outcome, Placement
 from harness.domain.trial import Trial
-from harness.schedule.order import Ordered, Queue
+from harness.schedule.order import Demand, Ordered, Queue
 from harness.schedule.protocol import Checked, Done, Event, Executor, Gone, Ready, Worker
 
 LOST_ATTEMPTS: Final = 3  # a trial whose worker or node was lost runs so many times in all
@@ -91,7 +91,9 @@ class Loop:
         self._announced: set[str] = set()  # ready before this loop had use for them
         self._attempts: dict[tuple[str, str], int] = {}
         self._retried: set[tuple[str, str]] = set()
-        self._to_check = deque(_distinct(trials))
+        self._to_check: dict[Demand, deque[Trial]] = {}
+        for trial in _distinct(trials):
+            self._to_check.setdefault(Demand.of(trial), deque()).append(trial)
         self._in_check: dict[str, Trial] = {}
         self._problems: list[str] = []
         self._position = first_position
@@ -122,9 +124,24 @@ class Loop:
             self._tick()
 
     def _dispatch(self) -> None:
+        if self._to_check:
+            for unchecked in list(self._to_check):
+                for state in self._serving(unchecked):
+                    if state.free:
+                        self._check(state, unchecked)
+            return
         demand = self._queue.demand
         if demand is None:
             return
+        serving = self._serving(demand)
+        for number, state in enumerate(serving):
+            if state.free:
+                ordered = self._queue.take(index=number, workers=len(serving), warm=state.warm)
+                if ordered is not None:
+                    self._submit(state, ordered)
+
+    def _serving(self, demand: Demand) -> list[_State]:
+        """Return the workers that serve a demand, opened if they are not."""
         for worker in self._executor.open(demand):
             if worker.name not in self._states:
                 self._states[worker.name] = _State(worker, ready=worker.name in self._announced)
@@ -132,22 +149,15 @@ class Loop:
         serving = [state for state in self._states.values() if state.worker.demand == demand]
         if not serving:
             raise SetupError("no worker is left to run trials on: " + "; ".join(dict.fromkeys(self._gone)))
-        for number, state in enumerate(serving):
-            if not state.free:
-                continue
-            if self._to_check or self._in_check:
-                self._check(state)
-                continue
-            ordered = self._queue.take(index=number, workers=len(serving), warm=state.warm)
-            if ordered is not None:
-                self._submit(state, ordered)
+        return serving
 
-    def _check(self, state: _State) -> None:
+    def _check(self, state: _State, demand: Demand) -> None:
         """Have a free worker build what nobody has built yet, or what another is building: it will need it too."""
-        if self._to_check:
-            trial = self._to_check.popleft()
+        waiting = self._to_check[demand]
+        if waiting:
+            trial = waiting.popleft()
         else:
-            others = [trial for trial in self._in_check.values() if trial.key not in state.checked]
+            others = [trial for trial in self._checking(demand) if trial.key not in state.checked]
             if not others:
                 return
             trial = others[0]
@@ -155,6 +165,17 @@ class Loop:
         state.checking = True
         state.checked.add(trial.key)
         self._executor.check(state.worker.name, trial)
+
+    def _checking(self, demand: Demand) -> list[Trial]:
+        return [trial for trial in self._in_check.values() if Demand.of(trial) == demand]
+
+    def _checked(self, worker: str) -> None:
+        """Take note that a worker has built what it was given, or is gone."""
+        trial = self._in_check.pop(worker, None)
+        if trial is not None:
+            demand = Demand.of(trial)
+            if not self._to_check[demand] and not self._checking(demand):
+                del self._to_check[demand]
 
     def _submit(self, state: _State, ordered: Ordered) -> None:
         trial, name = ordered.trial, state.worker.name
@@ -183,15 +204,15 @@ class Loop:
                 state.ready, state.baseline, state.warm = True, None, set()
                 self._notify(Notice(what="ready", worker=event.worker, text=f"{event.prepare_s:.1f} s"))
             case Checked():
-                del self._in_check[event.worker]
+                self._checked(event.worker)
                 state.checking = False
                 if event.error is not None:
                     self._problems.append(event.error)
-                if self._problems and not self._to_check and not self._in_check:
+                if self._problems and not self._to_check:
                     raise SuiteError("\n".join(dict.fromkeys(self._problems)))
             case Gone():
                 self._gone.append(event.reason)
-                self._in_check.pop(event.worker, None)
+                self._checked(event.worker)
                 self._notify(Notice(what="gone", worker=event.worker, text=event.reason))
                 running = state.running
                 del self._states[event.worker]

@@ -132,7 +132,7 @@ class Recorder:
             self._building.enter_context(self._watch.measuring("build"))
             value = call()
         if self._used:
-            self._end()
+            self._end(left=True)
         else:
             train, eval_s = self._watch["build"] - built, (self._watch["eval"] - evaluated).wall_s
             self._watch.transfer(train, "build", "train")
@@ -140,10 +140,10 @@ class Recorder:
             timing = Timing(train=train, eval_s=eval_s or None, started_at=started_at, ended_at=time.time())
             self._epochs.record(result(measured), timing)
 
-    def _end(self) -> None:
-        """Hand over the epoch that is open; one that was left before its training began is none."""
+    def _end(self, *, left: bool = False) -> None:
+        """Hand over the epoch that is open; one in which nothing was done before the function left the loop is none."""
         epoch, self._epoch = self._epoch, None
-        if epoch is not None:
+        if epoch is not None and not (left and epoch.untouched):
             epoch._end()
 
 
@@ -171,6 +171,11 @@ class Epoch:
     def report(self, **metrics: Any) -> None:
         """Report what the epoch measured: `samples`, `steps`, `loss`, `val_accuracy`, and any others by name."""
         self._measured |= checked(metrics, self._where)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was timed or reported in it."""
+        return not self._trained and not self._measured
 
     def _end(self) -> None:
         if not self._trained:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import platform
 import re
@@ -316,6 +315,8 @@ class _Clock:
         self._mark = watch.reading()
         self._train = self._eval = Span()
         self._started_at = time.time()
+        self._spare_s = 0.0  # passed, and stated by no epoch: the time of lines that the program holds back for a while
+        self._spare_built_s = 0.0  # that part of it which counts as building until then
 
     def ready(self) -> None:
         """What has been was building, and evaluating the untrained state."""
@@ -339,17 +340,25 @@ class _Clock:
         self._book()
         passed_s = self._train.wall_s + self._eval.wall_s
         told_s = (train_s or 0.0) + (eval_s or 0.0)
-        if told_s > _TOLD_TOO_MUCH * passed_s + _TOLD_TOO_MUCH_S:
+        there_s = passed_s + self._spare_s
+        if told_s > _TOLD_TOO_MUCH * there_s + _TOLD_TOO_MUCH_S:
             raise ReportError(
-                f"{where} states {told_s:g} s of training and evaluation where {passed_s:.3g} s have passed; "
+                f"{where} states {told_s:g} s of training and evaluation where {there_s:.3g} s have passed; "
                 "train_s and eval_s are the seconds of one epoch"
             )
+        back = Span(min(max(0.0, told_s - passed_s), self._spare_built_s))
+        self._watch.transfer(back, "build", "program")
+        self._spare_built_s -= back.wall_s
         train = self._train if train_s is None else replace(self._train, wall_s=train_s)
         evaluated = self._eval if eval_s is None else replace(self._eval, wall_s=eval_s)
         self._watch.transfer(train, "program", "train")
         self._watch.transfer(evaluated, "program", "eval")
-        if not self._ready and train_s is not None:
-            self._watch.transfer(Span(max(0.0, passed_s - told_s)), "program", "build")
+        if train_s is not None:
+            self._spare_s = max(0.0, there_s - told_s)
+            if not self._ready:
+                unstated = Span(max(0.0, passed_s - told_s))
+                self._watch.transfer(unstated, "program", "build")
+                self._spare_built_s += unstated.wall_s
         timing = Timing(
             train=train,
             eval_s=evaluated.wall_s or None,
@@ -448,7 +457,7 @@ def _last_line(text: str) -> str:
 def _seconds(value: Any, name: str, where: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ReportError(f"{where} reported {name}={value!r:.100}; expected seconds")
     return float(value)
 

@@ -13,7 +13,8 @@ from harness.domain.outcome import EpochRecord, Scores
 from harness.workloads.protocol import EpochResult
 
 _COUNTS = ("samples", "steps")
-_TAKEN = {one.name for one in fields(EpochRecord)} - {*METRICS, *_COUNTS}  # columns that the clock fills in
+_IDENTITY = {"run_id", "trial_id", "setting_id", "arm", "samples_per_s"}  # columns that others fill in, as the clock
+_TAKEN = {one.name for one in fields(EpochRecord)} - {*METRICS, *_COUNTS} | _IDENTITY
 
 
 class ReportError(HarnessError):

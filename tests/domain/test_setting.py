@@ -28,7 +28,7 @@ from harness.domain.handy import (
     sgd,
     tail,
 )
-from harness.domain.setting import EXECUTION, Setting
+from harness.domain.setting import EXECUTION, Setting, canonical_numbers
 from harness.domain.trial import Trial
 
 
@@ -194,3 +194,24 @@ def test_what_is_looked_at_besides_changes_neither_id_nor_arm() -> None:
     assert (plain.setting_id, plain.arm) == (more.setting_id, more.arm)
     with pytest.raises(SuiteError, match="'r2_score' is there twice"):
         Setting(metrics=["r2_score", "r2_score"])
+
+
+def test_the_metric_that_early_stopping_watches_is_part_of_the_id() -> None:
+    stop = early_stopping("val_f1_score")
+    ids = {
+        Setting(early_stopping=stop, metrics=[handy.metric("f1_score", average=how)]).setting_id
+        for how in ("macro", "micro")
+    }
+    assert len(ids) == 2
+    assert Setting(metrics=["f1_score"]).setting_id == Setting().setting_id
+
+
+@pytest.mark.parametrize("metric", ["accuracy", handy.function(canonical_numbers)])
+def test_a_metric_that_is_recorded_anyway_or_a_function_is_refused(metric: object) -> None:
+    with pytest.raises(SuiteError, match="name those of Keras's that are wanted besides"):
+        Setting(metrics=[metric])
+
+
+def test_a_function_with_an_argument_called_optimizer_needs_no_back_end() -> None:
+    assert Setting(workload=handy.function(canonical_numbers, optimizer="adam")).needs == "none"
+    assert Setting(workload=minimise("beale", start=[1, 1], optimizer="adam")).needs == "tensorflow"

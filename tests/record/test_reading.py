@@ -170,6 +170,18 @@ def test_files_of_a_trial_are_kept_beside_its_records(tmp_path: Path) -> None:
     assert pd.isna(trials["artifacts"][1])
 
 
+def test_arms_of_any_name_keep_their_files_apart(tmp_path: Path) -> None:
+    arms = []
+    for label in ("a b", "a_b", "好" * 90):
+        one = finished(0)
+        setting = one.trial.setting.model_copy(update={"label": label})
+        arms.append(
+            replace(one, trial=replace(one.trial, setting=setting), outcome=replace(one.outcome, files={"f": b""}))
+        )
+    trials = load(make(tmp_path, "suite", "run", "completed", *arms)).trials
+    assert len({str(paths) for paths in trials["artifacts"]}) == 3
+
+
 def test_a_parquet_file_of_another_program_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path)
     pd.DataFrame({"a": [1]}).to_parquet(folder / "trials.parquet")

@@ -186,3 +186,29 @@ def test_when_no_worker_is_left_the_run_says_why() -> None:
 def test_positions_go_on_where_an_earlier_process_left_off() -> None:
     finished, _ = run([trial("completed", seed=seed) for seed in range(3)], first_position=7)
     assert sorted(one.placement.position for one in finished) == [7, 8, 9]
+
+
+def test_what_a_trial_declares_is_built_by_a_worker_of_its_own_back_end_before_any_trial_runs() -> None:
+    class Watching(ScriptedExecutor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[tuple[str, str, str]] = []
+
+        def note(self, what: str, worker: str, one: Trial) -> None:
+            (serving,) = {w.demand.backend for serving in self._workers.values() for w in serving if w.name == worker}
+            self.seen.append((what, serving, one.setting.backend))
+
+        def check(self, worker: str, trial: Trial) -> None:
+            self.note("check", worker, trial)
+            super().check(worker, trial)
+
+        def submit(self, worker: str, trial: Trial) -> None:
+            self.note("run", worker, trial)
+            super().submit(worker, trial)
+
+    executor = Watching()
+    list(Loop([trial(backend=name) for name in ("tensorflow", "jax", "torch")], executor, seed=0, policy=Policy()))
+    assert all(serving == backend for _, serving, backend in executor.seen)
+    assert {backend for what, _, backend in executor.seen if what == "check"} == {"tensorflow", "jax", "torch"}
+    first_run = next(n for n, (what, _, _) in enumerate(executor.seen) if what == "run")
+    assert all(what == "run" for what, _, _ in executor.seen[first_run:])

@@ -68,6 +68,21 @@ def stops_early(trial: Any, recorder: Any) -> None:
             break
 
 
+def names_the_arm(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        with epoch.training():
+            pass
+        epoch.report(arm=3)
+
+
+def leaves_at_once(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        if epoch.number == 3:
+            break
+        with epoch.training():
+            pass
+
+
 def runs_once(trial: Any) -> dict[str, float]:
     time.sleep(0.01)
     return {"samples": 7, "loss": trial.seed}
@@ -298,3 +313,14 @@ def test_a_trial_that_does_nothing_costs_less_than_a_millisecond() -> None:
         run_trial(Trial(setting=setting, seed=seed, repeat=0), worker, lambda epoch: None)
         costs.append(time.perf_counter() - began)
     assert sorted(costs)[25] < 0.001
+
+
+def test_a_function_may_leave_the_loop_before_an_epoch_begins() -> None:
+    outcome = run(leaves_at_once, epochs=5)
+    assert (outcome.status, len(outcome.epochs)) == ("completed", 2)
+
+
+def test_a_metric_cannot_be_called_like_a_column_of_the_records() -> None:
+    outcome = run(names_the_arm)
+    assert outcome.error is not None
+    assert "reported 'arm', which the harness fills in; call it something else" in outcome.error

@@ -399,3 +399,11 @@ def test_the_helper_brings_the_standard_library_alone() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (took_s,) = done.stdout.split()
     assert float(took_s) < 0.050
+
+
+def test_a_program_may_hold_its_lines_back_if_it_states_its_own_times() -> None:
+    lines = "".join(f'{{{{"epoch": {n}, "train_s": 0.2}}}}\\n' for n in (1, 2, 3))
+    outcome = shell(f"sleep 0.7; printf '{lines}'")
+    assert outcome.error is None
+    assert [epoch.train_s for epoch in outcome.epochs] == [0.2, 0.2, 0.2]
+    assert 0 <= outcome.watches.build_s < 0.3

@@ -49,7 +49,7 @@ def the_objective(loss: str, activation: str, *, classes: int = 3) -> tuple[Obje
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(outputs, activation=activation)])
     form = "column" if outputs == 1 else "labels" if loss.removeprefix("clipped_").startswith("sparse") else "one_hot"
     declared = Setting(loss=loss).loss
-    return Objective.build(declared, Head.take_off(model), form=form, classes=classes, sources={}), model
+    return Objective.build("", declared, Head.take_off(model), form=form, classes=classes, sources={}), model
 
 
 LOGITS = np.array([[100.0, 0.0, -5.0], [1.0, 2.0, 3.0]], np.float32)  # the first one saturates a softmax
@@ -206,10 +206,26 @@ def test_weights_scores_and_graph_are_noted_for_tensorboard(tmp_path: Path, requ
     tags = events.Tags()
     assert tags["graph"]
     assert {"loss", "val_accuracy"} < set(tags["tensors"])
-    assert sum("kernel" in tag for tag in tags["tensors"]) == 2
+    assert sorted(tag for tag in tags["tensors"] if "kernel" in tag) == ["weights/01_kernel", "weights/03_kernel"]
     assert [event.step for event in events.Tensors("loss")] == [1, 2, 3]
 
 
 def test_an_engine_that_the_back_end_lacks_is_found_by_check() -> None:
     with pytest.raises(SuiteError, match="the back end 'tensorflow' has no engine 'eager'; it has: auto, xla, graph"):
         Training(datasets.load, BACKEND).check(a_trial(engine="eager"), {})
+
+
+def test_an_optimizer_by_name_has_keras_own_rate_whatever_ran_before() -> None:
+    training = Training(datasets.load, BACKEND)
+    run(a_trial(optimizer=optimizer("adam", learning_rate=0.5)), training)
+    after, alone = run(a_trial(optimizer="adam"), training), run(a_trial(optimizer="adam"))
+    assert [epoch.loss for epoch in after.epochs] == [epoch.loss for epoch in alone.epochs]
+
+
+def test_programs_of_many_optimizers_are_not_mixed_up() -> None:
+    training = Training(datasets.load, BACKEND)
+    momenta = [round(0.04 * n, 2) for n in range(20)]  # more than a network keeps optimizers
+    first = [run(a_trial(optimizer=sgd(0.1, momentum=one), epochs=1), training).epochs[0].val_loss for one in momenta]
+    again = [run(a_trial(optimizer=sgd(0.1, momentum=one), epochs=1), training).epochs[0].val_loss for one in momenta]
+    assert first == again
+    assert len(set(first)) == len(momenta)

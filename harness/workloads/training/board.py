@@ -22,7 +22,7 @@ _FILE: Final = "tensorboard/events.out.tfevents.{second}.{trial_id}"
 
 
 class Board:
-    """The events of one trial. `structure` is the model as Keras's JSON; steps are epochs, 0 the untrained model."""
+    """The events of one trial. `structure` is the model as Keras's JSON; steps are epochs, from 1."""
 
     def __init__(self, structure: str, trial_id: str) -> None:
         self._buffer = io.BytesIO()

@@ -23,7 +23,7 @@ Tensor = Any  # a tensor of the back end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Samples and labels on the device, `rows` of them in use, to be taken in `order` (None: as they lie)."""
+    """Samples and labels on the device, `rows` of them in use, to be taken in `order` by training."""
 
     x: Tensor
     y: Tensor
@@ -99,7 +99,8 @@ class Backend(Protocol):
     ) -> Program:
         """Compile training for batches of `batch` on blocks shaped as `block`; the network's values stay as they are.
 
-        `signature` is a text that differs for all else that makes programs differ: model, loss, optimizer.
+        `signature` is a text that differs for all else that makes programs differ: model, loss, optimizer; for back
+        ends that name what they compile.
         A step is: take the batch's rows in the block's order; forward with training=True; the objective's loss (mean)
         and the penalties of `network.model.losses`; gradients; the optimizer's update. The totals grow by that loss
         times the batch and by the objective's hits.

@@ -104,6 +104,7 @@ class Objective:
     or "numbers" (no classes, no accuracy).
     """
 
+    key: str  # what it was declared as
     head: Head
     form: str
     classes: int | None
@@ -112,7 +113,14 @@ class Objective:
 
     @classmethod
     def build(
-        cls, component: Component, head: Head, *, form: str, classes: int | None, sources: Mapping[str, Source]
+        cls,
+        key: str,
+        component: Component,
+        head: Head,
+        *,
+        form: str,
+        classes: int | None,
+        sources: Mapping[str, Source],
     ) -> Objective:
         name, args = component.name, dict(component.args)
         on_logits = False
@@ -126,7 +134,7 @@ class Objective:
                 made = _Clipped(name, **args)
         else:
             made = network.build_loss(component, sources)
-        return cls(head=head, form=form, classes=classes, on_logits=on_logits, function=made)
+        return cls(key=key, head=head, form=form, classes=classes, on_logits=on_logits, function=made)
 
     def targets(self, y: Tensor) -> Tensor:
         """Return the stored targets as the loss compares them with the outputs."""

@@ -112,7 +112,7 @@ def scores(saved: Saved, x: NDArray[Any], y: NDArray[Any]) -> Scores:
     classes = saved.preparation["classes"]
     head = Head.take_off(model)
     form = label_form(setting.loss.name, model.output_shape, classes)
-    objective = Objective.build(setting.loss, head, form=form, classes=classes, sources={})
+    objective = Objective.build("", setting.loss, head, form=form, classes=classes, sources={})
     tally = Tally({one.name: network.build(one.plain(), {}) for one in setting.metrics}, objective)
     loss, hits = 0.0, 0.0
     for start in range(0, len(x), _BATCH):
@@ -128,8 +128,12 @@ def scores(saved: Saved, x: NDArray[Any], y: NDArray[Any]) -> Scores:
 
 def predictions(saved: Saved, x: NDArray[Any]) -> NDArray[Any]:
     """Return a model's outputs for scaled samples: probabilities of the classes, or numbers."""
-    parts = [saved.model(x[start : start + _BATCH], training=False) for start in range(0, len(x), _BATCH)]
-    return np.concatenate([np.asarray(keras.ops.convert_to_numpy(part), dtype=np.float32) for part in parts])
+
+    def batch(start: int) -> NDArray[Any]:
+        outputs = saved.model(x[start : start + _BATCH], training=False)
+        return np.array(keras.ops.convert_to_numpy(outputs), dtype=np.float32)
+
+    return np.concatenate([batch(start) for start in range(0, len(x), _BATCH)])
 
 
 @contextmanager

@@ -192,8 +192,7 @@ class _Graph:
         with torch.inference_mode():
             loss, hits = totals.loss.clone(), totals.hits.clone()
             state = [variable.value.detach() for variable in self._state]
-            order = torch.arange(block.rows, device=block.x.device) if block.order is None else block.order
-            self._loop(state, block.x, block.y, order, offset, count, loss, hits)
+            self._loop(state, block.x, block.y, block.order, offset, count, loss, hits)
         return Totals(loss, hits)
 
 
@@ -215,7 +214,7 @@ def _total_loss(network: Network, objective: Objective, y: Tensor, outputs: Tens
 
 def _rows(block: Block, start: int, batch: int, *, shuffled: bool) -> tuple[Tensor, Tensor]:
     """Return the samples and the labels of a batch."""
-    if not shuffled or block.order is None:
+    if not shuffled:
         return block.x.narrow(0, start, batch), block.y.narrow(0, start, batch)
     rows = block.order.narrow(0, start, batch)
     return block.x.index_select(0, rows), block.y.index_select(0, rows)

@@ -44,15 +44,16 @@ _EVAL_BATCH: Final = 1024  # samples evaluated at once, at most
 class Updater:
     """An optimizer built for a network, and what its variables hold before the first step."""
 
+    key: str  # what it was declared as, a plain learning rate left out
     optimizer: keras.optimizers.Optimizer
     fresh: list[tuple[Any, Any]] = field(default_factory=list)  # variable, value
 
     @classmethod
-    def build(cls, optimizer: keras.optimizers.Optimizer, model: keras.Model) -> Updater:
+    def build(cls, key: str, optimizer: keras.optimizers.Optimizer, model: keras.Model) -> Updater:
         optimizer.build(model.trainable_variables)
         rate = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
         held = [variable for variable in optimizer.variables if variable is not rate]
-        return cls(optimizer=optimizer, fresh=[(variable, _compact(variable.value)) for variable in held])
+        return cls(key=key, optimizer=optimizer, fresh=[(variable, _compact(variable.value)) for variable in held])
 
     def reset(self, learning_rate: float | None) -> None:
         """Forget all steps taken, and set the learning rate unless a schedule sets it."""
@@ -78,7 +79,7 @@ class Network:
     objectives: dict[str, Objective] = field(default_factory=dict)
     updaters: Recent[str, Updater] = field(default_factory=lambda: Recent(16))
     programs: Recent[tuple[Any, ...], Program] = field(default_factory=lambda: Recent(32))
-    unfit: dict[str, str] = field(default_factory=dict)  # engine → why it cannot run this model
+    unfit: dict[tuple[str, str, str], str] = field(default_factory=dict)  # engine, objective, updater → why not
 
     @property
     def parameters(self) -> int:
@@ -177,7 +178,8 @@ class Training:
         backend, made = self._backend, parts.made
         engine, reason = self._engine(parts.trial.setting, made)
         for candidate in backend.engines[backend.engines.index(engine) :]:
-            if candidate not in made.unfit:
+            unfit = (candidate, parts.objective.key, parts.updater.key)
+            if unfit not in made.unfit:
                 kind = _FitSession if candidate == "fit" else _CompiledSession
                 try:
                     return kind(parts, candidate, reason)
@@ -186,8 +188,8 @@ class Training:
                 except backend.cannot_compile as error:
                     if candidate == "fit":
                         raise
-                    made.unfit[candidate] = next(line for line in [*str(error).splitlines(), "?"] if line.strip())[:200]
-            reason = f"{candidate} cannot compile it: {made.unfit[candidate]}"
+                    made.unfit[unfit] = next(line for line in [*str(error).splitlines(), "?"] if line.strip())[:200]
+            reason = f"{candidate} cannot compile it: {made.unfit[unfit]}"
         raise AssertionError("the last engine either runs or raises")
 
 
@@ -228,7 +230,7 @@ def _objective(made: Network, setting: Setting, data: Data, sources: Sources) ->
     if key not in made.objectives:
         form = label_form(setting.loss.name, made.model.output_shape, data.classes)
         made.objectives[key] = Objective.build(
-            setting.loss, made.head, form=form, classes=data.classes, sources=sources
+            key, setting.loss, made.head, form=form, classes=data.classes, sources=sources
         )
     return made.objectives[key]
 
@@ -239,7 +241,7 @@ def _updater(made: Network, setting: Setting, data: Data, sources: Sources) -> U
     steps = 0  # that a learning rate which is a function of the step is called for
     rate = plain.get("learning_rate")
     if _learning_rate(setting) is not None:
-        del plain["learning_rate"]
+        plain["learning_rate"] = "a number"  # unlike none at all, for which Keras has one of its own
     elif isinstance(rate, dict) and rate.get("name") == "function":
         steps = setting.epochs * -(-data.train.rows // setting.batch_size)
     key = _key([plain, steps])
@@ -248,7 +250,7 @@ def _updater(made: Network, setting: Setting, data: Data, sources: Sources) -> U
         optimizer = network.build_optimizer(setting.optimizer, sources, steps=steps)
         if setting.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        updater = made.updaters.put(key, Updater.build(optimizer, made.model))
+        updater = made.updaters.put(key, Updater.build(key, optimizer, made.model))
     return updater
 
 
@@ -295,7 +297,9 @@ class _Session:
         if self._board is None:
             return
         self._backend.settle(self._made, self._updater)
-        weights = {one.path: np.array(ops.convert_to_numpy(one.value)) for one in self._made.model.trainable_variables}
+        # Numbered, since Keras's own names of layers depend on what the process has built before.
+        variables = enumerate(self._made.model.trainable_variables, start=1)
+        weights = {f"weights/{n:02d}_{one.name}": np.array(ops.convert_to_numpy(one.value)) for n, one in variables}
         trained, held_out = self._seen
         self._board.histograms(epoch, weights)
         self._board.scalars(epoch, {"loss": trained.loss, "accuracy": trained.accuracy})
@@ -440,7 +444,7 @@ class _CompiledSession(_Session):
             program_for(part.rows % batch, block)
 
     def _train_program(self, batch: int, block: Block) -> Program:
-        key = ("train", self._engine, id(self._updater), id(self._objective), batch, *_shapes(block))
+        key = ("train", self._engine, self._updater.key, self._objective.key, batch, *_shapes(block))
         program = self._made.programs.get(key)
         if program is None:
             self._compiled += 1
@@ -452,7 +456,7 @@ class _CompiledSession(_Session):
         return program
 
     def _eval_program(self, batch: int, block: Block) -> Program:
-        key = ("eval", id(self._objective), batch, *_shapes(block))
+        key = ("eval", self._objective.key, batch, *_shapes(block))
         program = self._made.programs.get(key)
         if program is None:
             self._compiled += 1
@@ -479,11 +483,11 @@ class _FitSession(_Session):
             optimizer=self._updater.optimizer,
             loss=_AsLoss(self._objective),
             metrics=[] if self._objective.form == "numbers" else [_as_accuracy(self._objective)],
-            run_eagerly=self._backend.engines[-2] in self._made.unfit,
+            run_eagerly=(self._backend.engines[-2], self._objective.key, self._updater.key) in self._made.unfit,
         )
         size = self._trial.setting.batch_size
         self._model.fit(self._x[:size], self._y[:size], batch_size=size, verbose=0)  # traces; undone by the reset
-        self.evaluate()
+        self._model.evaluate(*self._val, batch_size=_EVAL_BATCH, verbose=0)
         self.facts = self._facts(reason, reused=False)
 
     def _host(self, part: Part) -> tuple[NDArray[Any], NDArray[Any]]:
