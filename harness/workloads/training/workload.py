@@ -40,9 +40,12 @@ CHUNK_S: Final = 1.5  # seconds that one call may take, about: time-outs and Ctr
 _EVAL_BATCH: Final = 1024  # samples evaluated at once, at most
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Updater:
-    """An optimizer built for a network, and what its variables hold before the first step."""
+    """An optimizer built for a network, and what its variables hold before the first step.
+
+    A program is known by the very updater it updates with, which so lives as long as the program does.
+    """
 
     key: str  # what it was declared as, a plain learning rate left out
     optimizer: keras.optimizers.Optimizer
@@ -444,7 +447,7 @@ class _CompiledSession(_Session):
             program_for(part.rows % batch, block)
 
     def _train_program(self, batch: int, block: Block) -> Program:
-        key = ("train", self._engine, self._updater.key, self._objective.key, batch, *_shapes(block))
+        key = ("train", self._engine, self._updater, self._objective.key, batch, *_shapes(block))
         program = self._made.programs.get(key)
         if program is None:
             self._compiled += 1
