@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness import datasets
-from harness.domain.errors import ResultsError, SuiteError
+from harness.domain.errors import DataError, ResultsError, SuiteError
 from harness.domain.outcome import Scores
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def find_model(place: Path) -> Path:
     """
     if (place / _MODEL).is_file():
         return place
-    found = sorted(path.parent for path in place.glob(f"artifacts/*/{_MODEL}"))
+    found = sorted(path.parent for path in place.glob(f"**/artifacts/*/{_MODEL}"))
     if len(found) == 1:
         return found[0]
     if not found:
@@ -125,6 +125,8 @@ def _both(second: Any) -> Any:
 
 def _rows(data: Path, saved: Saved) -> datasets.Rows:
     assert saved.setting.dataset is not None
+    if data.is_dir():
+        raise DataError(f"{data}: is a folder; name a file of rows")
     return datasets.rows(data, saved.setting.dataset, datasets.Preparation.of(saved.preparation))
 
 

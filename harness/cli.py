@@ -431,6 +431,8 @@ def predict(
     from harness import apply
     from harness.domain.errors import ResultsError
 
+    if output is not None and output.exists() and data.exists() and output.samefile(data):
+        raise ResultsError(f"{output}: these are the rows to predict; choose another place for the predictions")
     with _only_json_on_stdout(output is None):
         found = apply.predict(apply.find_model(model), data)
     if output is None:
@@ -490,7 +492,8 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        told = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in str(error))
+        print(f"harness: {told}", file=sys.stderr)
         sys.exit(error.exit_code)
 
 

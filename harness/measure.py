@@ -245,6 +245,7 @@ class _Epochs:
 
     def begin(self) -> None:
         self._span = Span()
+        self._training = False
         self._evaluated = self._watch["eval"]
         self._started_at: float | None = None
         self._ended_at = 0.0
@@ -252,11 +253,17 @@ class _Epochs:
     @contextmanager
     def training(self, drain: Callable[[], None] = lambda: None) -> Iterator[None]:
         """The timed span, see `_timed`."""
+        if self._training:
+            raise SuiteError("training() within training(): the inner one would count twice; leave one away")
         if self._started_at is None:
             self._started_at = time.time()
         before = self._watch["train"]
-        with _timed(self._watch, drain):
-            yield
+        self._training = True
+        try:
+            with _timed(self._watch, drain):
+                yield
+        finally:
+            self._training = False
         self._span += self._watch["train"] - before
         self._ended_at = time.time()
 

@@ -19,7 +19,7 @@ from harness.domain.errors import SuiteError
 from harness.domain.expression import Expression
 from harness.domain.grid import MOST_TRIALS, Context, Excluded, check_names, show
 from harness.domain.paths import MISSING, Field, Point, Resolver, value_key
-from harness.domain.setting import Setting
+from harness.domain.setting import OBSERVATION, Setting
 from harness.domain.suite import OWN_PATHS, LoadedSuite, Suite, Target, located
 from harness.domain.trial import Trial
 from harness.workloads import program
@@ -100,6 +100,7 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
     if not trials:
         reasons = dict.fromkeys(item.reason for item in excluded)
         raise SuiteError(f"no trial is left: all {len(excluded)} were left out by {'; '.join(reasons)}")
+    _check_told_apart(trials, axes)
     asked = {
         "overrides": [[path, list(values)] for path, values in overrides],
         "where": [str(condition) for condition in where],
@@ -113,6 +114,21 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
         excluded=tuple(excluded),
         sha256=declared.sha256(asked),
     )
+
+
+def _check_told_apart(trials: Sequence[Trial], axes: set[str]) -> None:
+    """Raise for settings that differ only in what is looked at and kept besides, and so are one in the records."""
+    watched = {path for path in axes if path.partition(".")[0] in OBSERVATION}
+    if not watched:
+        return
+    seen: set[tuple[str, str]] = set()
+    for trial in trials:
+        if trial.key in seen:
+            raise SuiteError(
+                f"{', '.join(sorted(watched))}: two settings that differ in nothing else are one in the records; "
+                "say it in the base, or give each a label"
+            )
+        seen.add(trial.key)
 
 
 def in_full(suite: Suite | LoadedSuite) -> tuple[Trial, ...]:
@@ -230,7 +246,9 @@ class _Checks:
         if setting.workload.name == "training":
             for name in ("dataset", "model"):
                 if getattr(setting, name) is None:
-                    raise SuiteError(f"a training needs a {name}; the setting {show(point)} has none")
+                    raise SuiteError(
+                        f"a training needs a {name}, and {show(point)} has none; say {name}=... in the base"
+                    )
         if setting.workload.name == "program":
             program.fill(setting.workload.args["command"], setting)
         if setting.dataset is None:

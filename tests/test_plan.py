@@ -232,7 +232,7 @@ def test_where_sees_the_setting_and_the_seed() -> None:
     ("fields", "options", "says"),
     [
         ({"grid": product(batch_size=[8192])}, {}, "batch_size is 8192, but the dataset 'mnist5k' gives 4000 samples"),
-        ({"base": Setting(model=mlp(8))}, {}, "a training needs a dataset; the setting batch_size=16 has none"),
+        ({"base": Setting(model=mlp(8))}, {}, "a training needs a dataset, and batch_size=16 has none; say data"),
         ({"base": Setting(dataset="mnist5k")}, {}, "a training needs a model"),
         ({"grid": product(dataset=["mnist6k"])}, {}, "unknown dataset 'mnist6k'"),
         ({"grid": product({"dataset.take": [5000]})}, {}, "dataset.take is 5000, but the dataset 'mnist5k' holds 4000"),
@@ -327,6 +327,13 @@ def test_a_word_of_a_program_that_no_setting_has_is_found_by_the_plan() -> None:
     base = Setting(workload=program("train --rate {optimizer.learning_rat}"))
     with pytest.raises(SuiteError, match=r"optimizer\.learning_rat"):
         plan(Suite(name="s", base=base))
+
+
+def test_settings_that_differ_only_in_what_is_kept_of_them_are_refused() -> None:
+    grid = product(save_model=[False, True])
+    with pytest.raises(SuiteError, match="save_model: two settings that differ in nothing else are one in the records"):
+        plan(suite(grid=grid))
+    assert plan(suite(grid=grid * product(batch_size=[16]), base=BASE), overrides=[parse_override("save_model=true")])
 
 
 PAGE = "\n".join(

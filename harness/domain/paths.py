@@ -20,7 +20,9 @@ from harness.domain.setting import Dataset, Setting, canonical_numbers
 Point = Mapping[str, Any]
 MISSING: Any = object()
 
-_RELATED = frozenset(("early_stopping", "metrics", "workload"))  # fields that have to fit one another
+_RELATED = frozenset(
+    ("backend", "early_stopping", "engine", "metrics", "workload")
+)  # fields that have to fit one another
 _COMPONENTS = ("early_stopping", "loss", "model", "optimizer", "workload")
 
 

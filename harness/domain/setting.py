@@ -21,6 +21,9 @@ from harness.domain.metrics import METRICS
 # Fields that leave the mathematics as it is (in exact arithmetic): they name the arm, not the setting.
 EXECUTION = ("backend", "precision", "engine", "dispatch", "cpus", "gpus", "exclusive", "label")
 
+# The engines of each back end, each of which falls back to the next.
+ENGINES = {"tensorflow": ("xla", "graph", "fit"), "jax": ("xla", "fit"), "torch": ("graph", "eager", "fit")}
+
 # Fields that change nothing of the training: what is measured and kept of it besides.
 OBSERVATION = ("metrics", "save_model", "tensorboard")
 
@@ -127,8 +130,14 @@ class Setting(Declaration):
         """Raise for fields that do not fit one another; for settings made by `model_copy`, which checks nothing.
 
         Raises:
-            SuiteError: for two metrics of one name, and for early stopping on what is not measured.
+            SuiteError: for an engine that the back end has not, for two metrics of one name, and for early stopping on
+                what is not measured.
         """
+        if self.engine != "auto" and self.engine not in ENGINES[self.backend]:
+            raise SuiteError(
+                f"engine: the back end {self.backend!r} has no engine {self.engine!r}; "
+                f"it has: auto, {', '.join(ENGINES[self.backend])}"
+            )
         names = [one.name for one in self.metrics]
         for one in self.metrics:
             if one.name == "function" or f"val_{one.name}" in METRICS:

@@ -51,7 +51,10 @@ class Function:
         try:
             inspect.signature(function).bind(None, **given)
         except TypeError as error:
-            raise SuiteError(f"{name} must take the trial, and may take a recorder: {error}") from None
+            own = f", and of its own arguments: {', '.join(args)}" if args else ""
+            raise SuiteError(
+                f"{name}: {error}; it is given the trial, a recorder where it has an argument of that name{own}"
+            ) from None
 
     def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> _Run:
         with watch.measuring("build"):

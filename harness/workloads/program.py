@@ -51,6 +51,7 @@ _TAIL_BYTES: Final = 4000  # of what it printed
 _READ_BYTES: Final = 1 << 16
 _POLL_S: Final = 0.2  # between looks at its memory and at the time
 _FIRST_POLL_S: Final = 0.01  # each twice as long as the one before, since most of what is short is over soon
+_MEANT: Final = re.compile(rb'\s*\{\s*"(epoch|event)"')  # how a line begins that was meant to be a report
 _TOLD_TOO_MUCH: Final = 1.05  # what a program states may be so many times what has passed by this clock,
 _TOLD_TOO_MUCH_S: Final = 0.05  # and so much more, since its lines take time to come
 _PLACES: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -253,12 +254,16 @@ class _Run:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError):
-            values = {}
-        event = values.get("event")
-        if "epoch" not in values and event not in ("ready", "evaluating"):
+            values = None
+        shown = "".join(one if one.isprintable() else "?" for one in line.decode(errors="replace").strip()[:200])
+        if values is None and _MEANT.match(line):
+            raise ReportError(f"a line that begins as a report does is no JSON object; it printed: {shown}")
+        if not isinstance(values, dict) or not {"epoch", "event"} & set(values):
             self._output.keep(line)
             return
-        shown = line.decode(errors="replace").strip()[:200]
+        event = values.get("event")
+        if "epoch" not in values and event not in ("ready", "evaluating"):
+            raise ReportError(f"the events are 'ready' and 'evaluating', got {event!r:.100}; it printed: {shown}")
         try:
             self._report(values, clock, epochs)
         except ReportError as error:

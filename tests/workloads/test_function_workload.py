@@ -68,6 +68,12 @@ def stops_early(trial: Any, recorder: Any) -> None:
             break
 
 
+def trains_within_training(trial: Any, recorder: Any) -> None:
+    for epoch in recorder.epochs():
+        with epoch.training(), epoch.training():
+            pass
+
+
 def names_the_arm(trial: Any, recorder: Any) -> None:
     for epoch in recorder.epochs():
         with epoch.training():
@@ -298,7 +304,7 @@ def test_arguments_that_the_function_names_reach_it_by_name() -> None:
 
 
 def test_a_function_that_cannot_be_called_is_found_before_any_trial() -> None:
-    with pytest.raises(SuiteError, match=r"takes_by_name must take the trial, .* missing a required argument: 'start'"):
+    with pytest.raises(SuiteError, match=r"takes_by_name: missing a required argument: 'start'; it is given the trial"):
         check(takes_by_name)
     with pytest.raises(SuiteError, match=r"yields is a generator; mark epochs by `for epoch in recorder.epochs\(\):`"):
         check(yields)
@@ -324,3 +330,8 @@ def test_a_metric_cannot_be_called_like_a_column_of_the_records() -> None:
     outcome = run(names_the_arm)
     assert outcome.error is not None
     assert "reported 'arm', which the harness fills in; call it something else" in outcome.error
+
+
+def test_training_within_training_is_an_error() -> None:
+    outcome = run(trains_within_training)
+    assert "training() within training()" in str(outcome.error)

@@ -407,3 +407,17 @@ def test_a_program_may_hold_its_lines_back_if_it_states_its_own_times() -> None:
     assert outcome.error is None
     assert [epoch.train_s for epoch in outcome.epochs] == [0.2, 0.2, 0.2]
     assert 0 <= outcome.watches.build_s < 0.3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{{"epoch": 2, "loss": ', "begins as a report does is no JSON object; it printed: "),
+        ('{{"event": "readdy"}}', "the events are 'ready' and 'evaluating', got 'readdy'"),
+    ],
+)
+def test_a_line_that_was_meant_to_be_a_report_is_not_passed_over(line: str, message: str) -> None:
+    outcome = shell(f"{WELL} echo '{line}'")
+    assert outcome.status == "failed"
+    assert message in str(outcome.error)
+    assert len(outcome.epochs) == 1

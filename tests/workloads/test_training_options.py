@@ -15,7 +15,7 @@ from harness import apply, datasets
 from harness.domain import sources
 from harness.domain.component import function
 from harness.domain.errors import ResultsError, SuiteError
-from harness.domain.handy import early_stopping, layer, learning_rate, mlp, optimizer, sequential, sgd
+from harness.domain.handy import dataset, early_stopping, layer, learning_rate, mlp, optimizer, sequential, sgd, tail
 from harness.domain.outcome import Outcome
 from harness.domain.setting import Dataset, Setting
 from harness.domain.trial import Trial
@@ -25,6 +25,14 @@ from harness.workloads.training.tensorflow import BACKEND
 from harness.workloads.training.workload import Training
 
 FLAT = Dataset(name="synthetic", args={"shape": [12], "classes": 3, "samples": 64, "test_samples": 30})
+
+
+def numbers() -> tuple[Any, Any]:
+    x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    return x, 2 * x[:, 0]
+
+
+NUMBERS = dataset(numbers, scale="none", held_out=tail(0.25))
 
 
 def a_trial(seed: int = 0, **changes: Any) -> Trial:
@@ -210,9 +218,22 @@ def test_weights_scores_and_graph_are_noted_for_tensorboard(tmp_path: Path, requ
     assert [event.step for event in events.Tensors("loss")] == [1, 2, 3]
 
 
-def test_an_engine_that_the_back_end_lacks_is_found_by_check() -> None:
+def test_an_engine_that_the_back_end_lacks_is_refused() -> None:
     with pytest.raises(SuiteError, match="the back end 'tensorflow' has no engine 'eager'; it has: auto, xla, graph"):
-        Training(datasets.load, BACKEND).check(a_trial(engine="eager"), {})
+        a_trial(engine="eager")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ["f1_score"]}, "metrics: 'f1_score' gives 3 numbers, and one can be recorded"),
+        ({"dataset": NUMBERS}, "targets are numbers, and categorical_crossentropy is for classes"),
+        ({"dataset": NUMBERS, "loss": "mean_squared_error"}, "a softmax of one output, which is always 1"),
+    ],
+)
+def test_what_does_not_fit_the_targets_is_found_by_check(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        Training(datasets.load, BACKEND).check(a_trial(**changes), sources.collected())
 
 
 def test_an_optimizer_by_name_has_keras_own_rate_whatever_ran_before() -> None:

@@ -23,6 +23,7 @@ from jax import lax
 from jax import numpy as jnp
 from numpy.typing import NDArray
 
+from harness.domain.setting import ENGINES
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.losses import Objective
@@ -38,7 +39,7 @@ class Jax:
     """See `harness.workloads.training.engine.Backend`."""
 
     name = "jax"
-    engines = ("xla", "fit")
+    engines = ENGINES["jax"]
     cannot_compile = (
         jax.errors.JaxRuntimeError,
         jax.errors.ConcretizationTypeError,

@@ -178,6 +178,10 @@ def label_form(loss: str, output_shape: Any, classes: int | None) -> str:
         SuiteError: where the outputs do not fit the dataset's classes.
     """
     if classes is None:
+        if loss.removeprefix(_CLIPPED) in _HEAD_OF:
+            raise SuiteError(
+                f"the dataset's targets are numbers, and {loss} is for classes; say loss='mean_squared_error'"
+            )
         return "numbers"
     if not isinstance(output_shape, tuple) or len(output_shape) != 2:
         raise SuiteError(f"the model's output has the shape {output_shape}; a classifier's is (None, {classes})")
@@ -214,6 +218,26 @@ class Tally:
     def results(self) -> dict[str, float]:
         """Return each metric by its name."""
         return {name: float(ops.convert_to_numpy(metric.result())) for name, metric in self._metrics.items()}
+
+    def check(self, outputs: int) -> None:
+        """Try each metric on made-up outputs of this width.
+
+        Raises:
+            SuiteError: for one that does not take them, or gives more than one number.
+        """
+        labels = ops.zeros((2,), dtype="float32" if self._objective.classes is None else "int32")
+        for name, metric in self._metrics.items():
+            alone = Tally({name: metric}, self._objective)
+            try:
+                alone.add(labels, ops.ones((2, outputs), dtype="float32"))
+                shape = tuple(metric.result().shape)
+            except Exception as error:
+                raise SuiteError(f"metrics: {name!r} cannot be computed here: {error}") from error
+            if shape:
+                raise SuiteError(
+                    f"metrics: {name!r} gives {shape[0]} numbers, and one can be recorded; "
+                    f"say e.g. metric({name!r}, average='macro')"
+                )
 
 
 class _Clipped(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types

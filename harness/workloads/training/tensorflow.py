@@ -21,6 +21,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.framework import ops
 
+from harness.domain.setting import ENGINES
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.losses import Objective
@@ -44,7 +45,7 @@ class TensorFlow:
     """A `harness.workloads.training.engine.Backend`. Programs update Keras's own variables in place."""
 
     name = "tensorflow"
-    engines = ("xla", "graph", "fit")
+    engines = ENGINES["tensorflow"]
     cannot_compile = (tf.errors.OpError, NotImplementedError)
     ran_out_of_memory = (tf.errors.ResourceExhaustedError,)
 

@@ -15,6 +15,7 @@ from keras.src.backend.torch.core import get_device
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.domain.setting import ENGINES
 from harness.workloads.training import torch_graph
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
@@ -36,7 +37,7 @@ class Torch:
     """See `harness.workloads.training.engine.Backend`. Keras's variables hold the values."""
 
     name = "torch"
-    engines = ("graph", "eager", "fit")
+    engines = ENGINES["torch"]
     cannot_compile = (UntraceableError,)
     ran_out_of_memory = (torch.OutOfMemoryError, MemoryError)
 

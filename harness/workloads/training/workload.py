@@ -108,9 +108,9 @@ class Training:
         setting = trial.setting
         data = self._load(setting, sources)
         made = self._network(setting, data, sources)
-        _objective(made, setting, data, sources)
+        objective = _objective(made, setting, data, sources)
         _updater(made, setting, data, sources)
-        _metrics(setting, sources)
+        Tally(_metrics(setting, sources), objective).check(made.model.output_shape[-1])
         self._engine(setting, made)
         if setting.save_model or setting.tensorboard:
             saved.structure(made.model)
@@ -169,11 +169,6 @@ class Training:
         """Return the engine to try first, and why, where it is neither asked for nor the back end's first."""
         if setting.engine == "auto":
             return self._backend.first_choice(made)
-        if setting.engine not in self._backend.engines:
-            raise SuiteError(
-                f"engine: the back end {self._backend.name!r} has no engine {setting.engine!r}; "
-                f"it has: auto, {', '.join(self._backend.engines)}"
-            )
         return setting.engine, None
 
     def _session(self, parts: _Parts) -> Session:
@@ -232,6 +227,8 @@ def _objective(made: Network, setting: Setting, data: Data, sources: Sources) ->
     key = _key([setting.loss.plain(), data.classes])
     if key not in made.objectives:
         form = label_form(setting.loss.name, made.model.output_shape, data.classes)
+        if data.classes is None and made.head.name == "softmax" and made.model.output_shape[-1] == 1:
+            raise SuiteError("the model ends in a softmax of one output, which is always 1; say output='linear'")
         made.objectives[key] = Objective.build(
             key, setting.loss, made.head, form=form, classes=data.classes, sources=sources
         )
