@@ -341,7 +341,8 @@ _INTRODUCTION = f"""\
 Any Parquet reader opens the tables: `pd.read_parquet("results/<suite>/<run>/epochs.parquet")`.
 `harness.load(path)` reads a run, all runs of a suite, or a whole results folder, and also runs that are
 still going on: `results = harness.load("results")` has `results.trials`, `.epochs`, `.telemetry` and `.nodes` as
-pandas data frames, and `results.runs`, what run.json holds. `trials` has one column an axis, so several suites together need DuckDB's `union_by_name`.
+pandas data frames, and `results.runs`, what each run.json holds. `trials` has one column an axis, so several suites
+together need DuckDB's `union_by_name`.
 
 The schema's version is {SCHEMA_VERSION}. It stands in each file's metadata (`harness_schema_version`), and so do the
 columns' units and descriptions (in the fields' metadata). Times are in seconds, instants are UTC with microseconds.
