@@ -6,6 +6,9 @@ HarnessError                 the request was wrong, or could not be served; exit
 ├── ResultsError             a results folder or file cannot be written or read
 └── SetupError               this machine or cluster cannot do what was asked
 
+Workloads add two that only fail a trial: ReportError (what a function or a program reports is no measurement) and
+ProgramError (a program that did not end well).
+
 A trial that fails is no error but a result: see `harness.domain.outcome`.
 """
 
