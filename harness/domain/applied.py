@@ -186,9 +186,7 @@ def _can_be_measured(reference: AnyReference, setting: Setting) -> None:
         return
     if isinstance(reference.epoch, int) and reference.epoch > setting.epochs:
         raise SuiteError(f"epoch is {reference.epoch}, but a training that it selects has only {setting.epochs}")
-    if any(metric.name == "function" for metric in setting.metrics):
-        return
-    right = [*EPOCH_QUANTITIES, *(f"val_{metric.name}" for metric in setting.metrics)]
+    right = [*EPOCH_QUANTITIES, *setting.further]
     for name in Expression(reference.metric).names:
         if name not in right:
             raise SuiteError(

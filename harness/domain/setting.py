@@ -149,17 +149,27 @@ class Setting(Declaration):
         stop = self.early_stopping
         if stop is None:
             return
-        metric = stop.args["metric"]
-        if self.workload.name == "training":
-            right = [*METRICS, *(f"val_{one.name}" for one in self.metrics)]
-            if metric not in right:
-                hint = did_you_mean(metric, right)
-                raise SuiteError(
-                    f"early_stopping.metric: unknown metric {metric!r};{hint} the metrics are: {', '.join(right)}; "
-                    "others of Keras's are added by metrics=[...]"
-                )
+        self.check_measured(stop.args["metric"], "early_stopping.metric")
         if stop.args["best_weights"] and self.workload.name != "training":
             raise SuiteError(f"early_stopping.best_weights: the workload {self.workload.name!r} has no weights to keep")
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """What `metrics` are recorded as."""
+        return tuple(f"val_{one.name}" for one in self.metrics)
+
+    def check_measured(self, metric: str, asked_by: str) -> None:
+        """Raise for what a training with this setting does not measure; other workloads may report anything.
+
+        Raises:
+            SuiteError: naming what `asked_by` it, and the metrics that there are.
+        """
+        right = (*METRICS, *self.further)
+        if self.workload.name == "training" and metric not in right:
+            raise SuiteError(
+                f"{asked_by}: unknown metric {metric!r};{did_you_mean(metric, right)} the metrics are: "
+                f"{', '.join(right)}; others of Keras's are added by metrics=[...]"
+            )
 
     @property
     def needs(self) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.domain import sources
-from harness.domain.component import Declaration, did_you_mean, plain_value
+from harness.domain.component import Declaration, plain_value
 from harness.domain.duration import duration
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import MOST_TRIALS, Grid
@@ -155,15 +155,8 @@ class Suite(Declaration):
 
     @model_validator(mode="after")
     def _target_is_measured(self) -> Suite:
-        if self.target is None or self.base.workload.name != "training":
-            return self
-        right = [*METRICS, *(f"val_{metric.name}" for metric in self.base.metrics)]
-        if self.target.metric not in right:
-            hint = did_you_mean(self.target.metric, right)
-            raise SuiteError(
-                f"target: unknown metric {self.target.metric!r};{hint} the metrics are: {', '.join(right)}; "
-                "others of Keras's are added by metrics=[...]"
-            )
+        if self.target is not None:
+            self.base.check_measured(self.target.metric, "target")
         return self
 
     @property

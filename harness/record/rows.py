@@ -175,10 +175,8 @@ def _epoch_columns(epochs: tuple[EpochRecord, ...]) -> dict[str, list[Any]]:
     columns = {}
     for name, convert in _EPOCH.items():
         values = [getattr(epoch, name) for epoch in epochs]
-        if name in ("started_at", "ended_at"):
-            values = [value or None for value in values]  # 0.0: never set
-        if name == "extra":
-            values = [value or None for value in values]  # an empty one says nothing
+        if name in ("started_at", "ended_at", "extra"):
+            values = [value or None for value in values]  # 0.0: never set; no further metrics
         columns[name] = [None if value is None else convert(value) for value in values]
     return columns
 

@@ -261,14 +261,10 @@ def _forward(
     *,
     training: bool,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Return the outputs, the variables that are not trained as they are then, and the loss that Keras trains and
-    reports: that of the outputs, and what layers and weights add to it."""
+    """Return the outputs, the variables that are not trained as they are then, and the loss."""
     told = {"training": training} if network.model._call_has_training_arg else {}
     outputs, fixed, penalties = network.model.stateless_call(trained, fixed, x, return_losses=True, **told)
-    loss = objective.loss(y, outputs)
-    for penalty in penalties:
-        loss += jnp.sum(penalty)
-    return outputs, fixed, loss
+    return outputs, fixed, objective.total(y, outputs, penalties)
 
 
 def _compiled(function: Callable[..., Any], state: State, *block: Tensor, gives_state: bool = True) -> Any:

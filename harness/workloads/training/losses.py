@@ -9,7 +9,7 @@ probabilities, and clipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -155,6 +155,13 @@ class Objective:
         else:
             outputs = self.predictions(outputs)
         return self.function(self.targets(y), outputs)
+
+    def total(self, y: Tensor, outputs: Tensor, penalties: Iterable[Tensor]) -> Tensor:
+        """Return the loss that Keras trains and reports: that of the outputs, and what layers and weights add to it."""
+        loss = self.loss(y, outputs)
+        for penalty in penalties:
+            loss += ops.sum(penalty)
+        return loss
 
     def right(self, y: Tensor, outputs: Tensor) -> Tensor:
         """Return 1.0 for each output that is right, as Keras's "accuracy" counts them for this form, 0.0 for others."""

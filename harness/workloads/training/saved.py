@@ -103,12 +103,11 @@ def scores(saved: Saved, x: NDArray[Any], y: NDArray[Any]) -> Scores:
     """Return loss, accuracy and further metrics of a model on scaled samples and their targets, as in training.
 
     Raises:
-        SuiteError: for a loss or a metric that is a function of the suite's, whose text is not here.
+        SuiteError: for a loss that is a function of the suite's, whose text is not here.
     """
     setting, model = saved.setting, saved.model
-    for one in (setting.loss, *setting.metrics):
-        if one.name == "function":
-            raise SuiteError(f"the {one.kind} is a function of the suite's, which is not kept with the model")
+    if setting.loss.name == "function":
+        raise SuiteError("the loss is a function of the suite's, which is not kept with the model")
     classes = saved.preparation["classes"]
     head = Head.take_off(model)
     form = label_form(setting.loss.name, model.output_shape, classes)
@@ -118,8 +117,7 @@ def scores(saved: Saved, x: NDArray[Any], y: NDArray[Any]) -> Scores:
     for start in range(0, len(x), _BATCH):
         outputs = model(x[start : start + _BATCH], training=False)
         some = keras.ops.convert_to_tensor(y[start : start + _BATCH])
-        penalties = sum((keras.ops.sum(penalty) for penalty in model.losses), start=0.0)
-        loss += float(objective.loss(some, outputs) + penalties) * len(outputs)
+        loss += float(objective.total(some, outputs, model.losses)) * len(outputs)
         hits += float(objective.hits(some, outputs))
         tally.add(some, outputs)
     accuracy = None if form == "numbers" else hits / len(x)

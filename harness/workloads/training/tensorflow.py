@@ -111,7 +111,7 @@ class TensorFlow:
             x, y = tf.gather(x, rows), tf.gather(y, rows)
             with tf.GradientTape() as tape:
                 outputs = network.outputs(x, training=True)
-                loss = _total_loss(network.model, objective, y, outputs)
+                loss = objective.total(y, outputs, network.model.losses)
                 scaled = optimizer.scale_loss(loss)
             optimizer.apply(tape.gradient(scaled, variables), variables)
             return loss, objective.hits(y, outputs)
@@ -128,7 +128,8 @@ class TensorFlow:
             some_x = tf.slice(x, [offset] + [0] * (len(x.shape) - 1), [batch, *x.shape[1:]])
             some_y = tf.slice(y, [offset] + [0] * (len(y.shape) - 1), [batch, *y.shape[1:]])
             outputs = network.outputs(some_x, training=False)
-            return _total_loss(network.model, objective, some_y, outputs), objective.hits(some_y, outputs)
+            loss = objective.total(some_y, outputs, network.model.losses)
+            return loss, objective.hits(some_y, outputs)
 
         return _Program(step, batch, (block.x, block.y), False, f"eval {batch} {signature}")
 
@@ -207,14 +208,6 @@ def _slow_under_xla(model: keras.Model) -> str | None:
         if isinstance(layer, _POOLS):
             return "takes maxima of windows"
     return None
-
-
-def _total_loss(model: keras.Model, objective: Objective, y: Tensor, outputs: Tensor) -> Tensor:
-    """Return the loss that Keras trains and reports: that of the outputs, and what layers and weights add to it."""
-    loss = objective.loss(y, outputs)
-    for penalty in model.losses:
-        loss += tf.reduce_sum(penalty)
-    return loss
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Torch:
 
         def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             outputs = network.outputs(x, training=True)
-            loss = _total_loss(network, objective, y, outputs)
+            loss = objective.total(y, outputs, network.model.losses)
             with torch.no_grad():
                 hits = objective.hits(y, outputs.detach())
             leaves = [variable.value for variable in variables]
@@ -111,7 +111,7 @@ class Torch:
         def step(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
                 outputs = network.outputs(x, training=False)
-                return _total_loss(network, objective, y, outputs), objective.hits(y, outputs)
+                return objective.total(y, outputs, network.model.losses), objective.hits(y, outputs)
 
         try:
             return _Graph(step, _distinct(network.model.variables), batch, block, training=False)
@@ -203,14 +203,6 @@ def _device() -> torch.device:
 
 def _distinct(variables: list[Any]) -> list[Any]:
     return list({id(variable): variable for variable in variables}.values())
-
-
-def _total_loss(network: Network, objective: Objective, y: Tensor, outputs: Tensor) -> Tensor:
-    """Return the loss that Keras trains and reports: that of the outputs, and what layers and weights add to it."""
-    loss = objective.loss(y, outputs)
-    for penalty in network.model.losses:
-        loss = loss + torch.sum(penalty)
-    return loss
 
 
 def _rows(block: Block, start: int, batch: int, *, shuffled: bool) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,6 @@ class Training:
         objective = _objective(made, setting, data, sources)
         _updater(made, setting, data, sources)
         Tally(_metrics(setting, sources), objective).check(made.model.output_shape[-1])
-        self._engine(setting, made)
         if setting.save_model or setting.tensorboard:
             saved.structure(made.model)
         if setting.tensorboard and find_spec("tensorboard") is None:
@@ -165,16 +164,13 @@ class Training:
             self._networks.put(key, made)
         return made
 
-    def _engine(self, setting: Setting, made: Network) -> tuple[str, str | None]:
-        """Return the engine to try first, and why, where it is neither asked for nor the back end's first."""
-        if setting.engine == "auto":
-            return self._backend.first_choice(made)
-        return setting.engine, None
-
     def _session(self, parts: _Parts) -> Session:
         """Return a session on the first engine that can compile the trial."""
         backend, made = self._backend, parts.made
-        engine, reason = self._engine(parts.trial.setting, made)
+        engine: str = parts.trial.setting.engine
+        reason: str | None = None
+        if engine == "auto":
+            engine, reason = backend.first_choice(made)
         for candidate in backend.engines[backend.engines.index(engine) :]:
             unfit = (candidate, parts.objective.key, parts.updater.key)
             if unfit not in made.unfit:
