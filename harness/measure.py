@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from resource import RUSAGE_SELF, getrusage
@@ -27,10 +27,11 @@ from harness.domain.component import Component
 from harness.domain.errors import HarnessError, SetupError, SuiteError, known
 from harness.domain.grid import show
 from harness.domain.metrics import METRICS, better
-from harness.domain.outcome import EpochRecord, Facts, Outcome, Scores, Status, Stopwatches
+from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Scores, Status, Stopwatches
 from harness.domain.setting import Dataset, Setting
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.telemetry.energy import Counters, EnergyMeter
 from harness.workloads.protocol import (
     Arrays,
     EpochResult,
@@ -65,6 +66,12 @@ class WorkerState:
     workloads: dict[str, Workload] = field(default_factory=dict)  # by back end and name; each keeps its own caches
     compiled_ahead_s: dict[str, float] = field(default_factory=dict)  # by program key; told to the trial that uses it
     missing: dict[str, str] = field(default_factory=dict)  # back ends that are not installed here, and what to say
+    anchor_s: float = field(default_factory=lambda: time.time() - time.perf_counter())  # Unix time less steady clock
+    meter: EnergyMeter | None = None
+
+    def unix_s(self) -> float:
+        """Return the Unix time by the node's steady clock: setting the wall clock does not bend it."""
+        return self.anchor_s + time.perf_counter()
 
     def workload(self, trial: Trial) -> Workload:
         """Return the workload that a trial runs, importing it when it is first asked for.
@@ -87,6 +94,7 @@ class Body:
 
     def __init__(self) -> None:
         self._state = WorkerState()
+        self._backend: Backend | None = None
 
     def preload(self, backend: str) -> None:
         """Import what the back end needs, but start no thread and touch no device; "none" needs nothing.
@@ -109,11 +117,21 @@ class Body:
     def prepare(self, backend: str) -> None:
         """Touch the devices, so that no trial pays for it; the process may have been forked after `preload`."""
         if backend != "none" and backend not in self._state.missing:
-            _backend(backend).prepare_process()
+            self._backend = _backend(backend)
+            self._backend.prepare_process()
+        self._state.meter = EnergyMeter(gpus=_gpus() or (), cores=_cores() or ())
 
     def sources(self, sources: Mapping[str, Source]) -> None:
         """Take the text of the files whose functions the trials name."""
         self._state.sources.update(sources)
+
+    def clock(self, anchor_s: float) -> None:
+        """Take Unix times as `anchor_s` plus the steady clock from now on, as all of this node do."""
+        self._state.anchor_s = anchor_s
+
+    def calibrate(self) -> dict[str, Any]:
+        """Return what the back end and its device can do, as columns of `nodes`; nothing where there is none."""
+        return {} if self._backend is None else dict(self._backend.calibrate())
 
     def check(self, trial: Trial) -> str | None:
         """Build what the setting declares; return what is wrong with it, and at which point of the grid, or None.
@@ -174,10 +192,11 @@ def run_trial(
     What the trial raises becomes part of the outcome, which keeps every epoch measured before it; a
     `TimeoutError` out of `on_progress` ends it as "timeout". Only `KeyboardInterrupt` and its like go through.
     """
-    started_at, start_s = time.time(), now()
+    before = _Edge.read(worker)
+    started_at, start_s = worker.unix_s(), now()
     watch = Stopwatch(now)
     used = watch.reading()
-    epochs = _Epochs(trial, watch, on_epoch, on_progress)
+    epochs = _Epochs(trial, watch, on_epoch, on_progress, worker)
     files: Mapping[str, bytes] = {}
     status: Status = "completed"
     error: str | None = None
@@ -202,6 +221,7 @@ def run_trial(
     if epochs.diverged is not None:  # whatever came of it afterwards
         status, step, error, detail = "failed", "train", epochs.diverged, said
     watches = _watches(watch, now() - start_s)
+    ended_at = worker.unix_s()
     own_processes = trial.setting.workload.name == "program"
     trials_before, worker.trials_run = worker.trials_run, worker.trials_run + 1
     return Outcome(
@@ -211,9 +231,11 @@ def run_trial(
         error_detail=detail,
         step=step,
         watches=watches,
-        facts=_with_process(epochs.all_facts(), trials_before, watch.reading() - used, others=own_processes),
+        facts=before.told(
+            _with_process(epochs.all_facts(), trials_before, watch.reading() - used, others=own_processes), worker
+        ),
         started_at=started_at,
-        ended_at=time.time(),
+        ended_at=ended_at,
         files=files if status == "completed" else {},
     )
 
@@ -222,7 +244,12 @@ class _Epochs:
     """The epochs of a trial: one clock and one record of them, whether this module leads or the workload does."""
 
     def __init__(
-        self, trial: Trial, watch: Stopwatch, on_epoch: Callable[[EpochRecord], None], on_progress: Tick | None
+        self,
+        trial: Trial,
+        watch: Stopwatch,
+        on_epoch: Callable[[EpochRecord], None],
+        on_progress: Tick | None,
+        worker: WorkerState,
     ) -> None:
         self.records: list[EpochRecord] = []
         self.diverged: str | None = None  # what to say of the last one, if it has
@@ -232,6 +259,7 @@ class _Epochs:
         self._watch = watch
         self._on_epoch = on_epoch
         self._on_progress = on_progress
+        self._worker = worker
         self._elapsed_s = 0.0
         self.begin()
 
@@ -249,28 +277,35 @@ class _Epochs:
         self._evaluated = self._watch["eval"]
         self._started_at: float | None = None
         self._ended_at = 0.0
+        self._energy: list[Energy] = []
 
     @contextmanager
     def training(self, drain: Callable[[], None] = lambda: None) -> Iterator[None]:
         """The timed span, see `_timed`."""
         if self._training:
             raise SuiteError("training() within training(): the inner one would count twice; leave one away")
-        if self._started_at is None:
-            self._started_at = time.time()
-        before = self._watch["train"]
+        before, meter = self._watch["train"], self._worker.meter
         self._training = True
+        with self._watch.measuring("record"):
+            counters = None if meter is None else meter.read()
+        if self._started_at is None:
+            self._started_at = self._worker.unix_s()
         try:
             with _timed(self._watch, drain):
                 yield
         finally:
             self._training = False
+        self._ended_at = self._worker.unix_s()
         self._span += self._watch["train"] - before
-        self._ended_at = time.time()
+        with self._watch.measuring("record"):
+            used = None if meter is None or counters is None else meter.between(counters, meter.read())
+            self._energy += [] if used is None else [used]
 
     def record(self, result: EpochResult, timing: Timing | None = None) -> None:
         """End an epoch and hand it over; see `harness.workloads.protocol.Epochs`."""
         with self._watch.measuring("record"):
-            record = _record(self.count + 1, result, timing or self._timing(), self._elapsed_s)
+            energy = None if timing is not None or not self._energy else _sum(self._energy)
+            record = _record(self.count + 1, result, timing or self._timing(), self._elapsed_s, energy)
             self._elapsed_s = record.elapsed_train_s
             self.records.append(record)
             self._on_epoch(record)
@@ -299,7 +334,7 @@ class _Epochs:
         return Timing(
             train=self._span,
             eval_s=eval_s if eval_s > 0 else None,
-            started_at=time.time() if self._started_at is None else self._started_at,
+            started_at=self._worker.unix_s() if self._started_at is None else self._started_at,
             ended_at=self._ended_at,
             warmup=warmup,
         )
@@ -400,7 +435,74 @@ def _timed(watch: Stopwatch, drain: Callable[[], None]) -> Iterator[None]:
             gc.enable()
 
 
-def _record(number: int, result: EpochResult, timing: Timing, elapsed_s: float) -> EpochRecord:
+def _sum(parts: Sequence[Energy]) -> Energy:
+    """Return the energy of several spans together; what one of them lacks, the sum lacks."""
+
+    def add(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+    def least(values: Sequence[float | None]) -> float | None:
+        return min((value for value in values if value is not None), default=None)
+
+    return Energy(
+        gpu_j=add([part.gpu_j for part in parts]),
+        gpu_coverage=least([part.gpu_coverage for part in parts]),
+        cpu_j=add([part.cpu_j for part in parts]),
+        cpu_coverage=least([part.cpu_coverage for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Edge:
+    """What is read at the beginning of a trial and again at its end, off all stopwatches."""
+
+    wall_s: float
+    steady_s: float
+    raw_s: float
+    major_faults: int
+    switches: int
+    counters: Counters | None
+
+    @classmethod
+    def read(cls, worker: WorkerState) -> _Edge:
+        used = getrusage(RUSAGE_SELF)
+        return cls(
+            wall_s=time.time(),
+            steady_s=time.perf_counter(),
+            raw_s=_raw_clock_s(),
+            major_faults=used.ru_majflt,
+            switches=used.ru_nivcsw,
+            counters=None if worker.meter is None else worker.meter.read(),
+        )
+
+    def told(self, facts: Facts, worker: WorkerState) -> Facts:
+        """Return the facts with what has changed since."""
+        end = _Edge.read(worker)
+        steady_s, raw_s = end.steady_s - self.steady_s, end.raw_s - self.raw_s
+        counters = self.counters
+        return replace(
+            facts,
+            clock_step_s=(end.wall_s - self.wall_s) - steady_s,
+            clock_drift=steady_s / raw_s - 1.0 if raw_s > 0 else None,
+            major_faults=end.major_faults - self.major_faults,
+            involuntary_switches=end.switches - self.switches,
+            energy=(
+                None
+                if worker.meter is None or counters is None or end.counters is None
+                else worker.meter.between(counters, end.counters)
+            ),
+        )
+
+
+def _raw_clock_s() -> float:
+    """Return the clock that no time service adjusts; the steady one where there is none."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC_RAW) if hasattr(time, "CLOCK_MONOTONIC_RAW") else time.perf_counter()
+
+
+def _record(
+    number: int, result: EpochResult, timing: Timing, elapsed_s: float, energy: Energy | None = None
+) -> EpochRecord:
     held_out = result.held_out or Scores()
     return EpochRecord(
         epoch=number,
@@ -419,6 +521,8 @@ def _record(number: int, result: EpochResult, timing: Timing, elapsed_s: float) 
         started_at=timing.started_at,
         ended_at=timing.ended_at,
         warmup=timing.warmup,
+        compilations=result.compilations,
+        energy=energy,
         extra={**result.train.extra, **{f"val_{name}": value for name, value in held_out.extra.items()}},
     )
 
@@ -491,12 +595,10 @@ def _watches(watch: Stopwatch, wall_s: float) -> Stopwatches:
 
 def _with_process(facts: Facts, trials_before: int, used: Span, *, others: bool) -> Facts:
     """Return the facts with those of this process added; `others`: the trial ran in processes below this one."""
-    cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
-    visible = tuple(name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.startswith("GPU-"))
     return replace(
         facts,
-        cores=cores,
-        gpus=visible or None,
+        cores=_cores(),
+        gpus=_gpus(),
         pid=os.getpid(),
         worker_trials_before=trials_before,
         peak_rss_bytes=facts.peak_rss_bytes if others else getrusage(RUSAGE_SELF).ru_maxrss * 1024,
@@ -504,6 +606,17 @@ def _with_process(facts: Facts, trials_before: int, used: Span, *, others: bool)
         user_cpu_s=used.user_cpu_s,
         system_cpu_s=used.system_cpu_s,
     )
+
+
+def _cores() -> tuple[int, ...] | None:
+    """Return the hardware threads that this process may run on, None where the system does not say."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
+
+
+def _gpus() -> tuple[str, ...] | None:
+    """Return the UUIDs of the GPUs, or of their MIG instances, that this process was given; None for none."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return tuple(name for name in named if name.startswith(("GPU-", "MIG-"))) or None
 
 
 def _rss_bytes() -> int | None:

@@ -22,6 +22,20 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """What energy counters rose by over a span, in joules; None where no device of the kind has a counter.
+
+    `gpu_coverage` and `cpu_coverage`: the share of the worker's GPUs, and of the CPU packages that its cores are on,
+    that the figure adds up; what others ran on them meanwhile is within it.
+    """
+
+    gpu_j: float | None = None
+    gpu_coverage: float | None = None
+    cpu_j: float | None = None
+    cpu_coverage: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
     """One epoch of one trial. Times in seconds; what was not measured is None, never 0."""
 
@@ -41,6 +55,8 @@ class EpochRecord:
     started_at: float  # seconds since the Unix epoch, to join telemetry
     ended_at: float
     warmup: bool = False  # flagged, never dropped: an epoch still paying for something that later ones do not
+    compilations: int | None = None  # programs compiled within the timed span; None where the workload cannot tell
+    energy: Energy | None = None  # by counters, over the timed span; None where there is no counter
     extra: Mapping[str, float] = field(default_factory=dict)  # further metrics by their recorded name, "val_r2_score"
 
     def value(self, metric: str) -> float | None:
@@ -94,6 +110,13 @@ class Facts:
     rss_bytes: int | None = None  # after the trial
     user_cpu_s: float | None = None
     system_cpu_s: float | None = None
+    step_flops: float | None = None  # floating-point operations of one training step on a full batch
+    flops_source: str | None = None  # who counted them
+    clock_step_s: float | None = None  # by which the wall clock was set during the trial, against the steady one
+    clock_drift: float | None = None  # rate of the steady clock, as adjusted by NTP, against the raw one, less 1
+    major_faults: int | None = None  # pages that had to be read from disk
+    involuntary_switches: int | None = None  # how often its threads were taken off a CPU they wanted to stay on
+    energy: Energy | None = None  # by counters, over the whole trial
     versions: str | None = None  # e.g. "tensorflow 2.21.0, keras 3.15.1"
 
 

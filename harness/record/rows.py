@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.domain.component import plain_value
-from harness.domain.outcome import EpochRecord, Finished, Outcome
+from harness.domain.outcome import Energy, EpochRecord, Finished, Outcome
 from harness.domain.trial import Trial
-from harness.record.schema import AXIS_COLUMNS, EPOCHS, NODES, TRIALS
+from harness.record.schema import AXIS_COLUMNS, ENERGY_COLUMNS, EPOCHS, JOINED, NODES, TRIALS
 
 Row = dict[str, Any]
 
 # Columns of `epochs` that are the same for all epochs of a trial, or follow from the others.
-_EPOCH_GIVEN = ("run_id", "trial_id", "setting_id", "arm", "samples_per_s")
+_EPOCH_GIVEN = ("run_id", "trial_id", "setting_id", "arm", "samples_per_s", *JOINED["epochs"])
 
 
 def trial_record(finished: Finished, artifacts: Sequence[str] = ()) -> tuple[Row, Row]:
@@ -141,6 +141,13 @@ def _trial_row(trial: Trial, outcome: Outcome) -> Row:
         "user_cpu_s": facts.user_cpu_s,
         "system_cpu_s": facts.system_cpu_s,
         "versions": facts.versions,
+        "step_flops": facts.step_flops,
+        "flops_source": facts.flops_source,
+        "clock_step_s": facts.clock_step_s,
+        "clock_drift": facts.clock_drift,
+        "major_faults": facts.major_faults,
+        "involuntary_switches": facts.involuntary_switches,
+        **{name: _energy(facts.energy, field) for name, field in ENERGY_COLUMNS.items()},
         "started_at": outcome.started_at or None,  # 0.0: never set
         "ended_at": outcome.ended_at or None,
     }
@@ -174,11 +181,16 @@ def _placement(finished: Finished) -> Row:
 def _epoch_columns(epochs: tuple[EpochRecord, ...]) -> dict[str, list[Any]]:
     columns = {}
     for name, convert in _EPOCH.items():
-        values = [getattr(epoch, name) for epoch in epochs]
+        field = ENERGY_COLUMNS.get(name)
+        values = [getattr(epoch, name) if field is None else _energy(epoch.energy, field) for epoch in epochs]
         if name in ("started_at", "ended_at", "extra"):
             values = [value or None for value in values]  # 0.0: never set; no further metrics
         columns[name] = [None if value is None else convert(value) for value in values]
     return columns
+
+
+def _energy(energy: Energy | None, field: str) -> float | None:
+    return None if energy is None else getattr(energy, field)
 
 
 def _clean(value: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _HEX = "twelve hexadecimal digits"
 
@@ -49,6 +49,11 @@ def _count(name: str, description: str, null: str | None = None, unit: str | Non
     return Column(name=name, type="int64", description=description, null=null, unit=unit, since=since)
 
 
+def _new(name: str, kind: str, description: str, null: str, unit: str | None = None) -> Column:
+    """Return a column that came with version 3."""
+    return Column(name=name, type=kind, description=description, null=null, unit=unit, since=3)
+
+
 def _bytes(name: str, description: str, null: str | None = None) -> Column:
     return Column(name=name, type="int64", description=description, null=null, unit="B")
 
@@ -71,6 +76,7 @@ def _instant(name: str, description: str, null: str | None = None) -> Column:
 
 _UNREACHED = "the trial ended before this was known, or it does not apply to the workload"
 _UNTIMED = "the worker was lost, or the trial ended, before it could report its stopwatches"
+_UNKNOWN_FLOPS = "the workload or its engine cannot tell"
 _NO_QUANTITY = "the task has no such quantity; a value that is not a number is NaN, not null"
 
 _IDS = (
@@ -78,6 +84,58 @@ _IDS = (
     _text("trial_id", f"identity of setting and seed, the same on any machine: {_HEX}"),
     _text("setting_id", f"identity of all that changes the mathematics, without the seed: {_HEX}"),
     _text("arm", 'how the trial was executed, as "cpus=2,dispatch=step"; "default" when nothing was asked for'),
+)
+
+# Columns that a worker's own reading of the energy counters fills, by the field of `Energy`.
+ENERGY_COLUMNS = {
+    "gpu_counter_j": "gpu_j",
+    "gpu_counter_coverage": "gpu_coverage",
+    "cpu_counter_j": "cpu_j",
+    "cpu_counter_coverage": "cpu_coverage",
+}
+
+_UNCOUNTED = "no device of the kind has an energy counter that can be read"
+_UNSAMPLED = "no such reading was had meanwhile; run.json says why, under `sampling`"
+_UNJOINED = "not judged yet: the run goes on"
+
+# What the hardware did meanwhile: columns of `trials` (over the whole trial) and of `epochs` (over the timed span).
+_HARDWARE = (
+    _new(
+        "gpu_counter_j", "float64", "energy by the GPUs' own counters, read at both ends of the span", _UNCOUNTED, "J"
+    ),
+    _new("gpu_counter_coverage", "float64", "share of the worker's GPUs that gpu_counter_j adds up", _UNCOUNTED, "1"),
+    _new("gpu_counter_validity", "string", "valid, or why gpu_counter_j is to be doubted", _UNCOUNTED),
+    _new(
+        "gpu_power_j", "float64", "energy as the integral of the power readings of the worker's GPUs", _UNSAMPLED, "J"
+    ),
+    _new("gpu_power_coverage", "float64", "share of the GPUs' time within the span that has readings", _UNSAMPLED, "1"),
+    _new("gpu_power_validity", "string", "valid, or why gpu_power_j is to be doubted", _UNSAMPLED),
+    _new(
+        "cpu_counter_j", "float64", "energy of the CPU packages that the worker's cores are on (RAPL)", _UNCOUNTED, "J"
+    ),
+    _new("cpu_counter_coverage", "float64", "share of those packages that cpu_counter_j adds up", _UNCOUNTED, "1"),
+    _new("cpu_counter_validity", "string", "valid, or why cpu_counter_j is to be doubted", _UNCOUNTED),
+    _new("cpu_percent", "float64", "mean load of the worker's cores, by whomever", _UNSAMPLED, "%"),
+    _new(
+        "foreign_percent",
+        "float64",
+        "mean load of the worker's cores by what is neither the worker nor part of the harness",
+        _UNSAMPLED,
+        "%",
+    ),
+    _new("steal_percent", "float64", "share of the cores' time that the hypervisor gave to others", _UNSAMPLED, "%"),
+    _new("gpu_utilisation_percent", "float64", "mean utilisation of the worker's GPUs", _UNSAMPLED, "%"),
+    _new("throttled_percent", "float64", "share of the time in which a GPU was throttled", _UNSAMPLED, "%"),
+    _new(
+        "throttle_reasons",
+        "list<string>",
+        "why GPUs were throttled meanwhile, in NVML's words; empty: they were not",
+        _UNSAMPLED,
+    ),
+    _new("swapped_bytes", "float64", "bytes that the node swapped in and out meanwhile", _UNSAMPLED, "B"),
+    _new(
+        "warnings", "list<string>", "doubts about the figures of this row, see Warnings below; empty: none", _UNJOINED
+    ),
 )
 
 TRIALS = Table(
@@ -193,6 +251,30 @@ TRIALS = Table(
             null="nothing was to be kept",
             since=2,
         ),
+        _new("step_flops", "float64", "floating-point operations of one training step on a full batch", _UNKNOWN_FLOPS),
+        _new("flops_source", "string", "who counted them: tensorflow, xla or torch", _UNKNOWN_FLOPS),
+        _new(
+            "flops_per_s", "float64", "those of all steps over train_s, warm-up epochs left out", _UNKNOWN_FLOPS, "1/s"
+        ),
+        _new(
+            "peak_percent",
+            "float64",
+            "flops_per_s against the matrix products that the worker's share, or its GPUs, can do (see `nodes`)",
+            "flops_per_s is not known, or the share was not calibrated",
+            "%",
+        ),
+        _new("clock_step_s", "float64", "by how much the wall clock was set meanwhile", _UNREACHED, "s"),
+        _new(
+            "clock_drift",
+            "float64",
+            "rate of the clock that times were taken by, as NTP adjusts it, against the raw one, less 1",
+            _UNREACHED,
+            "1",
+        ),
+        _new("major_faults", "int64", "pages that the worker had to wait for from disk", _UNREACHED),
+        _new("involuntary_switches", "int64", "how often a CPU was taken from the worker's threads", _UNREACHED),
+        *_HARDWARE,
+        _new("unjudged", "list<string>", "warnings that could not be judged, for want of readings", _UNJOINED),
     ),
 )
 
@@ -228,6 +310,13 @@ EPOCHS = Table(
             null="there are none",
             since=2,
         ),
+        _new(
+            "compilations",
+            "int64",
+            "programs that were compiled within the timed span; it should be 0",
+            "the workload or its engine cannot tell",
+        ),
+        *_HARDWARE,
     ),
 )
 
@@ -281,8 +370,43 @@ NODES = Table(
         _text("slurm_job_id", "Slurm job that the node belonged to", null="not within Slurm"),
         _text("versions", "JSON object: versions of the packages that took part", null="not known"),
         _text("environment", "JSON object: environment variables that change speed or results", null="not known"),
+        _new("sockets", "int64", "CPU packages", "not known"),
+        _new("threads_per_core", "int64", "hardware threads of a physical core; 2 with SMT on", "not known"),
+        _new("numa_nodes", "int64", "NUMA nodes", "not known"),
+        _new("caches", "string", "JSON object: bytes of each kind of cache (L1d, L2, L3) of one core", "not known"),
+        _new("cpu_max_hz", "float64", "highest frequency of a core", "not known", "Hz"),
+        _new("governor", "string", "frequency governor; several are joined by commas", "not known"),
+        _new("turbo", "bool", "whether the cores may exceed their nominal frequency", "not known"),
+        _new("gpu_cuda", "string", "newest version of CUDA that the GPUs' driver serves", "no GPU, or not known"),
+        _new("core_flops_per_s", "float64", "float32 matrix products of one core, alone", "not calibrated", "1/s"),
+        _new("share_flops_per_s", "float64", "the same of all cores of a worker's share", "not calibrated", "1/s"),
+        _new(
+            "gpu_flops_per_s",
+            "float64",
+            "the same of a worker's GPU, by its back end",
+            "no GPU, or not calibrated",
+            "1/s",
+        ),
+        _new("core_bandwidth_bytes_per_s", "float64", "memory traffic of one core, alone", "not calibrated", "B/s"),
+        _new("share_bandwidth_bytes_per_s", "float64", "the same of a worker's share", "not calibrated", "B/s"),
+        _new(
+            "dispatch_s", "float64", "time of the smallest call into the back end", "not calibrated, or none used", "s"
+        ),
+        _new(
+            "calibration",
+            "string",
+            "JSON object: all that was calibrated, by the kind of share (back end, cpus, gpus)",
+            "not calibrated",
+        ),
     ),
 )
+
+# Columns that no worker knows: they are made of the readings, when the tables are written or read.
+JOINED = {
+    "trials": tuple(column.name for column in _HARDWARE if column.name not in ENERGY_COLUMNS)
+    + ("flops_per_s", "peak_percent", "unjudged"),
+    "epochs": tuple(column.name for column in _HARDWARE if column.name not in ENERGY_COLUMNS),
+}
 
 TABLES = {table.name: table for table in (TRIALS, EPOCHS, TELEMETRY, NODES)}
 

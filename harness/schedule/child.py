@@ -185,6 +185,10 @@ def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
             return
         if what == "sources":
             body.sources(value)
+        elif what == "clock":
+            body.clock(value)
+        elif what == "calibrate":
+            connection.send(("calibrated", body.calibrate()))
         elif what == "check":
             connection.send(("checked", body.check(value)))
         elif what == "run":

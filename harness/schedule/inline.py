@@ -17,7 +17,8 @@ from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.node import sampling_notes
 from harness.schedule.order import Demand
-from harness.schedule.protocol import Body, Checked, Done, Event, Progress, Ready, Worker
+from harness.schedule.protocol import Body, Calibrated, Checked, Done, Event, Progress, Ready, Worker
+from harness.telemetry.calibrate import calibrate_share
 from harness.telemetry.environment import describe_node
 from harness.telemetry.sampler import Sampler
 
@@ -33,13 +34,15 @@ class InlineExecutor:
         self._waiting: list[tuple[str, Trial]] = []
         self._last_rows: list[dict[str, Any]] = []
         self._notes: dict[str, dict[str, Any]] = {}
-        self._sampler: Sampler | None = Sampler(rate_hz=telemetry_hz, gpus=[])
+        self._anchor_s = time.time() - time.perf_counter()
+        self._sampler: Sampler | None = Sampler(rate_hz=telemetry_hz, anchor_s=self._anchor_s, gpus=[])
 
     def start(self, sources: Mapping[str, Source]) -> None:
         if self._sampler is not None:
             self._sampler.start()
             self._sampler.watch("inline", os.getpid())
         self._body.sources(sources)
+        self._body.clock(self._anchor_s)
 
     def open(self, demand: Demand) -> list[Worker]:
         if demand.gpus:
@@ -58,6 +61,10 @@ class InlineExecutor:
 
     def check(self, worker: str, trial: Trial) -> None:
         self._events.append(Checked(worker=worker, error=self._body.check(trial)))
+
+    def calibrate(self, worker: str) -> None:
+        values = calibrate_share(self._workers[worker].cores)
+        self._events.append(Calibrated(worker=worker, values=values | self._body.calibrate()))
 
     def submit(self, worker: str, trial: Trial) -> None:
         self._waiting.append((worker, trial))

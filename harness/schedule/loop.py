@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from harness.domain.errors import SetupError, SuiteError
 from harness.domain.outcome import Finished, Outcome, Placement
 from harness.domain.trial import Trial
 from harness.schedule.order import Demand, Ordered, Queue
-from harness.schedule.protocol import Checked, Done, Event, Executor, Gone, Ready, Worker
+from harness.schedule.protocol import Calibrated, Checked, Done, Event, Executor, Gone, Ready, Worker
 
 LOST_ATTEMPTS: Final = 3  # a trial whose worker or node was lost runs so many times in all
 LEAK_BYTES: Final = 1 << 30  # a worker this much above (and twice) its size after its first trial is replaced
@@ -28,16 +28,18 @@ class Policy:
     max_fail: int | None = None  # stop once so many trials have not completed
     budget_s: float | None = None  # start no trial after so many seconds
     fresh_workers: bool = False  # a new process for each trial
+    calibrate: bool = True  # measure what each kind of share can do, before the first trial on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """Something to show: a worker became ready, a trial began, is tried again, or a worker was replaced."""
 
-    what: Literal["opened", "ready", "started", "retried", "replaced", "gone"]
+    what: Literal["opened", "ready", "calibrated", "started", "retried", "replaced", "gone"]
     worker: str
     trial: Trial | None = None
     text: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)  # what was calibrated
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,11 +58,12 @@ class _State:
     baseline: int | None = None
     running: _Running | None = None
     checking: bool = False
+    calibrating: bool = False
     checked: set[tuple[str, str]] = field(default_factory=set)  # what it has built
 
     @property
     def free(self) -> bool:
-        return self.ready and self.running is None and not self.checking
+        return self.ready and self.running is None and not self.checking and not self.calibrating
 
 
 class Loop:
@@ -95,6 +98,7 @@ class Loop:
         for trial in _distinct(trials):
             self._to_check.setdefault(Demand.of(trial), deque()).append(trial)
         self._in_check: dict[str, Trial] = {}
+        self._calibrated: set[tuple[str, Demand]] = set()  # nodes with the kinds of share, done or on the way
         self._problems: list[str] = []
         self._position = first_position
         self._failures = 0
@@ -117,7 +121,8 @@ class Loop:
                 self.stopped = "budget"
             if self.stopped is None:
                 self._dispatch()
-            if not self.running and not self._in_check and (self.stopped or not len(self._queue)):
+            busy = self.running or self._in_check or any(state.calibrating for state in self._states.values())
+            if not busy and (self.stopped or not len(self._queue)):
                 return
             for event in self._executor.wait(_POLL_S):
                 yield from self._handle(event)
@@ -134,11 +139,24 @@ class Loop:
         if demand is None:
             return
         serving = self._serving(demand)
+        self._calibrate(serving, demand)
+        occupied = {state.worker.node for state in self._states.values() if state.calibrating}
         for number, state in enumerate(serving):
-            if state.free:
+            if state.free and state.worker.node not in occupied:
                 ordered = self._queue.take(index=number, workers=len(serving), warm=state.warm)
                 if ordered is not None:
                     self._submit(state, ordered)
+
+    def _calibrate(self, serving: Sequence[_State], demand: Demand) -> None:
+        """Have one free worker of each node measure what such a share can do; nothing else runs there meanwhile."""
+        if not self._policy.calibrate:
+            return
+        for state in serving:
+            place = (state.worker.node, demand)
+            if state.free and place not in self._calibrated:
+                self._calibrated.add(place)
+                state.calibrating = True
+                self._executor.calibrate(state.worker.name)
 
     def _serving(self, demand: Demand) -> list[_State]:
         """Return the workers that serve a demand, opened if they are not."""
@@ -210,6 +228,10 @@ class Loop:
                     self._problems.append(event.error)
                 if self._problems and not self._to_check:
                     raise SuiteError("\n".join(dict.fromkeys(self._problems)))
+            case Calibrated():
+                state.calibrating = False
+                if event.values:
+                    self._notify(Notice(what="calibrated", worker=event.worker, values=event.values))
             case Gone():
                 self._gone.append(event.reason)
                 self._checked(event.worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,8 @@ from harness.schedule.process import (
     private_folder,
     start_nursery,
 )
-from harness.schedule.protocol import Checked, Done, Progress, Ready
+from harness.schedule.protocol import Calibrated, Checked, Done, Progress, Ready
+from harness.telemetry.calibrate import calibrate_share
 from harness.telemetry.cores import shares
 from harness.telemetry.environment import describe_node
 from harness.telemetry.nvidia import describe_gpus
@@ -85,6 +87,7 @@ class Node:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._hz = telemetry_hz
+        self._anchor_s = time.time() - time.perf_counter()
         self._sampler: Sampler | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -96,7 +99,7 @@ class Node:
         if self._sampler is None:
             cores = [core for launch in launches for core in launch.cores]
             gpus = [uuid for launch in launches for uuid in launch.gpus]
-            self._sampler = Sampler(rate_hz=self._hz, avoid_cores=cores, gpus=gpus)
+            self._sampler = Sampler(rate_hz=self._hz, anchor_s=self._anchor_s, avoid_cores=cores, gpus=gpus)
             self._sampler.start()
         with self._lock:
             self._nurseries.update({nursery.key: nursery for nursery in nurseries})
@@ -115,7 +118,7 @@ class Node:
         for _ in range(_START_ATTEMPTS):
             try:
                 worker = WorkerProcess.fork(launch, self._nursery(launch), after=before.pid if before else None)
-                worker.send_sources(self._sources)
+                worker.introduce(self._sources, self._anchor_s)
             except (BrokenWorkerError, OSError) as error:
                 problem = str(error)
                 continue
@@ -133,6 +136,15 @@ class Node:
         except BrokenWorkerError:  # as the kernel does to what takes all memory: for the trial itself to find
             self.ready(name)
             return Checked(worker=name, error=None)
+
+    def calibrate(self, name: str) -> Calibrated:
+        """Measure what the cores of a worker's share can do, and then what its back end and device can."""
+        values = calibrate_share(self._launches[name].cores)
+        try:
+            values |= self._workers[name].calibrate()
+        except BrokenWorkerError:  # the trials will find what is wrong with it
+            self.ready(name)
+        return Calibrated(worker=name, values=values)
 
     def run(self, name: str, trial: Trial) -> Done:
         """Run one trial on a worker; its process may end with it, and `ready` starts another."""

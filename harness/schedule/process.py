@@ -30,6 +30,7 @@ from harness.domain.trial import Trial
 from harness.schedule.child import Prime
 
 START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk takes this long at worst
+CALIBRATE_TIMEOUT_S: Final = 20.0
 _GRACE_S: Final = 2.0  # for a worker to end a program whose time is up, and say what it printed
 _TAIL_BYTES: Final = 4000
 _CHATTER: Final = re.compile(r"[IWE]\d{4} |WARNING: All log messages before")  # what TensorFlow logs at every start
@@ -140,6 +141,7 @@ class WorkerProcess:
     log: str
     prepare_s: float  # of importing the back end and touching the device
     connection: Connection
+    anchor_s: float = field(default_factory=lambda: time.time() - time.perf_counter())  # Unix time less steady clock
     epochs: list[EpochRecord] = field(default_factory=list)
     _killed: bool = False
 
@@ -172,9 +174,28 @@ class WorkerProcess:
     def name(self) -> str:
         return self.launch.name
 
-    def send_sources(self, sources: Mapping[str, Source]) -> None:
-        """Hand over the text of the files whose functions the trials name."""
+    def introduce(self, sources: Mapping[str, Source], anchor_s: float) -> None:
+        """Hand over the text of the files whose functions the trials name, and the node's clock (see `Body`)."""
+        self.anchor_s = anchor_s
         self.connection.send(("sources", dict(sources)))
+        self.connection.send(("clock", anchor_s))
+
+    def calibrate(self) -> dict[str, Any]:
+        """Have the process measure what its back end and device can do.
+
+        Raises:
+            BrokenWorkerError: when the process ends instead, or takes longer than `CALIBRATE_TIMEOUT_S`.
+        """
+        try:
+            self.connection.send(("calibrate", None))
+            _, value = self._next(time.monotonic() + CALIBRATE_TIMEOUT_S)
+        except TimeoutError as error:
+            self.kill()
+            raise BrokenWorkerError(f"calibrating took longer than {CALIBRATE_TIMEOUT_S:g} s") from error
+        except (EOFError, OSError) as error:
+            self.wait_gone()
+            raise BrokenWorkerError(f"worker {self.name} died: {self.exit_reason()}") from error
+        return value  # type: ignore[no-any-return]
 
     def check(self, trial: Trial) -> str | None:
         """Have the process build what the trial declares; return what is wrong with it, or None.
@@ -201,7 +222,7 @@ class WorkerProcess:
         can; a process that dies yields a lost trial. Epochs that were measured before either are kept.
         """
         self.epochs = []
-        began, clock = time.time(), time.monotonic()
+        began, clock = self._now(), time.monotonic()
         grace_s = _GRACE_S if trial.setting.workload.name == "program" else 0.0
         limit = None if trial.timeout_s is None else clock + trial.timeout_s + grace_s
         try:
@@ -232,8 +253,11 @@ class WorkerProcess:
             error_detail=detail,
             watches=watches,
             started_at=began,
-            ended_at=time.time(),
+            ended_at=self._now(),
         )
+
+    def _now(self) -> float:
+        return self.anchor_s + time.perf_counter()
 
     def alive(self) -> bool:
         """Whether the process still runs."""

@@ -57,7 +57,15 @@ class Gone:
     reason: str
 
 
-Event = Ready | Checked | Done | Gone
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """A worker and its node have measured what its share can do: columns of `nodes`; empty if that failed."""
+
+    worker: str
+    values: Mapping[str, Any]
+
+
+Event = Ready | Checked | Calibrated | Done | Gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +91,12 @@ class Body(Protocol):
     def check(self, trial: Trial) -> str | None:
         """Build what the setting declares; return what is wrong with it, or None."""
 
+    def calibrate(self) -> dict[str, Any]:
+        """Measure what the back end and its device can do, within a second: columns of `nodes`."""
+
+    def clock(self, anchor_s: float) -> None:
+        """Take Unix times as `anchor_s` plus the steady clock from now on, as all of this node do."""
+
     def prime(self, trial: Trial) -> None:
         """Do ahead what can be done for the trial that this worker will run first; what is wrong is for `check`."""
 
@@ -101,6 +115,9 @@ class Executor(Protocol):
 
     def check(self, worker: str, trial: Trial) -> None:
         """Have a ready worker build what a trial declares; `Checked` follows."""
+
+    def calibrate(self, worker: str) -> None:
+        """Have a ready worker and its node measure what its share can do; `Calibrated` follows."""
 
     def submit(self, worker: str, trial: Trial) -> None:
         """Have a ready worker run a trial; `Done` follows."""

@@ -30,7 +30,7 @@ from harness.schedule import ray_environment, reaper
 from harness.schedule.node import Node, Prestarted, share_out
 from harness.schedule.order import Demand
 from harness.schedule.process import Launch, Nursery, private_folder
-from harness.schedule.protocol import Checked, Done, Event, Gone, Progress, Ready, Worker
+from harness.schedule.protocol import Calibrated, Checked, Done, Event, Gone, Progress, Ready, Worker
 
 
 class RayExecutor:
@@ -136,6 +136,9 @@ class RayExecutor:
     def check(self, worker: str, trial: Trial) -> None:
         self._ask("check", worker, trial)
 
+    def calibrate(self, worker: str) -> None:
+        self._ask("calibrate", worker)
+
     def submit(self, worker: str, trial: Trial) -> None:
         self._ask("run", worker, trial)
 
@@ -189,6 +192,8 @@ class RayExecutor:
             events.append(Done(worker=worker, outcome=outcome, alive=False))
         elif what == "check":
             events.append(Checked(worker=worker, error=None))
+        elif what == "calibrate":
+            events.append(Calibrated(worker=worker, values={}))
         if agent.restart(self._node_alive(agent.node_id)):
             agent.launch([agent.launches[worker]], ())
             self._ask_ready(worker)

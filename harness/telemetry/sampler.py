@@ -47,11 +47,16 @@ class Sampler:
     """
 
     def __init__(
-        self, rate_hz: float = 5.0, *, avoid_cores: Collection[int] = (), gpus: Sequence[str] | None = None
+        self,
+        rate_hz: float = 5.0,
+        *,
+        anchor_s: float | None = None,
+        avoid_cores: Collection[int] = (),
+        gpus: Sequence[str] | None = None,
     ) -> None:
         """Sample so many times a second (0: never), if possible on cores outside `avoid_cores`, the workers'.
 
-        `gpus` are the UUIDs of the GPUs to read; None means all, an empty list none. Raises SetupError for a rate
+        `anchor_s` is what the steady clock lacks to Unix time, by default as it is now; `gpus` are the UUIDs of the GPUs to read; None means all, an empty list none. Raises SetupError for a rate
         that is out of range.
         """
         if not 0.0 <= rate_hz <= HIGHEST_RATE_HZ:
@@ -59,7 +64,7 @@ class Sampler:
         self._rate_hz = rate_hz
         self._avoid_cores = frozenset(avoid_cores)
         self._gpus = None if gpus is None else tuple(gpus)
-        self._anchor_s = time.time() - time.perf_counter()
+        self._anchor_s = time.time() - time.perf_counter() if anchor_s is None else anchor_s
         self._stopping = threading.Event()
         self._keeper: threading.Thread | None = None
         self._lock = threading.Lock()  # over all that follows

@@ -119,6 +119,7 @@ class EpochResult:
     chunks: int = 1
     train: Scores = field(default_factory=Scores)
     held_out: Scores | None = None
+    compilations: int | None = None  # programs compiled meanwhile; None where that cannot be told
 
 
 class Preparation(Protocol):

@@ -47,6 +47,11 @@ class ScriptedBody:
     def check(self, trial: Trial) -> str | None:
         return "what was declared cannot be built" if trial.setting.label == "refuse" else None
 
+    def calibrate(self) -> dict[str, object]:
+        return {"dispatch_s": 1e-6}
+
+    def clock(self, anchor_s: float) -> None: ...
+
     def prime(self, trial: Trial) -> None:
         self._primed = trial.trial_id
 

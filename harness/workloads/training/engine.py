@@ -121,5 +121,11 @@ class Backend(Protocol):
     def settle(self, network: Network, updater: Updater) -> None:
         """Give Keras's variables the values that the programs have computed, where those are kept elsewhere."""
 
+    def compilations(self) -> int | None:
+        """Return how many programs this process has compiled so far; None where that cannot be told."""
+
+    def calibrate(self) -> Mapping[str, Any]:
+        """Return what the back end and its device can do, as columns of `nodes`: `dispatch_s`, `gpu_flops_per_s`."""
+
     def drain(self) -> None:
         """Return once the device has done all that was asked of it."""

@@ -1,0 +1,1 @@
+"""This machine → what can be measured on it, and what would make its numbers noisy."""
