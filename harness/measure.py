@@ -194,9 +194,9 @@ def run_trial(
     """
     before = _Edge.read(worker)
     started_at, start_s = worker.unix_s(), now()
-    watch = Stopwatch(now)
+    watch = Stopwatch(now, unix_s=worker.unix_s)
     used = watch.reading()
-    epochs = _Epochs(trial, watch, on_epoch, on_progress, worker)
+    epochs = _Epochs(trial, watch, on_epoch, on_progress, worker.meter)
     files: Mapping[str, bytes] = {}
     status: Status = "completed"
     error: str | None = None
@@ -249,7 +249,7 @@ class _Epochs:
         watch: Stopwatch,
         on_epoch: Callable[[EpochRecord], None],
         on_progress: Tick | None,
-        worker: WorkerState,
+        meter: EnergyMeter | None,
     ) -> None:
         self.records: list[EpochRecord] = []
         self.diverged: str | None = None  # what to say of the last one, if it has
@@ -259,7 +259,7 @@ class _Epochs:
         self._watch = watch
         self._on_epoch = on_epoch
         self._on_progress = on_progress
-        self._worker = worker
+        self._meter = meter
         self._elapsed_s = 0.0
         self.begin()
 
@@ -284,18 +284,18 @@ class _Epochs:
         """The timed span, see `_timed`."""
         if self._training:
             raise SuiteError("training() within training(): the inner one would count twice; leave one away")
-        before, meter = self._watch["train"], self._worker.meter
+        before, meter = self._watch["train"], self._meter
         self._training = True
         with self._watch.measuring("record"):
             counters = None if meter is None else meter.read()
         if self._started_at is None:
-            self._started_at = self._worker.unix_s()
+            self._started_at = self._watch.unix_s()
         try:
             with _timed(self._watch, drain):
                 yield
         finally:
             self._training = False
-        self._ended_at = self._worker.unix_s()
+        self._ended_at = self._watch.unix_s()
         self._span += self._watch["train"] - before
         with self._watch.measuring("record"):
             used = None if meter is None or counters is None else meter.between(counters, meter.read())
@@ -334,7 +334,7 @@ class _Epochs:
         return Timing(
             train=self._span,
             eval_s=eval_s if eval_s > 0 else None,
-            started_at=self._worker.unix_s() if self._started_at is None else self._started_at,
+            started_at=self._watch.unix_s() if self._started_at is None else self._started_at,
             ended_at=self._ended_at,
             warmup=warmup,
         )

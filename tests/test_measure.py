@@ -6,6 +6,7 @@ import gc
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from harness.domain.component import Component
 from harness.domain.handy import early_stopping
-from harness.domain.outcome import EpochRecord, Facts, Outcome, Scores
+from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Scores
 from harness.domain.setting import Setting
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
@@ -315,3 +316,75 @@ def test_measuring_imports_no_back_end() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@dataclass
+class Meter:
+    """Counters of a device that uses 100 W while the clock runs, read as often as asked."""
+
+    clock: Clock
+    reads: list[float] = field(default_factory=list)
+
+    def read(self) -> dict[str, float]:
+        self.reads.append(self.clock())
+        return {"gpu:GPU-0": 100.0 * self.clock()}
+
+    def between(self, before: Mapping[str, float], after: Mapping[str, float]) -> Energy:
+        return Energy(gpu_j=after["gpu:GPU-0"] - before["gpu:GPU-0"], gpu_coverage=1.0)
+
+
+def run_with(worker: WorkerState, fake: Fake, *, epochs: int = 2) -> Outcome:
+    worker.workloads["tensorflow.training"] = fake
+    trial = Trial(setting=Setting(epochs=epochs, batch_size=64), seed=0, repeat=0)
+    return run_trial(trial, worker, lambda epoch: None, now=fake.clock)
+
+
+def test_energy_counters_are_read_at_the_edges_of_each_timed_span_and_of_the_trial() -> None:
+    fake = Fake()
+    meter = Meter(fake.clock)
+    outcome = run_with(WorkerState(meter=meter), fake)  # type: ignore[arg-type]
+    assert [epoch.energy and epoch.energy.gpu_j for epoch in outcome.epochs] == [800.0, 800.0]
+    assert outcome.facts.energy is not None
+    assert outcome.facts.energy.gpu_j == pytest.approx(100.0 * outcome.watches.wall_s)
+    assert len(meter.reads) == 2 + 2 * 2
+
+
+def test_without_a_counter_there_is_no_energy_rather_than_none_used() -> None:
+    outcome = run_with(WorkerState(), Fake())
+    assert outcome.facts.energy is None
+    assert {epoch.energy for epoch in outcome.epochs} == {None}
+
+
+def test_setting_the_wall_clock_bends_no_time_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, fake = WorkerState(), Fake()
+    real = time.time
+    step_s = [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + step_s[0])
+
+    def set_the_clock_back(epoch: int) -> None:
+        step_s[0] = -3600.0
+
+    fake.in_epoch = set_the_clock_back
+    outcome = run_with(worker, fake)
+    assert outcome.facts.clock_step_s == pytest.approx(-3600.0, abs=1.0)
+    times = [outcome.started_at]
+    for epoch in outcome.epochs:
+        times += [epoch.started_at, epoch.ended_at]
+    times.append(outcome.ended_at)
+    assert times == sorted(times)
+
+
+def test_all_workers_of_a_node_take_the_time_that_they_are_told() -> None:
+    body = Body()
+    body.clock(1e9 - time.perf_counter())
+    assert body._state.unix_s() == pytest.approx(1e9, abs=10.0)
+
+
+def test_what_changed_around_a_trial_is_told() -> None:
+    facts = run_with(WorkerState(), Fake()).facts
+    assert facts.clock_step_s == pytest.approx(0.0, abs=0.5)
+    assert facts.clock_drift == pytest.approx(0.0, abs=0.5)
+    assert facts.major_faults is not None
+    assert facts.major_faults >= 0
+    assert facts.involuntary_switches is not None
+    assert facts.involuntary_switches >= 0

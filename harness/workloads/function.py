@@ -17,7 +17,6 @@ measured; one that takes the trial alone always is.
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -130,7 +129,7 @@ class Recorder:
 
     def _run(self, call: Callable[[], Any]) -> None:
         """Call the function and record what it marks; if that is nothing, the call is an epoch."""
-        started_at, built, evaluated = time.time(), self._watch["build"], self._watch["eval"]
+        started_at, built, evaluated = self._watch.unix_s(), self._watch["build"], self._watch["eval"]
         with self._building:
             self._building.enter_context(self._watch.measuring("build"))
             value = call()
@@ -140,7 +139,7 @@ class Recorder:
             train, eval_s = self._watch["build"] - built, (self._watch["eval"] - evaluated).wall_s
             self._watch.transfer(train, "build", "train")
             measured = checked(value, f"{self._name}: epoch 1")
-            timing = Timing(train=train, eval_s=eval_s or None, started_at=started_at, ended_at=time.time())
+            timing = Timing(train=train, eval_s=eval_s or None, started_at=started_at, ended_at=self._watch.unix_s())
             self._epochs.record(result(measured), timing)
 
     def _end(self, *, left: bool = False) -> None:

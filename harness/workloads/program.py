@@ -319,7 +319,7 @@ class _Clock:
         self._evaluating = False
         self._mark = watch.reading()
         self._train = self._eval = Span()
-        self._started_at = time.time()
+        self._started_at = self._watch.unix_s()
         self._spare_s = 0.0  # passed, and stated by no epoch: the time of lines that the program holds back for a while
         self._spare_built_s = 0.0  # that part of it which counts as building until then
 
@@ -368,7 +368,7 @@ class _Clock:
             train=train,
             eval_s=evaluated.wall_s or None,
             started_at=self._started_at,
-            ended_at=time.time(),
+            ended_at=self._watch.unix_s(),
             warmup=not self._ready and train_s is None,
         )
         self._next()
@@ -386,7 +386,7 @@ class _Clock:
     def _next(self) -> None:
         self._ready, self._evaluating = True, False
         self._train = self._eval = Span()
-        self._started_at = time.time()
+        self._started_at = self._watch.unix_s()
 
 
 class Output:

@@ -43,10 +43,13 @@ class Span:
 class Stopwatch:
     """How long each step of a trial has taken; steps never overlap.
 
-    A step entered inside another stops the outer one's time until it is left.
+    A step entered inside another stops the outer one's time until it is left. `unix_s` returns the present Unix time.
     """
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.perf_counter, *, unix_s: Callable[[], float] = time.time
+    ) -> None:
+        self.unix_s = unix_s
         self._now = now
         self._cpu = _own_cpu
         self._spans: dict[str, Span] = {}
