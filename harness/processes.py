@@ -37,11 +37,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stat:
-    """What /proc/PID/stat says."""
+class Stat:
+    """What /proc/PID/stat says; with its process id, `began` tells a process from all others since boot."""
 
-    state: str
+    state: str  # "Z" for one that has ended and was not waited for
     parent: int
+    began: int  # in the kernel's ticks
+    user_cpu_s: float  # of the process alone
+    system_cpu_s: float
     usage: Usage
 
 
@@ -75,13 +78,28 @@ def all_below(roots: Collection[int]) -> dict[int, list[int]]:
 
 def usage(pids: Iterable[int]) -> Usage:
     """Return what these processes come to; those that have ended meanwhile count as nothing."""
-    found = [stat.usage for stat in map(_stat, pids) if stat is not None and stat.state not in "ZX"]
+    found = [one.usage for one in map(stat, pids) if one is not None and one.state not in "ZX"]
     return Usage(
         sum(one.user_cpu_s for one in found),
         sum(one.system_cpu_s for one in found),
         sum(one.rss_bytes for one in found),
         sum(one.threads for one in found),
     )
+
+
+def stat(pid: int) -> Stat | None:
+    """Return what the kernel says of a process; None if there is none of that number."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        try:
+            fields = os.read(descriptor, 2048).rpartition(b")")[2].split()
+        finally:
+            os.close(descriptor)
+        user, system, ended_user, ended_system = (int(field) / _TICKS for field in fields[11:15])
+        used = Usage(user + ended_user, system + ended_system, int(fields[21]) * _PAGE, int(fields[17]))
+        return Stat(fields[0].decode(), int(fields[1]), int(fields[19]), user, system, used)
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def peak_rss_bytes(pid: int) -> int:
@@ -91,6 +109,36 @@ def peak_rss_bytes(pid: int) -> int:
             if line.startswith(b"VmHWM:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+class Table:
+    """Who is below whom, for looking often: of all processes, only those that are new, or were found, are read."""
+
+    def __init__(self) -> None:
+        self._parents: dict[int, int] = {}
+        self._found: set[int] = set()
+
+    def look(self, roots: Collection[int]) -> dict[int, list[int]]:
+        """Return, for each root that exists, what is below it, processes that have ended and wait to be noticed too.
+
+        The walk stops before another root.
+        """
+        present = set(_numbers("/proc"))
+        if not self._found.issuperset(self._parents.keys() & roots):  # a root that was foreign until now
+            self._parents.clear()
+        for pid in self._parents.keys() - present:
+            del self._parents[pid]
+        # A process comes below a root by its birth alone, and what is below one may change its parent: as an orphan.
+        for pid in (present - self._parents.keys()) | (self._found & present):
+            if (one := stat(pid)) is not None:
+                self._parents[pid] = one.parent
+        under: dict[int, list[int]] = {}
+        for pid, parent in self._parents.items():
+            if pid not in roots:
+                under.setdefault(parent, []).append(pid)
+        below = {root: _walk(root, lambda pid: under.get(pid, [])) for root in roots if root in present}
+        self._found = set(below).union(*below.values())
+        return below
 
 
 class Tree:
@@ -156,16 +204,16 @@ def send(pid: int, number: signal.Signals) -> None:
 
 def alive(pid: int) -> bool:
     """Whether a process still runs; one that ended and was not waited for does not."""
-    stat = _stat(pid)
-    return stat is not None and stat.state not in "ZX"
+    found = stat(pid)
+    return found is not None and found.state not in "ZX"
 
 
 def reap(spare: Collection[int] = ()) -> None:
     """Wait for the adopted processes that have ended, but for those in `spare`, which somebody else waits for."""
     own = os.getpid()
     for pid in _listed(own) if _LISTS_CHILDREN else _numbers("/proc"):
-        stat = _stat(pid)
-        if stat is not None and stat.state == "Z" and stat.parent == own and pid not in spare:
+        found = stat(pid)
+        if found is not None and found.state == "Z" and found.parent == own and pid not in spare:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
@@ -189,9 +237,9 @@ def _children(parents: Collection[int] | None) -> dict[int, list[int]]:
         return {parent: [pid for pid in _listed(parent) if alive(pid)] for parent in parents}
     found: dict[int, list[int]] = {parent: [] for parent in parents or ()}
     for pid in _numbers("/proc"):
-        stat = _stat(pid)
-        if stat is not None and stat.state not in "ZX" and (parents is None or stat.parent in parents):
-            found.setdefault(stat.parent, []).append(pid)
+        one = stat(pid)
+        if one is not None and one.state not in "ZX" and (parents is None or one.parent in parents):
+            found.setdefault(one.parent, []).append(pid)
     return found
 
 
@@ -207,20 +255,6 @@ def _listed(parent: int) -> list[int]:
 
 def _numbers(folder: str) -> list[int]:
     return [int(name) for name in os.listdir(folder) if name.isdigit()]  # noqa: PTH208 (many times faster)
-
-
-def _stat(pid: int) -> _Stat | None:
-    try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-        try:
-            fields = os.read(descriptor, 2048).rpartition(b")")[2].split()
-        finally:
-            os.close(descriptor)
-        user, system = int(fields[11]) + int(fields[13]), int(fields[12]) + int(fields[14])
-        used = Usage(user / _TICKS, system / _TICKS, int(fields[21]) * _PAGE, int(fields[17]))
-        return _Stat(fields[0].decode(), int(fields[1]), used)
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 _LISTS_CHILDREN: Final = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # not every kernel is built so

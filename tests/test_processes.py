@@ -36,6 +36,20 @@ def test_every_descendant_is_found_but_for_those_that_are_spared(family: subproc
     assert family.pid in processes.below(os.getpid())
 
 
+def test_a_table_follows_what_begins_and_ends_and_stops_at_another_root(family: subprocess.Popen[bytes]) -> None:
+    table = processes.Table()
+    (child,) = processes.children(family.pid)
+    grandchildren = set(processes.children(child))
+    assert set(table.look([family.pid])[family.pid]) == {child, *grandchildren}
+    below = table.look([family.pid, child, 2**22 + 1])
+    assert (below[family.pid], set(below[child]), len(below)) == ([], grandchildren, 2)
+    with subprocess.Popen(["sleep", "60"]) as late:
+        assert late.pid not in table.look([family.pid])[family.pid]
+        assert late.pid in table.look([os.getpid()])[os.getpid()]
+        late.kill()
+    assert late.pid not in table.look([os.getpid()])[os.getpid()]
+
+
 def test_what_processes_use_is_added_up(family: subprocess.Popen[bytes]) -> None:
     used = processes.usage(processes.below(family.pid))
     assert used.threads == 3

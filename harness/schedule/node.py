@@ -30,7 +30,7 @@ from harness.schedule.protocol import Calibrated, Checked, Done, Progress, Ready
 from harness.telemetry.calibrate import calibrate_share
 from harness.telemetry.cores import shares
 from harness.telemetry.environment import describe_node
-from harness.telemetry.nvidia import describe_gpus
+from harness.telemetry.nvidia import describe_gpus, is_instance
 from harness.telemetry.sampler import Sampler
 
 _START_ATTEMPTS = 3
@@ -45,7 +45,8 @@ def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str
     cores = shares(demand.cpus)
     gpus: list[tuple[str, ...]] = [()] * len(cores)
     if demand.gpus:
-        present = _gpu_uuids()
+        shown = _gpu_uuids()
+        present = [uuid for uuid in shown if demand.gpus <= 1 or not is_instance(uuid)]  # CUDA uses one of these
         if 0 < demand.gpus < 1:
             packed = int(1 / demand.gpus)
             gpus = [(uuid,) for _ in range(packed) for uuid in present]
@@ -53,7 +54,8 @@ def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str
             each = int(demand.gpus)
             gpus = [tuple(present[i : i + each]) for i in range(0, len(present) - each + 1, each)]
         if not gpus:
-            raise SetupError(f"gpus={demand.gpus:g} asks for more GPUs than this node shows ({len(present)})")
+            note = "" if present == shown else ", MIG instances left aside, since CUDA lets a process use one"
+            raise SetupError(f"gpus={demand.gpus:g} asks for more GPUs than this node shows ({len(present)}{note})")
     count = 1 if demand.exclusive else min(len(cores), len(gpus), most or len(cores))
     kind = {"tensorflow": "", "none": "own"}.get(demand.backend, demand.backend)  # a share's workers, told apart
     kind += "" if (demand.cpus, demand.gpus) == (1, 0) else f"c{demand.cpus}"
@@ -76,8 +78,18 @@ class Node:
     """The worker processes of one node. `run`, `ready` and `check` block and may be called from several threads,
     one a worker; everything else returns at once."""
 
-    def __init__(self, *, sources: Mapping[str, Source], telemetry_hz: float, folder: Path | None = None) -> None:
-        """Keep sockets and logs in `folder`, which must have a short path; None makes a new one."""
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Source],
+        telemetry_hz: float,
+        folder: Path | None = None,
+        roots: Sequence[int] | None = None,
+    ) -> None:
+        """Keep sockets and logs in `folder`, which must have a short path; None makes a new one.
+
+        `roots` are the processes that with what is below them make up the harness on this node; by default this one.
+        """
         self._folder = private_folder() if folder is None else folder
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._sources = sources
@@ -87,6 +99,7 @@ class Node:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._hz = telemetry_hz
+        self._roots = roots
         self._anchor_s = time.time() - time.perf_counter()
         self._sampler: Sampler | None = None
 
@@ -99,7 +112,9 @@ class Node:
         if self._sampler is None:
             cores = [core for launch in launches for core in launch.cores]
             gpus = [uuid for launch in launches for uuid in launch.gpus]
-            self._sampler = Sampler(rate_hz=self._hz, anchor_s=self._anchor_s, avoid_cores=cores, gpus=gpus)
+            self._sampler = Sampler(
+                rate_hz=self._hz, anchor_s=self._anchor_s, avoid_cores=cores, gpus=gpus, roots=self._roots
+            )
             self._sampler.start()
         with self._lock:
             self._nurseries.update({nursery.key: nursery for nursery in nurseries})

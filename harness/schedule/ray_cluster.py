@@ -91,10 +91,12 @@ class RayExecutor:
             where = "on this machine" if self._address is None else f"at {self._address}"
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise SetupError(f"Ray could not be reached {where}: {first}") from error
+        here = ray.get_runtime_context().get_node_id()
         for described in ray.nodes():
             if described["Alive"]:
                 folder = None if self._folder is None else self._folder / "workers"
-                agent = _Agent(described, sources=sources, hz=self._hz, folder=folder)
+                driver = os.getpid() if described["NodeID"] == here else None
+                agent = _Agent(described, sources=sources, hz=self._hz, folder=folder, driver=driver)
                 self._agents[agent.node_id] = agent
 
     def _start_reaper(self) -> None:
@@ -260,11 +262,20 @@ class RayExecutor:
 class _Agent:
     """The driver's handle to the actor that supervises one node."""
 
-    def __init__(self, node: dict[str, Any], *, sources: Mapping[str, Source], hz: float, folder: Path | None) -> None:
+    def __init__(
+        self,
+        node: dict[str, Any],
+        *,
+        sources: Mapping[str, Source],
+        hz: float,
+        folder: Path | None,
+        driver: int | None,
+    ) -> None:
         self.node_id = str(node["NodeID"])
         self.host = str(node["NodeManagerHostname"])
         self.local = folder is not None
         self._folder = folder
+        self._driver = driver
         self.launches: dict[str, Launch] = {}
         self._sources = sources
         self._hz = hz
@@ -279,7 +290,7 @@ class _Agent:
         remote = ray.remote(AgentNode)
         return remote.options(
             num_cpus=self._cpus, max_concurrency=2 * int(self._cpus) + 8, scheduling_strategy=affinity, max_restarts=0
-        ).remote(sources=dict(self._sources), telemetry_hz=self._hz, folder=self._folder)
+        ).remote(sources=dict(self._sources), telemetry_hz=self._hz, folder=self._folder, driver=self._driver)
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._actor, method).remote(*arguments)
@@ -312,6 +323,13 @@ class _Agent:
 
 class AgentNode(Node):
     """The `Node` inside a Ray actor, with what the driver needs besides."""
+
+    def __init__(
+        self, *, sources: Mapping[str, Source], telemetry_hz: float, folder: Path | None, driver: int | None
+    ) -> None:
+        """`driver` is the driver's process id where it runs on this node. Ray's daemon here started this process."""
+        roots = [os.getppid()] if driver is None else [os.getppid(), driver]
+        super().__init__(sources=sources, telemetry_hz=telemetry_hz, folder=folder, roots=roots)
 
     def alive(self) -> bool:
         return True

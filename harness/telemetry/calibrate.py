@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
+
+import psutil
+
+from harness.telemetry.environment import cache_bytes
+
+LIMIT_S: Final = 5.0  # for all measurements of a share
+_TIMES_CACHE: Final = 4  # how much larger than the last-level cache the arrays are together
+_LEAST_BYTES: Final = 64 << 20
+_MOST_BYTES: Final = 512 << 20
 
 
 def calibrate_share(cores: Collection[int]) -> dict[str, Any]:
-    """Return columns of `nodes`; what could not be measured is left out."""
-    return {}
+    """Return columns of `nodes`: what one of these cores can do, and what all of them; without those not measured.
+
+    Each is measured by `harness.telemetry.rates` in a process of its own, whose thread pools are sized by variables
+    that are set before it starts. A share of one core is measured once.
+    """
+    deadline = time.monotonic() + LIMIT_S
+    found: dict[str, Any] = {}
+    for name, part in (("core", sorted(cores)[:1]), ("share", sorted(cores))):
+        if name == "share" and len(part) == 1:
+            found |= {column.replace("core_", "share_", 1): value for column, value in found.items()}
+        elif part:
+            measured = _measured(part, deadline)
+            found |= {f"{name}_{column}": value for column, value in measured.items()}
+    return found
+
+
+def _measured(cores: list[int], deadline: float) -> dict[str, float]:
+    """Return `flops_per_s` and `bandwidth_bytes_per_s` of these cores; nothing where that fails or lasts too long."""
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(len(cores)))
+    size = _TIMES_CACHE * max(cache_bytes().values(), default=0)
+    size = min(max(size, _LEAST_BYTES), _MOST_BYTES, int(psutil.virtual_memory().available) // 4)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "harness.telemetry.rates", json.dumps({"cores": cores, "size": size})],
+            env={**os.environ, **threads},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=max(0.01, deadline - time.monotonic()),
+            check=True,
+        )
+        return {name: float(value) for name, value in json.loads(ran.stdout).items()}
+    except (OSError, ValueError, AttributeError, subprocess.SubprocessError):
+        return {}

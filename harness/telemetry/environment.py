@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.telemetry.cgroup import ROOT, cpu_quota, memory_limit_bytes, read_text
-from harness.telemetry.cores import allowed_cpus, physical_cores, quota_note, shares
+from harness.telemetry.cores import allowed_cpus, cpu_list, physical_cores, quota_note, shares
 from harness.telemetry.host import memory_total_bytes, physical_core_count
 from harness.telemetry.nvidia import describe_gpus
 
-__all__ = ["container", "describe_node", "physical_cores", "quota_note", "shares", "virtualisation"]
+__all__ = [
+    "cache_bytes", "container", "describe_node", "frequency", "physical_cores", "quota_note", "shares", "topology",
+    "virtualisation",
+]  # fmt: skip
 
 # Installed distributions whose version can change speed or results; TensorFlow goes by several names.
 _PACKAGES = (
@@ -24,8 +27,10 @@ _PACKAGES = (
     "nvidia-cublas-cu12", "nvidia-nccl-cu12",
 )  # fmt: skip
 _VARIABLES = re.compile(
-    r"(OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|TF|XLA|JAX|KERAS|CUDA|CUDNN|CUBLAS|NCCL|NVIDIA|MALLOC|RAY)_\w+|SLURM_CPU\w+"
-    r"|LD_PRELOAD|PYTHONHASHSEED|PYTHONDONTWRITEBYTECODE|PYTHONOPTIMIZE"
+    r"(OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|DNNL|ONEDNN|TF|XLA|JAX|KERAS|CUDA|CUDNN|CUBLAS|NCCL|NVIDIA|TORCH"
+    r"|PYTORCH|ROCR|HIP|HSA|MIOPEN|MALLOC|TCMALLOC|RAY)_\w+|TORCHINDUCTOR_\w+|SLURM_CPU\w+|SLURM_GPU\w*|NPROC"
+    r"|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH"
+    r"|PYTHON(HASHSEED|DONTWRITEBYTECODE|OPTIMIZE|MALLOC|DEVMODE|NODEBUGRANGES|PYCACHEPREFIX|PROFILEIMPORTTIME)"
 )
 # Results are published, so whatever might be a secret stays out; TF_VAR_ and TF_CLI_ belong to Terraform.
 _SECRETS = re.compile(r"TF_VAR_|TF_CLI_|\w*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH)", re.IGNORECASE)
@@ -60,7 +65,60 @@ def describe_node(name: str | None = None) -> dict[str, Any]:
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "versions": _versions(),
         "environment": _variables(os.environ),
+        **topology(),
+        "caches": cache_bytes() or None,
+        **frequency(),
+        "gpu_cuda": gpus.cuda if gpus else None,
     }
+
+
+def topology(*, root: Path = ROOT) -> dict[str, int | None]:
+    """Return `sockets`, `threads_per_core` and `numa_nodes` of the machine; None: not known."""
+    folders = [folder / "topology" for folder in _cpus(root)]
+    packages = {read_text(folder / "physical_package_id") for folder in folders} - {"", "-1"}
+    siblings = {read_text(folder / "thread_siblings_list") for folder in folders} - {""}
+    return {
+        "sockets": len(packages) or None,
+        "threads_per_core": max((len(cpu_list(text)) for text in siblings), default=None),
+        "numa_nodes": len(list((root / "sys/devices/system/node").glob("node[0-9]*"))) or None,
+    }
+
+
+def cache_bytes(*, root: Path = ROOT) -> dict[str, int]:
+    """Return the bytes of each kind of cache that one core can use: ``L1d``, ``L2``, ``L3``; a shared one whole.
+
+    Caches of instructions are left out. Empty where the kernel does not tell, as on some virtual machines.
+    """
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    found: dict[str, int] = {}
+    for folder in _cpus(root)[:1]:
+        for index in sorted((folder / "cache").glob("index[0-9]*")):
+            level, kind, size = (read_text(index / name) for name in ("level", "type", "size"))
+            number, unit = (size[:-1], size[-1]) if size[-1:] in units else (size, "")
+            if level.isdigit() and number.isdigit() and kind in ("Data", "Unified"):
+                found[f"L{level}" + ("d" if kind == "Data" else "")] = int(number) * units.get(unit, 1)
+    return found
+
+
+def frequency(*, root: Path = ROOT) -> dict[str, Any]:
+    """Return `cpu_max_hz`, `governor` and `turbo`; None where the kernel does not tell, as on virtual machines."""
+    system = root / "sys/devices/system/cpu"
+    policies = sorted((system / "cpufreq").glob("policy[0-9]*"))
+    highest = [text for folder in policies if (text := read_text(folder / "cpuinfo_max_freq")).isdigit()]
+    governors = {text for folder in policies if (text := read_text(folder / "scaling_governor"))}
+    by_intel = {"0": True, "1": False}.get(read_text(system / "intel_pstate/no_turbo"))
+    by_others = {"0": False, "1": True}.get(read_text(system / "cpufreq/boost"))
+    return {
+        "cpu_max_hz": max(map(int, highest)) * 1000.0 if highest else None,  # the kernel says kHz
+        "governor": ",".join(sorted(governors)) or None,
+        "turbo": by_others if by_intel is None else by_intel,
+    }
+
+
+def _cpus(root: Path) -> list[Path]:
+    """Return the kernel's folders of the hardware threads, by number."""
+    folders = (root / "sys/devices/system/cpu").glob("cpu[0-9]*")
+    return sorted(folders, key=lambda folder: int(folder.name[3:]))
 
 
 def container(*, root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> str | None:

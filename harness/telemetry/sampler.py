@@ -53,17 +53,21 @@ class Sampler:
         anchor_s: float | None = None,
         avoid_cores: Collection[int] = (),
         gpus: Sequence[str] | None = None,
+        roots: Collection[int] | None = None,
     ) -> None:
         """Sample so many times a second (0: never), if possible on cores outside `avoid_cores`, the workers'.
 
-        `anchor_s` is what the steady clock lacks to Unix time, by default as it is now; `gpus` are the UUIDs of the GPUs to read; None means all, an empty list none. Raises SetupError for a rate
-        that is out of range.
+        `anchor_s` is what the steady clock lacks to Unix time, by default as it is now. `gpus` are the UUIDs of the
+        GPUs to read; None means all, an empty list none. `roots` are the process ids of the harness here, by default
+        this one's: with all that they have started, workers aside, they are the device "harness". Raises SetupError
+        for a rate that is out of range.
         """
         if not 0.0 <= rate_hz <= HIGHEST_RATE_HZ:
             raise SetupError(f"the telemetry rate must be from 0 (off) to {HIGHEST_RATE_HZ:g} Hz, got {rate_hz}")
         self._rate_hz = rate_hz
         self._avoid_cores = frozenset(avoid_cores)
         self._gpus = None if gpus is None else tuple(gpus)
+        self._roots = (os.getpid(),) if roots is None else tuple(roots)
         self._anchor_s = time.time() - time.perf_counter() if anchor_s is None else anchor_s
         self._stopping = threading.Event()
         self._keeper: threading.Thread | None = None
@@ -184,6 +188,7 @@ class Sampler:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # a scheduling group of its own: see NICENESS
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
             self._cpus = cpus
@@ -200,6 +205,7 @@ class Sampler:
             parent=os.getpid(),
             cpus=self._cpus,
             gpus=self._gpus,
+            roots=self._roots,
             watch=self._watched,
         )
         with contextlib.suppress(OSError, ValueError):  # ValueError: `stop` has closed the pipe

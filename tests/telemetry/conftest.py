@@ -1,23 +1,16 @@
-"""A scripted NVML library, compiled once a session, for the tests that need GPUs."""
+"""A scripted powercap; the scripted NVML library is in tests/conftest.py."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from telemetry.powercap import Powercap
 
 
-@pytest.fixture(scope="session")
-def scripted_nvml(tmp_path_factory: pytest.TempPathFactory, require: Callable[[object, str], None]) -> Path:
-    """Return the folder of a library that speaks NVML; with it as LD_LIBRARY_PATH, a new process sees scripted GPUs."""
-    compiler = shutil.which("gcc")
-    require(compiler, "gcc is not installed: the scripted NVML library cannot be built")
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("fake_nvml.c")
-    warnings = ["-Wall", "-Wextra", "-Werror"]
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run([str(compiler), *warnings, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-    return folder
+@pytest.fixture
+def powercap(tmp_path: Path) -> Powercap:
+    """Return a kernel's energy counters with nothing in them yet."""
+    counters = Powercap(root=tmp_path / "root")
+    counters.folder.mkdir(parents=True)
+    return counters

@@ -6,28 +6,59 @@ import json
 import os
 import subprocess
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pynvml
 import pytest
 
+from harness.telemetry.throttling import THROTTLE_REASONS, THROTTLED, throttle_reasons
+
 READ = """
 import json, sys
 from harness.telemetry.nvidia import NvidiaProbe
-gpus, times = json.loads(sys.argv[1])
+gpus, moments = json.loads(sys.argv[1])
 probe = NvidiaProbe(gpus)
-samples = [{f"{device}/{metric}": value for device, metric, value in probe.read(0.0)} for _ in range(times)]
+samples = [{f"{device}/{metric}": value for device, metric, value in probe.read(now)} for now in moments]
 probe.close()
 probe.close()
 print(json.dumps([samples, probe.absent]))
 """
 DESCRIBE = """
-import json
-from harness.telemetry.environment import describe_node
-print(json.dumps({key: value for key, value in describe_node().items() if key.startswith("gpu_")}))
+import dataclasses, json
+from harness.telemetry.nvidia import describe_gpus
+gpus = describe_gpus()
+print(json.dumps(gpus and dataclasses.asdict(gpus)))
 """
-METRICS = ["gpu_utilisation_percent", "gpu_memory_used_bytes", "gpu_power_w", "gpu_temperature_c", "gpu_sm_clock_hz"]
+SHARES = """
+import json, sys
+from harness.domain.errors import SetupError
+from harness.schedule.node import share_out
+from harness.schedule.order import Demand
+try:
+    launches = share_out(Demand(backend="none", cpus=1, gpus=float(sys.argv[1]), exclusive=False), body="")
+    print(json.dumps([list(launch.gpus) for launch in launches]))
+except SetupError as error:
+    print(json.dumps(str(error)))
+"""
+STEADY = {  # metric: value on GPU-0, in base units
+    "gpu_utilisation_percent": 50.0,
+    "gpu_memory_used_bytes": 1e9,
+    "gpu_power_w": 100.0,
+    "gpu_temperature_c": 60.0,
+    "gpu_sm_clock_hz": 1.5e9,
+    "gpu_memory_clock_hz": 2.6e9,
+    "gpu_throttle_mask": 0.0,
+}
+COSTLY = {
+    "gpu_pcie_received_bytes_per_s": 2e6,
+    "gpu_pcie_sent_bytes_per_s": 1e6,
+    "gpu_ecc_corrected": 3.0,
+    "gpu_ecc_uncorrected": 1.0,
+}
+METRICS = [*STEADY, *COSTLY, "gpu_energy_j"]
 
 
 def in_new_process(script: str, *arguments: str, library: Path | None, **script_of_gpus: str) -> Any:
@@ -41,25 +72,41 @@ def in_new_process(script: str, *arguments: str, library: Path | None, **script_
 
 
 def read(library: Path | None, *, gpus: list[str] | None = None, times: int = 1, **script: str) -> Any:
-    """Return the samples, each {"gpu:<UUID>/metric": value}, and what is absent."""
-    return in_new_process(READ, json.dumps([gpus, times]), library=library, **script)
+    """Return the samples, one a second, each {"gpu:<UUID>/metric": value}, and what is absent."""
+    return in_new_process(READ, json.dumps([gpus, list(range(times))]), library=library, **script)
 
 
-def test_every_counter_of_every_gpu_is_read_in_base_units(scripted_nvml: Path) -> None:
-    (sample,), absent = read(scripted_nvml)
-    assert sample == {
-        "gpu:GPU-0/gpu_utilisation_percent": 50.0,
-        "gpu:GPU-0/gpu_memory_used_bytes": 1e9,
-        "gpu:GPU-0/gpu_power_w": 100.0,
-        "gpu:GPU-0/gpu_temperature_c": 60.0,
-        "gpu:GPU-0/gpu_sm_clock_hz": 1.5e9,
-        "gpu:GPU-1/gpu_utilisation_percent": 51.0,
-        "gpu:GPU-1/gpu_memory_used_bytes": 2e9,
-        "gpu:GPU-1/gpu_power_w": 200.0,
-        "gpu:GPU-1/gpu_temperature_c": 61.0,
-        "gpu:GPU-1/gpu_sm_clock_hz": 1.5e9,
-    }
+def test_every_counter_of_a_gpu_is_read_in_base_units(scripted_nvml: Path) -> None:
+    before_s = time.monotonic()
+    (sample,), absent = read(scripted_nvml, gpus=["GPU-0"])
+    energy_j = sample.pop("gpu:GPU-0/gpu_energy_j")
+    assert sample == {f"gpu:GPU-0/{metric}": value for metric, value in {**STEADY, **COSTLY}.items()}
+    assert 100.0 * (before_s - 0.02) <= energy_j <= 100.0 * time.monotonic()
     assert absent == {}
+
+
+def test_without_a_list_all_gpus_are_read(scripted_nvml: Path) -> None:
+    (sample,), absent = read(scripted_nvml)
+    assert sample["gpu:GPU-0/gpu_utilisation_percent"] == 50.0
+    assert sample["gpu:GPU-1/gpu_utilisation_percent"] == 51.0
+    assert absent == {}
+
+
+@pytest.mark.parametrize("lost", ["7:0", "1:12"], ids=["all there", "one of the two lost after 2.4 s"])
+def test_costly_counters_are_read_of_one_gpu_at_a_time_and_of_each_once_a_second_at_most(
+    scripted_nvml: Path, lost: str
+) -> None:
+    moments = [beat / 5 for beat in range(24)]
+    samples, _ = in_new_process(READ, json.dumps([None, moments]), library=scripted_nvml, lost=lost)
+    for metric in COSTLY:
+        read_at = {
+            gpu: [now for now, sample in zip(moments, samples, strict=True) if f"gpu:GPU-{gpu}/{metric}" in sample]
+            for gpu in (0, 1)
+        }
+        assert set(read_at[0]).isdisjoint(read_at[1])
+        assert 4 <= len(read_at[0]) <= 5
+        assert len(read_at[1]) >= 2
+        assert all(later - earlier > 0.9 for times in read_at.values() for earlier, later in pairwise(times))
 
 
 def test_only_the_gpus_asked_for_are_read_and_one_that_is_not_there_has_a_reason(scripted_nvml: Path) -> None:
@@ -88,8 +135,97 @@ def test_one_counter_that_fails_is_absent_with_nvmls_reason_and_the_rest_is_read
     scripted_nvml: Path, code: int, reason: str
 ) -> None:
     samples, absent = read(scripted_nvml, times=2, fail=f"power:{code}")
-    assert all(len(sample) == 9 and "gpu:GPU-1/gpu_power_w" not in sample for sample in samples)
+    assert all(
+        sample.keys() >= {f"gpu:GPU-1/{metric}" for metric in STEADY if metric != "gpu_power_w"} for sample in samples
+    )
+    assert not any("gpu:GPU-1/gpu_power_w" in sample for sample in samples)
     assert absent == {"gpu:GPU-1/gpu_power_w": reason}
+
+
+@pytest.mark.parametrize(
+    ("counter", "metrics"),
+    [
+        ("energy", {"gpu_energy_j"}),
+        ("memoryclock", {"gpu_memory_clock_hz"}),
+        ("throttle", {"gpu_throttle_mask"}),
+        ("pcie", {"gpu_pcie_received_bytes_per_s", "gpu_pcie_sent_bytes_per_s"}),
+        ("ecc", {"gpu_ecc_corrected", "gpu_ecc_uncorrected"}),
+    ],
+)
+def test_each_counter_can_be_forbidden_by_itself(scripted_nvml: Path, counter: str, metrics: set[str]) -> None:
+    script = {"fail": f"{counter}:{pynvml.NVML_ERROR_NO_PERMISSION}"}
+    (sample,), absent = read(scripted_nvml, gpus=["GPU-1"], **script)
+    assert {place.partition("/")[2] for place in sample} == set(METRICS) - metrics
+    assert absent == {f"gpu:GPU-1/{metric}": "Insufficient Permissions" for metric in metrics}
+
+
+def test_throttling_is_seen_while_it_lasts(scripted_nvml: Path) -> None:
+    now = time.monotonic()
+    (sample,), _ = read(scripted_nvml, throttled=f"1:{0x40 | 0x08}:{now - 1}:{now + 60}")
+    assert throttle_reasons(int(sample["gpu:GPU-1/gpu_throttle_mask"])) == ["hw_slowdown", "hw_thermal_slowdown"]
+    assert sample["gpu:GPU-0/gpu_throttle_mask"] == 0.0
+    (sample,), _ = read(scripted_nvml, throttled=f"1:{0x40 | 0x08}:{now - 2}:{now - 1}")
+    assert sample["gpu:GPU-1/gpu_throttle_mask"] == 0.0
+
+
+def test_a_driver_of_old_tells_its_throttling_under_the_older_name(scripted_nvml: Path) -> None:
+    now = time.monotonic()
+    (sample,), absent = read(scripted_nvml, throttled=f"1:4:{now - 1}:{now + 60}", old="1")
+    assert throttle_reasons(int(sample["gpu:GPU-1/gpu_throttle_mask"])) == ["sw_power_cap"]
+    assert absent == {}
+
+
+def test_the_bits_of_the_mask_are_those_of_nvml() -> None:
+    named = {
+        getattr(pynvml, "nvmlClocksEventReason" + name.title().replace("_", "")): name
+        for name in THROTTLE_REASONS.values()
+    }
+    assert named == THROTTLE_REASONS
+    harmless = (
+        pynvml.nvmlClocksEventReasonGpuIdle
+        | pynvml.nvmlClocksEventReasonApplicationsClocksSetting
+        | pynvml.nvmlClocksEventReasonDisplayClockSetting
+    )
+    assert throttle_reasons(harmless) == []
+    assert not harmless & THROTTLED
+
+
+def test_of_a_mig_instance_the_memory_is_read_and_nothing_of_the_whole_gpu_is_taken_for_its_own(
+    scripted_nvml: Path,
+) -> None:
+    (sample,), absent = read(scripted_nvml, gpus=["MIG-1-2"], mig="1:3")
+    assert sample == {"gpu:MIG-1-2/gpu_memory_used_bytes": 2e8}
+    assert absent.keys() == {f"gpu:MIG-1-2/{metric}" for metric in METRICS if metric != "gpu_memory_used_bytes"}
+    assert {"a MIG instance has none of its own" in reason for reason in absent.values()} == {True}
+
+
+def test_a_gpu_in_mig_mode_is_given_out_by_its_instances(scripted_nvml: Path) -> None:
+    whole, *instances = in_new_process(DESCRIBE, library=scripted_nvml, mig="1:2")["devices"]
+    assert whole["uuid"] == "GPU-0"
+    instance = {"name": "Scripted GPU MIG 1g.10gb", "memory_bytes": 10_000_000_000}
+    assert instances == [{"uuid": "MIG-1-1", **instance}, {"uuid": "MIG-1-2", **instance}]
+    script = {"gpus": "1", "mig": "0:3"}
+    assert in_new_process(SHARES, "1", library=scripted_nvml, **script)[0] == ["MIG-0-1"]
+
+
+def test_a_worker_is_never_given_two_mig_instances_of_which_it_could_use_one(scripted_nvml: Path) -> None:
+    script = {"gpus": "3", "mig": "0:3"}
+    assert in_new_process(SHARES, "2", library=scripted_nvml, **script) == [["GPU-1", "GPU-2"]]
+    refused = in_new_process(SHARES, "3", library=scripted_nvml, **script)
+    assert refused.startswith("gpus=3 asks for more GPUs than this node shows (2, MIG instances left aside")
+
+
+def test_a_gpu_in_mig_mode_without_instances_gives_nothing_and_says_why(scripted_nvml: Path) -> None:
+    (only,) = in_new_process(DESCRIBE, library=scripted_nvml, mig="1:0")["devices"]
+    assert only["uuid"] == "GPU-0"
+    _, absent = read(scripted_nvml, mig="1:0")
+    assert absent == {"gpu:GPU-1": "in MIG mode without an instance; nvidia-smi mig -cgi PROFILE -C makes one"}
+
+
+def test_a_gpu_that_knows_no_mig_is_a_whole_one(scripted_nvml: Path) -> None:
+    script = {"fail": f"mig:{pynvml.NVML_ERROR_NOT_SUPPORTED}"}
+    devices = in_new_process(DESCRIBE, library=scripted_nvml, **script)["devices"]
+    assert [device["uuid"] for device in devices] == ["GPU-0", "GPU-1"]
 
 
 def test_without_an_nvml_library_all_gpu_counters_are_absent_with_a_reason(tmp_path: Path) -> None:
@@ -106,17 +242,17 @@ def test_nvml_without_a_driver_says_so(scripted_nvml: Path) -> None:
 
 
 def test_nvml_without_a_device_says_so(scripted_nvml: Path) -> None:
-    samples, absent = in_new_process(READ, json.dumps([None, 1]), library=scripted_nvml, gpus="0")
+    samples, absent = in_new_process(READ, json.dumps([None, [0]]), library=scripted_nvml, gpus="0")
     assert samples == [{}]
     assert absent == dict.fromkeys(METRICS, "NVML is here but shows no GPU")
 
 
 def test_a_node_names_its_gpus_and_their_driver(scripted_nvml: Path) -> None:
+    whole = {"name": "Scripted GPU", "memory_bytes": 80_000_000_000}
     assert in_new_process(DESCRIBE, library=scripted_nvml) == {
-        "gpu_names": ["Scripted GPU", "Scripted GPU"],
-        "gpu_uuids": ["GPU-0", "GPU-1"],
-        "gpu_memory_bytes": [80_000_000_000, 80_000_000_000],
-        "gpu_driver": "999.1",
+        "devices": [{"uuid": "GPU-0", **whole}, {"uuid": "GPU-1", **whole}],
+        "driver": "999.1",
+        "cuda": "12.4",
     }
 
 
@@ -124,6 +260,6 @@ def test_a_node_that_was_looked_at_and_has_no_gpu_differs_from_one_that_cannot_b
     scripted_nvml: Path, tmp_path: Path
 ) -> None:
     looked = in_new_process(DESCRIBE, library=scripted_nvml, gpus="0")
-    assert looked == {"gpu_names": [], "gpu_uuids": [], "gpu_memory_bytes": [], "gpu_driver": "999.1"}
+    assert looked == {"devices": [], "driver": "999.1", "cuda": "12.4"}
     (tmp_path / "libnvidia-ml.so.1").write_text("no library")
-    assert set(in_new_process(DESCRIBE, library=tmp_path).values()) == {None}
+    assert in_new_process(DESCRIBE, library=tmp_path) is None

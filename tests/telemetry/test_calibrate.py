@@ -1,0 +1,66 @@
+"""What the cores can do: which columns there are, and that nothing but the calibration is lost where it fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.record.schema import NODES
+from harness.telemetry import calibrate, rates
+from harness.telemetry.calibrate import calibrate_share
+
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+COLUMNS = {f"{who}_{what}" for who in ("core", "share") for what in ("flops_per_s", "bandwidth_bytes_per_s")}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_LEAST_BYTES", 1 << 20)
+    monkeypatch.setattr(calibrate, "_MOST_BYTES", 1 << 20)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_share_of_one_core_is_measured_once_and_told_as_both() -> None:
+    found = calibrate_share(CORES[:1])
+    assert set(found) == COLUMNS <= set(NODES.names())
+    assert found["core_flops_per_s"] == found["share_flops_per_s"] > 1e6
+    assert found["core_bandwidth_bytes_per_s"] == found["share_bandwidth_bytes_per_s"] > 1e6
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.skipif(len(CORES) < 2, reason="there is one core")
+def test_a_share_of_several_cores_is_measured_beside_one_of_them_alone() -> None:
+    found = calibrate_share(CORES[:2])
+    assert set(found) == COLUMNS
+    assert found["core_flops_per_s"] != found["share_flops_per_s"]
+
+
+def test_a_share_without_cores_has_nothing_to_measure() -> None:
+    assert calibrate_share([]) == {}
+
+
+def test_what_lasts_too_long_or_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "LIMIT_S", 0.05)
+    assert calibrate_share(CORES[:1]) == {}
+    monkeypatch.setattr(calibrate, "LIMIT_S", 5.0)
+    monkeypatch.setattr(sys, "executable", str(Path(os.devnull) / "python"))
+    assert calibrate_share(CORES[:1]) == {}
+
+
+def test_memory_that_is_short_makes_the_arrays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Short:
+        available = 1000
+
+    monkeypatch.setattr(calibrate.psutil, "virtual_memory", Short)
+    assert set(calibrate_share(CORES[:1])) == COLUMNS
+
+
+def test_the_best_round_counts_and_the_first_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0, 10.0, 12.0])
+    monkeypatch.setattr(rates.time, "perf_counter", lambda: next(clock))
+    runs: list[int] = []
+    assert rates._best_s(lambda: runs.append(1)) == 2.0
+    assert len(runs) == 3
