@@ -1,12 +1,17 @@
 """The doubts that travel with a measurement: each warning with its meaning and its threshold, in this one place.
 
-`harness.record` puts their names on trials and epochs; nothing is ever dropped because of them unless the user asks.
+`harness.domain.judge` gives them and `harness.record` puts their names on trials and epochs; nothing is ever dropped
+because of them unless the user asks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+
+# Below these a figure says nothing, and no warning is given.
+CLOCK_STEP_LEAST_S: Final = 0.01  # within it, a step may be how long it took to read both clocks
+EPOCHS_LEAST: Final = 5  # epochs that are no warm-up: of fewer, neither a spread nor a trend can be told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,7 @@ DOUBTS: Final[dict[str, Doubt]] = {
             meaning="a GPU ran slower than it can: heat, power or a hardware brake",
             threshold=5.0,
             unit="%",
-            figure="throttled_percent: share of the readings with such a reason",
+            figure="throttled_percent: share of the time with such a reason, of the worst of the worker's GPUs",
             remedy="cool the machine, or raise the power limit (nvidia-smi -q -d PERFORMANCE says which it is)",
         ),
         Doubt(
@@ -37,7 +42,7 @@ DOUBTS: Final[dict[str, Doubt]] = {
             meaning="something else computed on the worker's cores",
             threshold=10.0,
             unit="%",
-            figure="foreign_percent: load of the worker's cores that is neither the worker nor the harness",
+            figure="foreign_percent: load of the worker's cores that is neither the worker nor the harness, at least",
             remedy="end what else runs, or ask the batch system for the node alone",
         ),
         Doubt(
@@ -53,7 +58,10 @@ DOUBTS: Final[dict[str, Doubt]] = {
             meaning="the worker had fewer cores than the trial asked for",
             threshold=0.0,
             unit="cores",
-            figure="cpus asked for, less the cores that the worker was pinned to, or less the node's CPU quota a worker",
+            figure=(
+                "cpus asked for, less the cores that the worker was pinned to, or less the node's CPU quota over the "
+                "trials that ran at a time"
+            ),
             remedy="start the harness with a wider affinity or quota, or lower `cpus`",
         ),
         Doubt(
@@ -61,15 +69,24 @@ DOUBTS: Final[dict[str, Doubt]] = {
             meaning="a clock was set or ran fast or slow meanwhile, so that times and joined readings may be off",
             threshold=0.1,
             unit="%",
-            figure="the larger of clock_step_s, in % of wall_s, where it is over 10 ms, and of clock_drift",
+            figure=(
+                "the larger of clock_drift and of clock_step_s over wall_s, whichever way; a step below "
+                f"{CLOCK_STEP_LEAST_S:g} s does not count"
+            ),
             remedy="let the machine's clock settle (chronyc tracking, timedatectl timesync-status)",
         ),
         Doubt(
             name="warming_up",
-            meaning="an epoch still slower than the trial's later ones, though not flagged `warmup`; a trial: half of them",
+            meaning=(
+                "an epoch still slower than the trial's later ones, though not flagged `warmup`; a trial: at least "
+                "half of its epochs are"
+            ),
             threshold=10.0,
             unit="%",
-            figure="train_s against the median of the trial's second half, from its first epoch on, without a break",
+            figure=(
+                "train_s over the median of the trial's second half, less 1, from its first epoch on without a break, "
+                f"where at least {EPOCHS_LEAST} epochs are no warm-up"
+            ),
             remedy="train more epochs, or leave the first ones out",
         ),
         Doubt(
@@ -85,7 +102,9 @@ DOUBTS: Final[dict[str, Doubt]] = {
             meaning="the trial's epochs differ much in time from one another",
             threshold=10.0,
             unit="%",
-            figure="interquartile range of train_s over its median, of at least 5 epochs that are no warm-up",
+            figure=(
+                f"interquartile range of train_s over its median, of at least {EPOCHS_LEAST} epochs that are no warm-up"
+            ),
             remedy="repeat more often, or find what disturbs (harness doctor)",
         ),
         Doubt(

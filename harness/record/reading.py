@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.domain.errors import ResultsError
-from harness.record import journal, runs, tables
+from harness.record import joining, journal, runs, tables
 from harness.record.rows import merge_types
 from harness.record.schema import TABLES
 
@@ -74,9 +74,10 @@ class Results:
         live = {}
         for folder, content in zip(self.folders, self.runs, strict=True):
             if runs.is_live(content):
-                index = journal.read_index(folder)
-                entries = journal.records(index)
-                live[folder] = tables.read_records(entries, run_id=str(content["run_id"]), axes=index.axes)
+                try:
+                    live[folder] = _read_log(folder, content)
+                except FileNotFoundError:  # the run has just ended: its parts became tables meanwhile
+                    live[folder] = _read_log(folder, content)
         return live
 
     def _read(self, folder: Path, table: str) -> pa.Table:
@@ -107,6 +108,12 @@ def load(path: str | Path, *, columns: Mapping[str, Sequence[str]] | None = None
     results = Results(folders=tuple(folders), columns=dict(columns or {}))
     _ = results.runs  # so that a run that cannot be read is an error here
     return results
+
+
+def _read_log(folder: Path, content: Mapping[str, Any]) -> dict[str, pa.Table]:
+    index = journal.read_index(folder)
+    records = joining.joined(index, joining.readings(folder), joining.recorded_gaps(content))
+    return tables.read_records(records, run_id=str(content["run_id"]), axes=index.axes)
 
 
 def _read_telemetry(folder: Path, columns: Sequence[str] | None, *, live: bool) -> pa.Table:

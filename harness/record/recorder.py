@@ -153,6 +153,7 @@ class Recorder:
                     index.axes[path] = merge_types([index.axes.get(path, "null"), *kinds])
             me = ownership.owner
             content["state"] = "running"
+            content["schema_version"] = SCHEMA_VERSION  # of a run that an older harness began, from here on
             if suite_sha256 is not None:
                 content["suite_sha256"] = suite_sha256
             content["attempts"] = [
@@ -307,7 +308,8 @@ class Recorder:
         try:
             self._ownership.check()
             self._write_readings()
-            index = _compact(self.folder, self.run_id, self._index.axes, telemetry=True)
+            contents = (self._content, extra or {})
+            index = _compact(self.folder, self.run_id, self._index.axes, contents=contents, ends=True)
             self._ownership.check()
             self._content |= {
                 **(extra or {}),
@@ -395,7 +397,8 @@ class Recorder:
         for path in paths.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         with tables.aside(paths) as hidden:
-            tables.write_tables(entries, run_id=self.run_id, axes=axes, paths=hidden)
+            records = ((entry.head, entry.body()) for entry in entries)  # what is made of readings comes at the end
+            tables.write_tables(records, run_id=self.run_id, axes=axes, paths=hidden)
         self._parts += 1
         self._part_place = place
         return len(entries) == PART_TRIALS
@@ -438,10 +441,12 @@ class Recorder:
 
 
 def rebuild(run_folder: Path) -> None:
-    """Write trials, epochs and nodes of a run that nobody is writing anew from its log; telemetry is not in the log.
+    """Write trials, epochs and nodes of a run that nobody is writing anew from its log and its readings.
+
+    The readings themselves are not in the log and stay as they are; without them, what is made of them is null.
 
     Raises:
-        ResultsError: when the log is gone, or the run has an owner.
+        ResultsError: when the log is gone, the run has an owner, or the readings cannot be read.
     """
     content = runs.read_run_file(run_folder)
     if not journal.log_files(run_folder):
@@ -450,30 +455,38 @@ def rebuild(run_folder: Path) -> None:
     if holder is not None and holder.alive() is not False:
         raise ResultsError(f"{run_folder}: this run belongs to {holder}; its tables can be rebuilt when it has ended")
     try:
-        _compact(run_folder, str(content["run_id"]), {}, telemetry=False)
+        _compact(run_folder, str(content["run_id"]), {}, contents=(content,), ends=False)
     except OSError as error:
         raise _cannot_write(run_folder, error.strerror or str(error)) from error
 
 
 def _prepare() -> None:
     """Import what writing tables needs, while the workers start and nothing is being measured."""
-    for module in ("harness.record.tables", "pandas"):  # PyArrow looks for pandas when it first converts something
+    for module in ("harness.record.joining", "pandas"):  # PyArrow looks for pandas when it first converts something
         importlib.import_module(module)
 
 
-def _compact(folder: Path, run_id: str, axes: Mapping[str, str], *, telemetry: bool) -> Index:
-    """Write the tables from what the log really holds, and return its index."""
-    from harness.record import tables
+def _compact(
+    folder: Path, run_id: str, axes: Mapping[str, str], *, contents: Iterable[Mapping[str, Any]], ends: bool
+) -> Index:
+    """Write the tables from what the log really holds, and return its index.
+
+    `contents` are what run.json holds or is to hold; where the run `ends`, its parts of readings become a table too.
+    """
+    from harness.record import joining, tables
 
     index = journal.read_index(folder, axes)
     paths = {name: folder / f"{name}.parquet" for name in ("trials", "epochs", "nodes")}
-    if telemetry:
+    if ends:
         paths["telemetry"] = folder / "telemetry.parquet"
     with tables.aside(paths) as hidden:
-        if telemetry:
-            parts = sorted((folder / "parts" / "telemetry").glob("*.parquet"))
-            tables.merge_telemetry(parts, hidden.pop("telemetry"))
-        tables.write_tables(journal.records(index), run_id=run_id, axes=index.axes, paths=hidden)
+        readings = joining.readings(folder)
+        if ends:
+            merged = hidden.pop("telemetry")
+            tables.merge_telemetry(readings, merged)
+            readings = [merged]
+        records = joining.joined(index, readings, joining.recorded_gaps(*contents))
+        tables.write_tables(records, run_id=run_id, axes=index.axes, paths=hidden)
     return index
 
 

@@ -216,11 +216,13 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "map<string, float64>": lambda values: {_clean(name): float(value) for name, value in values.items()},
 }
 
+_JSON = ("versions", "environment", "caches", "calibration")  # columns of `nodes`
+
 # By column: what makes a JSON value of the column's type of what a worker sent (a NumPy scalar, say).
 _TRIAL = {column.name: _CONVERT[column.type] for column in TRIALS.columns if column.name != "run_id"}
 _EPOCH = {column.name: _CONVERT[column.type] for column in EPOCHS.columns if column.name not in _EPOCH_GIVEN}
 _NODE = {
-    column.name: _json_or_text if column.name in ("versions", "environment") else _CONVERT[column.type]
+    column.name: _json_or_text if column.name in _JSON else _CONVERT[column.type]
     for column in NODES.columns
     if column.name != "run_id"
 }

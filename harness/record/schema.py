@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.domain.doubts import DOUBTS
+from harness.telemetry.probe import READINGS
+
 SCHEMA_VERSION = 3
 
 _HEX = "twelve hexadecimal digits"
@@ -96,7 +99,7 @@ ENERGY_COLUMNS = {
 
 _UNCOUNTED = "no device of the kind has an energy counter that can be read"
 _UNSAMPLED = "no such reading was had meanwhile; run.json says why, under `sampling`"
-_UNJOINED = "not judged yet: the run goes on"
+_UNJOINED = "not judged: an older harness recorded it, or it is a part of a run that goes on"
 
 # What the hardware did meanwhile: columns of `trials` (over the whole trial) and of `epochs` (over the timed span).
 _HARDWARE = (
@@ -119,13 +122,20 @@ _HARDWARE = (
     _new(
         "foreign_percent",
         "float64",
-        "mean load of the worker's cores by what is neither the worker nor part of the harness",
+        "mean load of the worker's cores by what is neither the worker nor part of the harness; a lower bound, as what "
+        "those two did on other cores is taken off all the same",
         _UNSAMPLED,
         "%",
     ),
     _new("steal_percent", "float64", "share of the cores' time that the hypervisor gave to others", _UNSAMPLED, "%"),
     _new("gpu_utilisation_percent", "float64", "mean utilisation of the worker's GPUs", _UNSAMPLED, "%"),
-    _new("throttled_percent", "float64", "share of the time in which a GPU was throttled", _UNSAMPLED, "%"),
+    _new(
+        "throttled_percent",
+        "float64",
+        "share of the time in which a GPU was throttled; of several GPUs, of the worst",
+        _UNSAMPLED,
+        "%",
+    ),
     _new(
         "throttle_reasons",
         "list<string>",
@@ -274,7 +284,12 @@ TRIALS = Table(
         _new("major_faults", "int64", "pages that the worker had to wait for from disk", _UNREACHED),
         _new("involuntary_switches", "int64", "how often a CPU was taken from the worker's threads", _UNREACHED),
         *_HARDWARE,
-        _new("unjudged", "list<string>", "warnings that could not be judged, for want of readings", _UNJOINED),
+        _new(
+            "unjudged",
+            "list<string>",
+            "warnings that apply to this trial but could not be judged, for want of readings; empty: none",
+            _UNJOINED,
+        ),
     ),
 )
 
@@ -323,8 +338,10 @@ EPOCHS = Table(
 TELEMETRY = Table(
     name="telemetry",
     description=(
-        "One row a reading of the hardware, in long form. To put readings beside epochs, compare `time` with the "
-        "epochs' `started_at` and `ended_at` on the same node."
+        "One row a reading of the hardware, in long form; Readings below names all metrics. What they say of trials"
+        " and epochs stands in those tables; to put others beside them, compare `time` with `started_at` and "
+        "`ended_at` on the same node. A trial's readings are those of the devices `worker:<worker>`, `cpu<N>` for its "
+        "`cores` and `gpu:<UUID>` for its `gpu_uuids`."
     ),
     key=("run_id", "node", "time", "device", "metric"),
     columns=(
@@ -395,17 +412,17 @@ NODES = Table(
         _new(
             "calibration",
             "string",
-            "JSON object: all that was calibrated, by the kind of share (back end, cpus, gpus)",
+            "JSON object: all that was calibrated, by the kind of share (`<backend>/cpus=<n>/gpus=<g>`)",
             "not calibrated",
         ),
     ),
 )
 
 # Columns that no worker knows: they are made of the readings, when the tables are written or read.
+_MADE = tuple(column.name for column in _HARDWARE if column.name not in ENERGY_COLUMNS)
 JOINED = {
-    "trials": tuple(column.name for column in _HARDWARE if column.name not in ENERGY_COLUMNS)
-    + ("flops_per_s", "peak_percent", "unjudged"),
-    "epochs": tuple(column.name for column in _HARDWARE if column.name not in ENERGY_COLUMNS),
+    "trials": (*_MADE, "flops_per_s", "peak_percent", "unjudged"),
+    "epochs": _MADE,
 }
 
 TABLES = {table.name: table for table in (TRIALS, EPOCHS, TELEMETRY, NODES)}
@@ -440,15 +457,28 @@ def document() -> str:
         for column in table.columns:
             null = "never null" if column.null is None else column.null
             cells = (f"`{column.name}`", column.type, column.unit or "", column.description, null, str(column.since))
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            lines.append(_line(*cells))
         lines.append("")
+    lines.append(_WARNINGS)
+    lines += [
+        _line(f"`{doubt.name}`", doubt.meaning, f"{doubt.threshold:g} {doubt.unit}", doubt.figure, doubt.remedy)
+        for doubt in DOUBTS.values()
+    ]
+    lines += ["", _READINGS]
+    lines += [_line(f"`{metric}`", meaning) for metric, meaning in READINGS.items()]
+    lines += ["", _ENERGY]
     return "\n".join(lines)
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 _INTRODUCTION = f"""\
 # What a run leaves behind
 
-<!-- Made from harness/record/schema.py by `python -m harness.record`; a test holds the two together. -->
+<!-- Made by `python -m harness.record` from harness/record/schema.py, harness/domain/doubts.py and
+     harness/telemetry/probe.py; a test holds them together. -->
 
 `results/<suite>/<run>/` holds, once the run has ended:
 
@@ -480,8 +510,76 @@ What was not measured is null, never 0; a loss that is not a number is NaN, whic
   (`harness.record.recorder.rebuild`) need it; whoever wants neither may delete it.
 - `parts/trials/`, `parts/epochs/` and `parts/telemetry/` are folders of Parquet files that any other program can
   read meanwhile; they become the tables above at the end. A trial that was retried has a row in them for
-  each attempt. Readings of the last seconds before a kill are lost, finished trials are not.
+  each attempt, and what is made of the readings (loads, integrated power, validities, warnings) is null in them:
+  `harness.load` makes it of the log and the readings so far, as the end of the run does, and rebuilding.
+  Readings of the last seconds before a kill are lost, finished trials are not.
 - `owner.json` names the one process that may write. A second one is refused; `harness run --resume` takes over
   from a process that is gone.
 - `run.json` says `"state": "running"` until the end, then `completed`, `failed`, `interrupted` or `preempted`.
+"""
+
+_WARNINGS = """\
+## Warnings
+
+Doubts travel with the number: `warnings` of a trial or an epoch names each of these whose figure exceeds its
+threshold. Nothing is dropped because of them. An epoch is judged by what was read within its timed span, a trial by
+what was read from its beginning to its end, compiling and evaluating included; `recompiled` is a trial's where it
+is an epoch's. `few_cores`, `clock_drift` and `noisy` are of trials alone. `unjudged` of a trial names those for
+which a reading is missing, such as `contended` with telemetry off; what cannot be, such as `throttled` without a
+GPU, is not named.
+
+```python
+trials = harness.load("results/<suite>/<run>").trials
+trials[["contended" in names for names in trials["warnings"]]]
+```
+
+`trials.explode("warnings")["warnings"].value_counts()` counts them. Both lines work on `pd.read_parquet(...)`
+alike, where a list is a NumPy array; columns of lists from `harness.load` are Arrow's, whose cells are Python's
+lists.
+
+| warning | what it means | threshold | figure that is compared | what to do |
+|---|---|---|---|---|"""
+
+_READINGS = """\
+## Readings
+
+One row of `telemetry` is one of these. A counter counts from a beginning of its own, so that only differences mean
+something. What a node does not have is not there, and run.json says why, under `sampling`, together with the gaps
+in which nothing was read.
+
+A share or a load stands for the time since the reading before it, and so do what a counter has grown by and a mask.
+Means over a span weigh each reading by how much of its time lies within; where less than half of the span was read,
+the mean is null. Spans of less than 1 s have the loads of the second around their middle, since kernels count CPU
+time in ticks of some milliseconds. `foreign_percent` is the load of the worker's cores less the CPU time of the
+worker, of what it started, of other workers that take turns on those cores, and of the harness itself; as what
+these did on other cores is taken off too, it is a lower bound.
+
+| metric | device: what it is |
+|---|---|"""
+
+_ENERGY = """\
+## Energy
+
+Up to two figures of the same GPUs stand side by side, and they are known to differ:
+
+- `gpu_counter_j` is what the GPUs' own energy counters rose by between two reads, by the worker itself, at both
+  ends of the span. The counters are renewed every 20 to 100 ms, as a rule, so that short spans are off by as much.
+- `gpu_power_j` is the integral of `gpu_power_w` over the span, by the trapezoidal rule. On many GPUs that power is
+  itself a mean over up to a second, so that it lags: a span begins with the power of what ran before it.
+
+`cpu_counter_j` is of whole CPU packages (RAPL): idle cores, and whatever else ran on the package, are within it.
+There is no way to tell the share of one worker. Main memory is not in it where it is a zone of its own.
+
+The coverages say what share of the devices (counters) or of the devices' time (power) a figure adds up. A gap of
+more than 2.5 times the usual spacing of readings is not covered, nor is one that the sampler recorded; energy is
+over the covered part alone, and not scaled up. The validities are `valid` or the reasons for doubt, joined by
+commas:
+
+| reason | what it means |
+|---|---|
+| `short` | the span is below 1 s, and counters and power readings are renewed too rarely for that |
+| `shared` | neighbours ran on the same device meanwhile: a GPU that several workers share, or any CPU package |
+| `gaps` | the coverage is below 0.95 |
+
+No figure is scaled, and idle power is not taken off. What no counter or reading told is null, never 0.
 """

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.record.log import Entry
 from harness.record.rows import axis_cell
 from harness.record.schema import SCHEMA_VERSION, TABLES, Column
 
-BATCH_ROWS = 4096  # rows held as Python values
-GROUP_ROWS = 65_536  # rows of a row group, held as Arrow arrays
+BATCH_CELLS = 2**16  # held as Python values
+GROUP_CELLS = 2**20  # of a row group, held as Arrow arrays
+GROUP_ROWS = 65_536  # of a row group of readings
 
 _TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -34,6 +34,7 @@ _TYPES: dict[str, pa.DataType] = {
 }
 
 Columns = Mapping[str, Sequence[Any]]
+Record = tuple[dict[str, Any], dict[str, Any]]  # head and body, as in the log
 
 
 def arrow_schema(table: str, axes: Mapping[str, str] | None = None) -> pa.Schema:
@@ -71,12 +72,13 @@ def _axis_field(path: str, kind: str) -> pa.Field:
 
 
 class _Sink:
-    """Gathers columns of Python values and hands them on as Arrow tables of up to GROUP_ROWS rows."""
+    """Gathers columns of Python values and hands them on as Arrow tables, a row group each."""
 
     def __init__(self, schema: pa.Schema, hand_on: Callable[[pa.Table], None]) -> None:
         self._schema = schema
         self._hand_on = hand_on
         self._columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+        self._batch_rows, self._group_rows = BATCH_CELLS // len(schema), GROUP_CELLS // len(schema)
         self._rows = 0
         self._batches: list[pa.RecordBatch] = []
         self._batched_rows = 0
@@ -86,7 +88,7 @@ class _Sink:
         for name, values in self._columns.items():
             values.extend(columns[name] if name in columns else [None] * rows)
         self._rows += rows
-        if self._rows >= BATCH_ROWS:
+        if self._rows >= self._batch_rows:
             self._batch()
 
     def finish(self) -> None:
@@ -100,7 +102,7 @@ class _Sink:
         self._rows = 0
         for values in self._columns.values():
             values.clear()
-        if self._batched_rows >= GROUP_ROWS:
+        if self._batched_rows >= self._group_rows:
             self._pass()
 
     def _pass(self) -> None:
@@ -118,20 +120,14 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, type=kind, from_pandas=False)  # so that NaN stays NaN
 
 
-def _feed(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], sinks: Mapping[str, _Sink]) -> None:
-    nodes: dict[str, dict[str, Any]] = {}
-    for entry in entries:
-        body = entry.body()
-        if entry.head["kind"] == "node":
-            nodes[entry.head["node"]] = body  # described again when a run is resumed: the last one holds
-        elif entry.head["kind"] == "trial":
-            values = entry.head["axes"]
-            row = body["trial"] | {path: axis_cell(values.get(path), kind) for path, kind in axes.items()}
+def _feed(records: Iterable[Record], *, run_id: str, axes: Mapping[str, str], sinks: Mapping[str, _Sink]) -> None:
+    for head, body in records:
+        if head["kind"] == "node":
+            _feed_row(body, run_id, sinks["nodes"])
+        elif head["kind"] == "trial":
+            row = body["trial"] | {path: axis_cell(head["axes"].get(path), kind) for path, kind in axes.items()}
             _feed_row(row, run_id, sinks["trials"])
             _feed_epochs(body, run_id, sinks["epochs"])
-    if "nodes" in sinks:
-        for node in nodes.values():
-            _feed_row(node, run_id, sinks["nodes"])
     for sink in sinks.values():
         sink.finish()
 
@@ -156,21 +152,24 @@ def _feed_epochs(body: dict[str, Any], run_id: str, sink: _Sink) -> None:
     sink.extend(columns, rows)
 
 
-def write_tables(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str], paths: Mapping[str, Path]) -> None:
-    """Write records as Parquet files in one pass: `paths` by table, ``trials``, ``epochs`` and perhaps ``nodes``."""
+def write_tables(records: Iterable[Record], *, run_id: str, axes: Mapping[str, str], paths: Mapping[str, Path]) -> None:
+    """Write records as Parquet files in one pass: `paths` by table, ``trials``, ``epochs`` and, for nodes, ``nodes``.
+
+    A column that a record lacks is null in its row.
+    """
     with contextlib.ExitStack() as stack:
         sinks = {}
         for table, path in paths.items():
             schema = arrow_schema(table, axes)
             sinks[table] = _Sink(schema, stack.enter_context(_writer(path, schema)).write_table)
-        _feed(entries, run_id=run_id, axes=axes, sinks=sinks)
+        _feed(records, run_id=run_id, axes=axes, sinks=sinks)
 
 
-def read_records(entries: Iterable[Entry], *, run_id: str, axes: Mapping[str, str]) -> dict[str, pa.Table]:
+def read_records(records: Iterable[Record], *, run_id: str, axes: Mapping[str, str]) -> dict[str, pa.Table]:
     """Return records as Arrow tables in memory: ``trials``, ``epochs`` and ``nodes``."""
     groups: dict[str, list[pa.Table]] = {table: [] for table in ("trials", "epochs", "nodes")}
     sinks = {table: _Sink(arrow_schema(table, axes), groups[table].append) for table in groups}
-    _feed(entries, run_id=run_id, axes=axes, sinks=sinks)
+    _feed(records, run_id=run_id, axes=axes, sinks=sinks)
     return {table: pa.concat_tables(groups[table]) for table in groups}
 
 

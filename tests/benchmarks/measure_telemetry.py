@@ -12,7 +12,6 @@ sees pass between the records of two epochs is set against what they report. Nee
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import threading
 import time
@@ -53,7 +52,7 @@ def trial(*, take: int, held_out: float, batch_size: int, epochs: int, seed: int
 def sampled(rate_hz: float, node: Node, workers: dict[str, WorkerProcess], recorder: Recorder) -> Iterator[None]:
     """Sample as a run does, and drain and record every second."""
     cores = [core for worker in workers.values() for core in worker.launch.cores]
-    sampler = Sampler(rate_hz=rate_hz, avoid_cores=cores, gpus=[], harness_root=os.getpid())
+    sampler = Sampler(rate_hz=rate_hz, avoid_cores=cores, gpus=[])
     over = threading.Event()
 
     def drain() -> None:

@@ -29,8 +29,8 @@ def first(harness: Any) -> Answer:
 
 @pytest.fixture(scope="module")
 def second(harness: Any, first: Answer) -> Answer:
-    """The same command again, with JSON for programs, while the driver tells what it imports."""
-    said: Answer = harness("run", BATCH_SIZE, "--small", "--json", PYTHONPROFILEIMPORTTIME="1")
+    """The same command again without telemetry, with JSON for programs; the driver tells what it imports."""
+    said: Answer = harness("run", BATCH_SIZE, "--small", "--json", "--telemetry", "0", PYTHONPROFILEIMPORTTIME="1")
     assert said.returncode == 0, said.stderr[-2000:]
     return said
 
@@ -95,7 +95,14 @@ def test_the_hardware_was_read_meanwhile(folders: list[Path]) -> None:
     assert len(pd.read_parquet(folders[0] / "nodes.parquet")) == 1
 
 
-def test_two_runs_share_ids_and_have_the_same_accuracies_to_the_last_bit(folders: list[Path]) -> None:
+def test_without_telemetry_a_run_has_no_reading_and_says_which_warnings_it_could_not_judge(folders: list[Path]) -> None:
+    assert pd.read_parquet(folders[1] / "telemetry.parquet").empty
+    trials = pd.read_parquet(folders[1] / "trials.parquet")
+    assert trials["foreign_percent"].isna().all()
+    assert all({"contended", "stolen", "swapped"} <= set(names) for names in trials["unjudged"])
+
+
+def test_two_runs_with_and_without_telemetry_have_the_same_ids_and_the_same_accuracies_to_the_last_bit(folders: list[Path]) -> None:
     one, other = (
         pd.read_parquet(folder / "epochs.parquet").set_index(["trial_id", "epoch"]).sort_index() for folder in folders
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from harness.domain.outcome import Finished
 from harness.record.reading import load
 from harness.record.recorder import Recorder, rebuild
 from harness.record.runs import list_runs
+from harness.record.schema import SCHEMA_VERSION
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -135,8 +137,8 @@ def test_a_table_without_a_log_says_that_it_is_lost(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path)
     content = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(content | {"schema_version": 3}))
-    with pytest.raises(ResultsError, match=r"run.json: has schema version 3, and this harness reads versions up to 2"):
+    (folder / "run.json").write_text(json.dumps(content | {"schema_version": 4}))
+    with pytest.raises(ResultsError, match=r"run.json: has schema version 4, and this harness reads versions up to 3"):
         load(folder)
 
 
@@ -147,6 +149,45 @@ def test_a_run_of_the_first_schema_is_read_with_the_columns_it_lacks_as_nulls() 
     assert results.trials["classes"].isna().all()
     assert results.arrow("epochs")["extra"].null_count == 6
     assert results.epochs["val_accuracy"].between(0.1, 1).all()
+
+
+def test_a_run_of_the_second_schema_is_read_with_its_readings_and_without_judgements() -> None:
+    results = load(GOLDEN / "results_v2")
+    assert len(results.trials) == 2
+    assert len(results.epochs) == 6
+    assert results.trials["val_class_counts"].tolist() == [[100] * 10] * 2
+    assert "steal_percent" in set(results.telemetry["metric"])
+    for name in ("warnings", "unjudged", "gpu_power_j", "flops_per_s"):
+        assert results.trials[name].isna().all()
+    assert results.arrow("epochs")["warnings"].null_count == 6
+
+
+def test_a_run_of_the_second_schema_can_be_rebuilt_and_resumed_with_what_its_readings_say(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(GOLDEN / "results_v2", folder)
+    rebuild(folder)
+    results = load(folder)
+    assert results.trials["unjudged"].map(lambda names: "clock_drift" in names).all()  # nobody looked at clocks then
+    assert results.epochs["compilations"].isna().all()
+    assert [list(names) for names in results.epochs["warnings"]] == [[]] * 6
+    before = results.trials[["trial_id", "val_samples", "cpu_percent"]]
+    with Recorder.resume(folder, suite_sha256=results.runs[0]["suite_sha256"]) as recorder:
+        assert len(recorder.done) == 2
+        recorder.finish("completed")
+    again = load(folder)
+    assert again.runs[0]["schema_version"] == SCHEMA_VERSION
+    pd.testing.assert_frame_equal(again.trials[["trial_id", "val_samples", "cpu_percent"]], before)
+    assert len(again.telemetry) == len(results.telemetry)
+
+
+def test_runs_of_all_schemas_are_read_together(tmp_path: Path) -> None:
+    make(tmp_path / "new")
+    for old in ("results_v1", "results_v2"):
+        shutil.copytree(GOLDEN / old, tmp_path / "new" / "old" / old)
+    results = load(tmp_path / "new")
+    assert len(results.trials) == 6
+    assert len(results.epochs) == 16
+    assert results.trials["warnings"].isna().sum() == 4
 
 
 def test_further_metrics_become_columns(tmp_path: Path) -> None:

@@ -503,7 +503,7 @@ _MANY = """
 import sys
 from pathlib import Path
 from record.finished import INFO, finished
-from harness.record import tables
+from harness.record import joining
 from harness.record.recorder import Recorder
 import pandas
 
