@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.domain.handy import (
         adam,
         application,
+        auto,
         data_file,
         dataset,
         direction,
@@ -51,6 +52,7 @@ __all__ = [
     "SuiteError",
     "adam",
     "application",
+    "auto",
     "cases",
     "data_file",
     "dataset",

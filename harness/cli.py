@@ -56,7 +56,45 @@ Small = Annotated[bool, typer.Option("--small", help="The suite's small variant:
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the published values that can be judged are reproduced.")
 ]
+Discard = Annotated[
+    str,
+    typer.Option("--discard", metavar="WARNING[,…]", help="Leave out trials with these warnings, e.g. throttled."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")]
+RunId = Annotated[str | None, typer.Option("--run", metavar="RUN", help="With --resume: which run.")]
+Force = Annotated[bool, typer.Option("--force", help="With --resume: although the suite changed since.")]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="At most so many workers a node.")]
+Retry = Annotated[
+    str,
+    typer.Option(
+        "--retry",
+        metavar="STATUS,…",
+        help="One more attempt for trials that end failed, timeout or lost; with --resume for those recorded so.",
+    ),
+]
+MaxFail = Annotated[
+    int | None, typer.Option("--max-fail", min=1, metavar="N", help="Stop once so many trials have not completed.")
+]
+Budget = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Start no trial after so long, e.g. 30m.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT", help="Join this Ray cluster instead of starting Ray here."),
+]
+Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray: for debugging.")]
+Telemetry = Annotated[
+    float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")
+]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate/--no-calibrate",
+        help="Measure first what the cores and the back end can do: about a second for each kind of worker.",
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -81,57 +119,107 @@ def run(
     overrides: Set = None,
     where: Where = None,
     small: Small = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")
-    ] = False,
-    run_id: Annotated[str | None, typer.Option("--run", metavar="RUN", help="With --resume: which run.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="With --resume: although the suite changed since.")] = False,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, metavar="N", help="At most so many workers a node.")
-    ] = None,
+    resume: Resume = False,
+    run_id: RunId = None,
+    force: Force = False,
+    take_over: TakeOver = False,
+    workers: Workers = None,
     fresh_workers: Annotated[
         bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")
     ] = False,
-    retry: Annotated[
-        str,
-        typer.Option(
-            "--retry",
-            metavar="STATUS,…",
-            help="One more attempt for trials that end failed, timeout or lost; with --resume for those recorded so.",
-        ),
-    ] = "",
-    max_fail: Annotated[
-        int | None, typer.Option("--max-fail", min=1, metavar="N", help="Stop once so many trials have not completed.")
-    ] = None,
-    budget: Annotated[
-        str | None, typer.Option("--budget", metavar="TIME", help="Start no trial after so long, e.g. 30m.")
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option("--address", metavar="HOST:PORT", help="Join this Ray cluster instead of starting Ray here."),
-    ] = None,
-    inline: Annotated[bool, typer.Option("--inline", help="In this process, without Ray: for debugging.")] = False,
-    telemetry: Annotated[
-        float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")
-    ] = 5.0,
+    retry: Retry = "",
+    max_fail: MaxFail = None,
+    budget: Budget = None,
+    address: Address = None,
+    inline: Inline = False,
+    telemetry: Telemetry = 5.0,
+    calibrate: Calibrate = True,
     check: Check = False,
     as_json: Json = False,
 ) -> None:
     """Run a suite: every trial of its grid, measured and recorded."""
+    request = _request(
+        suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
+        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=fresh_workers,
+        calibrate=calibrate,
+    )  # fmt: skip
+    if inline and (address or fresh_workers or workers):
+        raise _inline_alone()
+    _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=check, as_json=as_json)
+
+
+@app.command()
+def aa(
+    suite: SuiteFile,
+    repeats: Annotated[int, typer.Option("--repeats", min=3, metavar="N", help="Of each setting and name.")] = 10,
+    results: Results = Path("results"),
+    overrides: Set = None,
+    where: Where = None,
+    small: Small = False,
+    resume: Resume = False,
+    run_id: RunId = None,
+    force: Force = False,
+    take_over: TakeOver = False,
+    workers: Workers = None,
+    retry: Retry = "",
+    max_fail: MaxFail = None,
+    budget: Budget = None,
+    address: Address = None,
+    inline: Inline = False,
+    telemetry: Telemetry = 5.0,
+    calibrate: Calibrate = True,
+    as_json: Json = False,
+) -> None:
+    """Measure the noise floor: how much this node makes equal things differ.
+
+    Runs every setting of a suite under two names, A and B, in the same blocks, and compares them. The noise floor is
+    kept with the run; a difference within it is later not called one.
+    """
+    from harness import pipeline
+
+    request = _request(
+        suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
+        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=False,
+        calibrate=calibrate,
+    )  # fmt: skip
+    if inline and (address or workers):
+        raise _inline_alone()
+    request = pipeline.against_itself(request, repeats)
+    _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=False, as_json=as_json)
+
+
+def _inline_alone() -> Exception:
+    from harness.domain.errors import SuiteError
+
+    return SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
+
+
+def _request(
+    suite: Path,
+    *,
+    results: Path,
+    overrides: list[str] | None,
+    where: list[str] | None,
+    small: bool,
+    resume: bool,
+    run_id: str | None,
+    force: bool,
+    take_over: bool,
+    retry: str,
+    max_fail: int | None,
+    budget: str | None,
+    fresh_workers: bool,
+    calibrate: bool,
+) -> Request:
+    """Return what was asked for by the options that `run` and `aa` share."""
     from harness import pipeline
     from harness.domain.errors import SuiteError
     from harness.schedule.loop import Policy
-    from harness.terminal.live import make_display
 
-    statuses = [status.strip() for status in retry.split(",") if status.strip()]
+    statuses = _names(retry)
     for status in statuses:
         if status not in ("failed", "timeout", "lost"):
             raise SuiteError(f"--retry {status!r}: known statuses are failed, timeout and lost, joined by commas")
-    if inline and (address or fresh_workers or workers):
-        raise SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
     if (run_id or force or take_over) and not resume:
         raise SuiteError("--run, --force and --take-over go with --resume")
     policy = Policy(
@@ -139,24 +227,34 @@ def run(
         max_fail=max_fail,
         budget_s=None if budget is None else _seconds("--budget", budget),
         fresh_workers=fresh_workers,
+        calibrate=calibrate,
     )
-    request = pipeline.Request(
+    return pipeline.Request(
         suite=suite, results=results, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small,
         resume=resume, run=run_id, force=force, take_over=take_over, policy=policy,
     )  # fmt: skip
+
+
+def _go(
+    request: Request, *, inline: bool, address: str | None, workers: int | None, hz: float, check: bool, as_json: bool
+) -> None:
+    """Run what was asked for, tell what came of it, and end this process with the exit code."""
+    from harness import pipeline
+    from harness.terminal.live import make_display
+
     display = make_display(quiet_stdout=as_json)
     try:
         with _only_json_on_stdout(as_json):
             report = pipeline.run(
                 request,
                 make_executor=lambda trials, seed: _executor(
-                    trials, seed, inline=inline, address=address, workers=workers, hz=telemetry
+                    trials, seed, inline=inline, address=address, workers=workers, hz=hz
                 ),
                 display=display,
                 began=_BEGAN,
             )
     except KeyboardInterrupt:
-        how = f"`harness status --results {results}` says how to go on"
+        how = f"`harness status --results {request.results}` says how to go on"
         typer.echo(f"harness: left at once; what was recorded is kept, and {how}", err=True)
         raise typer.Exit(pipeline.EXIT_INTERRUPTED) from None
     finally:
@@ -170,6 +268,11 @@ def run(
     os._exit(
         report.exit_code or (pipeline.EXIT_MISSED if check and not holds else pipeline.EXIT_COMPLETED)
     )  # all is written, and the interpreter's own shutdown takes a second with Ray in it
+
+
+def _names(text: str) -> list[str]:
+    """Return what an option gives joined by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _seconds(option: str, text: str) -> float:
@@ -251,7 +354,7 @@ def _expect_answer(address: str) -> None:
 
 def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -> bool:
     """Tell what came of a run; return whether its references hold."""
-    from harness.terminal import show
+    from harness.terminal import noise, show
     from harness.terminal.references import References
 
     table = show.summary(report.folder) if report.counts else None
@@ -264,13 +367,19 @@ def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -
             "pending": report.pending,
             "stopped": report.stopped,
             "exit_code": report.exit_code,
-            "settings": [] if table is None else table.records(),
-            "references": references.records(),
+            **(show.NOTHING if table is None else table.document()),
+            "repeats": [one.plain() for one in report.repeats],
         }
+        if report.noise is not None:
+            document["noise"] = noise.document(report.noise)
         typer.echo(json.dumps(document, indent=2))
     else:
         if table is not None:
             table.print()
+        if report.repeats:
+            noise.print_repeats(report.repeats)
+        if report.noise is not None:
+            noise.print_noise(report.noise)
         _say_how_it_ended(request, report)
     references.conclude(check=check, err=as_json)
     return references.hold
@@ -365,6 +474,7 @@ def show_(
         Path | None,
         typer.Option("--references", metavar="FILE", help="Compare with the published values in this TOML file too."),
     ] = None,
+    discard: Discard = "",
     check: Check = False,
     as_json: Json = False,
 ) -> None:
@@ -376,7 +486,7 @@ def show_(
     from harness.terminal import show
 
     folder = show.find_run(run, results)
-    table = show.summary(folder, references)
+    table = show.summary(folder, references, without=_names(discard), with_drift=True)
     if as_json:
         typer.echo(json.dumps(table.document(), indent=2))
     else:
@@ -385,6 +495,22 @@ def show_(
     table.references.conclude(check=check, err=as_json)
     if check and not table.references.hold:
         raise typer.Exit(pipeline.EXIT_MISSED)
+
+
+@app.command()
+def doctor(results: Results = Path("results"), as_json: Json = False) -> None:
+    """Say what can be measured on this machine.
+
+    Its hardware, which counters can be read and why not the others, and what would make numbers noisy.
+    """
+    from harness.doctor.examine import examine
+    from harness.terminal.doctor import noise_floors, print_examination
+
+    found = examine(noise_floors(results))
+    if as_json:
+        typer.echo(json.dumps(found.document(), indent=2))
+    else:
+        print_examination(found)
 
 
 Model = Annotated[

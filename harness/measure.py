@@ -317,6 +317,8 @@ class _Epochs:
         """Report progress; the time it takes is not training."""
         if self._on_progress is not None:
             with self._watch.measuring("progress"):
+                if self._meter is not None:
+                    self._meter.keep_up()
                 self._on_progress()
 
     def all_facts(self) -> Facts:

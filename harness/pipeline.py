@@ -8,22 +8,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from harness import __version__
 from harness.domain import sources
 from harness.domain.applied import Applied, resolve
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.outcome import Finished
+from harness.domain.repeats import LABELS, Auto
 from harness.domain.suite import LoadedSuite, load_suite, located
 from harness.domain.trial import Trial
 from harness.plan import Plan, in_full, parse_override, plan
 from harness.record.recorder import Recorder
 from harness.schedule.loop import Loop, Notice, Policy
 from harness.schedule.protocol import Executor, Progress
+
+if TYPE_CHECKING:
+    from harness.analyse.noise import NoiseFloor, Same
+    from harness.analyse.repeats import Repeated, Repeats
+from harness.telemetry.repository import git_state
 
 EXIT_COMPLETED: Final = 0
 EXIT_SOME_FAILED: Final = 1
@@ -49,7 +56,16 @@ class Request:
     force: bool = False  # resume although the suite changed
     take_over: bool = False  # resume although another host's process may still own the run
     policy: Policy = field(default_factory=Policy)
+    noise: bool = False  # measure the nodes' noise floor by it: see `against_itself`
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """What a run that ran every setting under two names says of its nodes."""
+
+    floors: Sequence[NoiseFloor]  # by node
+    settings: Sequence[tuple[Same, Mapping[str, Any]]]  # each compared with itself, and its place in the grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +80,15 @@ class Report:
     pending: int
     stopped: str | None  # why it ended early: "SIGINT", "SIGTERM", "max_fail", "budget"
     executor: Executor | None  # its workers are ended; it is left to close
+    repeats: Sequence[Repeated] = ()  # with repeats="auto": how it stands with each arm
+    noise: Noise | None = None  # with `Request.noise`, where every trial ended
 
 
 class Display(Protocol):
     """What shows a run to a person, or to a log."""
 
-    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path) -> None:
-        """The plan is made; `pending` are the trials that are not recorded already."""
+    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path, unneeded: int = 0) -> None:
+        """The plan is made; `pending` are the trials that are neither recorded already nor unneeded."""
 
     def notice(self, notice: Notice) -> None:
         """Something happened to a worker or a trial."""
@@ -83,6 +101,20 @@ class Display(Protocol):
 
     def ending(self, signal_name: str) -> None:
         """The run was told to end. Called from the signal's handler: must be quick and take no lock."""
+
+
+def against_itself(request: Request, repeats: int) -> Request:
+    """Return the request to run every setting of a suite under two names, `repeats` times each, in the same blocks.
+
+    Raises:
+        SuiteError: for a request that names labels or seeds itself.
+    """
+    for text in request.overrides:
+        if text.partition("=")[0].strip() in ("label", "seeds", "repeats"):
+            raise SuiteError(f"--set {text!r}: aa chooses labels and seeds itself; say how many repeats with --repeats")
+    seeds = ",".join(map(str, range(repeats)))
+    own = (f"repeats={repeats}", f"seeds=[{seeds}]", f"label={','.join(LABELS)}")
+    return replace(request, overrides=(*own, *request.overrides), noise=True)
 
 
 def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
@@ -128,10 +160,10 @@ def run(
     loaded, made = make_plan(request)
     mark("planned_s")
     with _Signals(display.ending) as signals, _open_records(request, loaded, made) as recorder:
-        pending = [trial for trial in made.trials if not _done(recorder, trial, request.policy)]
+        pending, repeats = _pending(made, recorder, request.policy)
         for trial in pending:
             recorder.retry(trial.key)
-        display.planned(made, pending, folder=recorder.folder)
+        display.planned(made, pending, folder=recorder.folder, unneeded=_unneeded(recorder, made, repeats))
         seed = int(recorder.info["schedule_seed"])
         executor: Executor | None = None
         started = False
@@ -151,6 +183,7 @@ def run(
                         watch,
                         seed=seed,
                         should_stop=lambda: bool(signals.caught),
+                        repeats=repeats,
                     )
                     mark("last_record_s")
         except HarnessError as error:
@@ -165,12 +198,15 @@ def run(
                     executor.close(leaving=False)
         stopped = signals.caught[0] if signals.caught else stopped
         counts = _counts(recorder, made)
-        left = len(made.trials) - sum(counts.values())
+        left = len(made.trials) - sum(counts.values()) - _unneeded(recorder, made, repeats)
         code = _exit_code(counts, left, stopped)
         if executor is not None:
             recorder.add_telemetry(executor.telemetry())
         mark("total_s")
-        end = {"counts": counts, "pending": left, "stopped": stopped, "timings": timings}
+        repeated = repeats.report() if repeats is not None else ()
+        noise = _noise(recorder, made) if request.noise and not left else None
+        end: dict[str, Any] = {"counts": counts, "pending": left, "stopped": stopped, "timings": timings}
+        end |= _found(repeated, noise, trials=sum(counts.values()) + left)
         recorder.finish(_state(code, stopped, left), end | ({"sampling": executor.sampling()} if executor else {}))
         return Report(
             exit_code=code,
@@ -181,7 +217,58 @@ def run(
             pending=left,
             stopped=stopped,
             executor=executor,
+            repeats=repeated,
+            noise=noise,
         )
+
+
+def _pending(made: Plan, recorder: Recorder, policy: Policy) -> tuple[list[Trial], Repeats | None]:
+    """Return the trials to run, and what decides which of them are needed; None where all are."""
+    pending = [trial for trial in made.trials if not _done(recorder, trial, policy)]
+    if not isinstance(made.suite.repeats, Auto):
+        return pending, None
+    from harness.analyse.repeats import Repeats
+
+    target = made.target.plain() if made.target is not None else None
+    repeats = Repeats(made.suite.repeats, made.trials, target=target)
+    if recorder.done:
+        from harness.record.reading import load
+
+        recorded = load(recorder.folder)
+        repeats.resume(recorded.trials, recorded.epochs, again=[trial.key for trial in pending])
+    return [trial for trial in pending if repeats.needs(trial)], repeats
+
+
+def _found(repeated: Sequence[Repeated], noise: Noise | None, *, trials: int) -> dict[str, Any]:
+    """Return what run.json holds of the repeats that were made, after which it has so many `trials`, and of noise."""
+    found: dict[str, Any] = {}
+    if repeated:
+        found |= {"repeats": [one.plain() for one in repeated], "trials": trials}
+    if noise is not None:
+        found["noise_floor"] = {floor.node: floor.plain() for floor in noise.floors}
+    return found
+
+
+def _unneeded(recorder: Recorder, made: Plan, repeats: Repeats | None) -> int:
+    """Return how many trials have not run and are not needed."""
+    if repeats is None:
+        return 0
+    return sum(trial.key not in recorder.done and not repeats.needs(trial) for trial in made.trials)
+
+
+def _noise(recorder: Recorder, made: Plan) -> Noise:
+    """Compare each setting with itself, from what is recorded."""
+    from harness.analyse.noise import floors, same
+    from harness.record.reading import load
+
+    recorder.flush()
+    results = load(recorder.folder)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    places = {trial.setting_id: {path: value for path, value in trial.axes if path != "label"} for trial in made.trials}
+    return Noise(
+        floors=floors(results.trials, results.epochs, results.nodes, date=now),
+        settings=[(one, places[one.setting_id]) for one in same(results.trials, results.epochs)],
+    )
 
 
 def _start(executor: Executor, signals: _Signals) -> bool:
@@ -220,6 +307,7 @@ class _Watch:
         self._mark = mark
         self._starting: set[str] = set()
         self._described = False
+        self._calibrated: dict[str, dict[str, Mapping[str, Any]]] = {}  # by node and kind of share
         self._drained_s = time.monotonic()
 
     def notice(self, notice: Notice) -> None:
@@ -229,6 +317,12 @@ class _Watch:
             self._starting.discard(notice.worker)
             if not self._starting:
                 self._mark("workers_ready_s")
+        elif notice.what == "calibrated" and notice.share is not None:
+            demand = notice.share.demand
+            kind = f"{demand.backend}/cpus={demand.cpus}/gpus={demand.gpus:g}"
+            self._calibrated.setdefault(notice.share.node, {})[kind] = notice.values
+            if self._described:
+                self._describe()
         elif notice.what == "started":
             self._mark("first_trial_s")
         self._display.notice(notice)
@@ -237,8 +331,16 @@ class _Watch:
         self._display.finished(finished)
         if not self._described:
             self._described = True
-            for row in self._executor.nodes():
-                self._recorder.add_node(row)
+            self._describe()
+
+    def _describe(self) -> None:
+        """Record the nodes, each with what was calibrated on it: the columns are of the first share that has them."""
+        for row in self._executor.nodes():
+            calibrated = self._calibrated.get(row["node"], {})
+            columns: dict[str, Any] = {}
+            for values in calibrated.values():
+                columns = {**values, **columns}
+            self._recorder.add_node({**row, **columns, "calibration": calibrated or None})
 
     def tick(self, running: Mapping[str, Trial]) -> None:
         self._display.tick(running, self._executor.progress())
@@ -257,6 +359,7 @@ def _run_trials(
     *,
     seed: int,
     should_stop: Callable[[], bool],
+    repeats: Repeats | None,
 ) -> str | None:
     """Run the trials and record each; return why the loop ended early, or None."""
     loop = Loop(
@@ -268,6 +371,7 @@ def _run_trials(
         should_stop=should_stop,
         notify=watch.notice,
         tick=lambda: watch.tick(loop.running),
+        enough=repeats.add if repeats is not None else lambda finished: {},
     )
     for finished in loop:
         recorder.write(finished)
@@ -293,9 +397,10 @@ def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder
         "settings": made.settings,
         "trials": len(made.trials),
         "target": suite.target.plain() if suite.target is not None else None,
-        "references": [reference.plain() for reference in published(request, loaded, made)],
+        "references": [] if request.noise else [one.plain() for one in published(request, loaded, made)],
         "schedule_seed": int.from_bytes(os.urandom(4), "big"),
         "harness_version": __version__,
+        "suite_git": git_state(request.suite),
     }
     return Recorder.create(request.results, suite=suite.name, info=info)
 

@@ -1,9 +1,12 @@
-"""What all tests share: parts of the machine that not every machine has."""
+"""What all tests share: parts of the machine that not every machine has, and scripted GPUs."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +20,17 @@ def require() -> Callable[[object, str], None]:
             pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
     return require
+
+
+@pytest.fixture(scope="session")
+def scripted_nvml(tmp_path_factory: pytest.TempPathFactory, require: Callable[[object, str], None]) -> Path:
+    """Return the folder of a library that speaks NVML; with it as LD_LIBRARY_PATH, a new process sees scripted GPUs."""
+    compiler = shutil.which("gcc")
+    require(compiler, "gcc is not installed: the scripted NVML library cannot be built")
+    folder = tmp_path_factory.mktemp("nvml")
+    source = Path(__file__).with_name("telemetry") / "fake_nvml.c"
+    warnings = ["-Wall", "-Wextra", "-Werror"]
+    library = folder / "libnvidia-ml.so.1"
+    shared = ["-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
+    subprocess.run([str(compiler), *warnings, *shared], check=True)
+    return folder

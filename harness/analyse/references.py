@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from harness.analyse.summarise import floats, owners
+from harness.analyse.frames import floats, owners
 from harness.domain.applied import Applied, check_paths, holds, joined, plain_setting
 from harness.domain.component import did_you_mean
 from harness.domain.errors import SuiteError

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from harness.analyse.energy import KINDS, energy
+from harness.analyse.frames import floats, owners
+from harness.domain.doubts import DOUBTS
+from harness.domain.errors import ResultsError, SuiteError, known
 from harness.domain.metrics import METRICS
-
-_KEY = ("run_id", "trial_id", "arm")
 
 # Where a loss is NaN but this was measured, the loss was too: the training diverged.
 _COMPANION = {"loss": "accuracy", "val_loss": "val_accuracy"}
@@ -108,7 +111,8 @@ def summarise(
     as the text ``reached_share`` ("2/3"), and ``median_time_to_target_s``, in which a miss counts as infinite
     (all null without a target); ``best`` value of the metric in any epoch; medians over the epochs,
     those flagged as warm-up left out where there are others: ``median_samples_per_s``, ``median_train_s`` of an epoch;
-    ``compile_s``: the most that a trial spent on compiling.
+    ``compile_s``: the most that a trial spent on compiling; ``median_gpu_j_per_sample``, ``median_gpu_j_to_target`` (a
+    miss counts as infinite) and the same of ``cpu``: medians over the trials whose energy is valid, see `energy`.
     """
     groups = trials.groupby(["setting_id", "arm"], sort=False, observed=True)
     table = groups.size().to_frame("trials")
@@ -116,6 +120,7 @@ def summarise(
         table[path] = groups[path].first()
     for status in ("completed", "failed", "timeout", "lost"):
         table[status] = (trials["status"] == status).groupby([trials["setting_id"], trials["arm"]]).sum()
+    times = None
     if at_least is None and at_most is None:
         table[["reached", "reached_of", "reached_share", "median_time_to_target_s"]] = None
     else:
@@ -130,6 +135,9 @@ def summarise(
     table["median_samples_per_s"] = _by_setting(steady, "samples_per_s", "median")
     table["median_train_s"] = _by_setting(steady, "train_s", "median")
     table["compile_s"] = groups["compile_s"].max()
+    used = energy(trials, epochs, times).groupby(["setting_id", "arm"], sort=False, observed=True)
+    for name in (f"{kind}_j_{quantity}" for kind in KINDS for quantity in ("per_sample", "to_target")):
+        table[f"median_{name}"] = used[name].median()
     table = table.reset_index()
     order = [*axes, "arm"]
     columns = ["setting_id", "arm", *axes, *(name for name in table if name not in {"setting_id", "arm", *axes})]
@@ -158,42 +166,11 @@ def _steady(epochs: pd.DataFrame) -> pd.DataFrame:
     return epochs[~warm | only_warm[group]]
 
 
-def floats(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Return a column as numbers, NaN where it is null; all NaN where there is no such column."""
-    if column not in frame.columns:
-        return np.full(len(frame), np.nan)
-    return frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
-
-
 def _starts(owners: np.ndarray) -> np.ndarray:
     """Tell of each row whether it is the first of its trial; rows of one trial are neighbours."""
     starts = np.ones(len(owners), dtype=bool)
     starts[1:] = owners[1:] != owners[:-1]
     return starts
-
-
-def owners(trials: pd.DataFrame, epochs: pd.DataFrame) -> np.ndarray:
-    """Return for each epoch the row number of its trial, -1 where there is none."""
-    places = np.zeros(len(trials), dtype=np.int64)
-    codes = np.zeros(len(epochs), dtype=np.int64)
-    size = 1
-    for key in _KEY:
-        if key not in trials.columns or key not in epochs.columns:
-            continue
-        names = pd.Index(trials[key].astype(object).unique())
-        column = epochs[key].astype("category")
-        translated = np.append(names.get_indexer(column.cat.categories.astype(object)), -1)
-        if len(names) == 1 and (translated[:-1] == 0).all() and not column.hasnans:
-            continue  # the same in all rows, as the run often is
-        other = translated[column.cat.codes.to_numpy()]
-        codes = np.where((codes < 0) | (other < 0), -1, codes * len(names) + other)
-        places = places * len(names) + names.get_indexer(trials[key].astype(object))
-        size *= len(names)
-    if size > 16 * len(trials) + 1024:
-        return pd.Index(places).get_indexer(pd.Index(codes))
-    rows = np.full(size + 1, -1, dtype=np.int64)
-    rows[places] = np.arange(len(trials))
-    return rows[codes]
 
 
 def _exists(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) -> np.ndarray:
@@ -204,3 +181,47 @@ def _exists(trials: pd.DataFrame, epochs: pd.DataFrame, metric: str) -> np.ndarr
         own = owners(trials, epochs)
         exists[own[~np.isnan(floats(epochs, companion)) & (own >= 0)]] = True
     return exists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded:
+    """What was left out of all figures because of its warnings."""
+
+    names: tuple[str, ...]  # the warnings that were asked for
+    trials: pd.DataFrame  # those that carry one of them
+    of: int  # how many trials there were
+    unjudged: int  # trials kept although one of the warnings could not be judged on them
+
+
+def discard(
+    trials: pd.DataFrame, epochs: pd.DataFrame, names: Collection[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, Discarded]:
+    """Return the trials that carry none of these warnings, with their epochs, and what was left out.
+
+    Raises:
+        SuiteError: for a warning that there is not.
+        ResultsError: when no trial is left.
+    """
+    for name in names:
+        if name not in DOUBTS:
+            raise SuiteError(f"there is no warning {name!r}; the warnings are {known(DOUBTS)}")
+    asked = tuple(dict.fromkeys(names))
+    carry = np.array([bool(set(asked) & set(found)) for found in listed(trials, "warnings")], dtype=bool)
+    unjudged = np.array([bool(set(asked) & set(found)) for found in listed(trials, "unjudged")], dtype=bool)
+    if len(carry) and carry.all():
+        raise ResultsError(
+            f"all {len(trials)} trials carry a warning that is to be discarded ({', '.join(asked)}), so none is left: "
+            "name fewer warnings, or run again once `harness doctor` finds the machine quiet"
+        )
+    kept = trials[~carry]
+    of_kept = owners(kept, epochs) >= 0
+    unjudged &= ~carry
+    what = Discarded(names=asked, trials=trials[carry], of=len(trials), unjudged=int(unjudged.sum()))
+    return kept, epochs[of_kept], what
+
+
+def listed(frame: pd.DataFrame, column: str) -> list[list[str]]:
+    """Return a column of lists of texts, empty where it is null or there is no such column."""
+    if column not in frame.columns:
+        return [[] for _ in range(len(frame))]
+    return [list(found) if isinstance(found, list | tuple | np.ndarray) else [] for found in frame[column]]

@@ -22,6 +22,7 @@ from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import MOST_TRIALS, Grid
 from harness.domain.metrics import METRICS
 from harness.domain.reference import AnyReference, Direction, Reference
+from harness.domain.repeats import Auto
 from harness.domain.setting import Setting
 
 # What --set and `small` may name besides the paths of a setting.
@@ -119,10 +120,22 @@ def _references(value: Any) -> Any:
     return tuple(value)
 
 
+def _repeats(value: Any) -> Any:
+    value = Auto.of(value)
+    if value is None or isinstance(value, Auto):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SuiteError(f'repeats must be a whole number, "auto" or auto(...), got {value!r}')
+    if value < 1 or value > MOST_TRIALS:
+        raise SuiteError(f"repeats must be at {'least 1' if value < 1 else f'most {MOST_TRIALS:,}'}, got {value}")
+    return value
+
+
 class Suite(Declaration):
     """A declared question: a base, the grid that varies it, and how often each setting is repeated.
 
-    A setting is run once, or `repeats` times, or once for each of `seeds`. `small` says what `--small` changes:
+    A setting is run once, or `repeats` times, or once for each of `seeds`; with ``repeats="auto"``, or ``auto(...)``,
+    as often as its figure needs (see `Auto`). `small` says what `--small` changes:
     paths to values as for `--set`, besides `repeats`, `seeds`, `target`, `timeout`, and `grid`, which replaces
     the grid. `timeout`, of one trial, is seconds or a text such as "10m". `references` are published values of the
     settings declared here: they change nothing of what is run, and so are no part of `sha256`.
@@ -133,7 +146,7 @@ class Suite(Declaration):
     name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
     base: Setting
     grid: Grid | None = None
-    repeats: Annotated[int, Field(ge=1, le=MOST_TRIALS, strict=True)] | None = None
+    repeats: Annotated[int | Auto | None, BeforeValidator(_repeats)] = None
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63, strict=True)], ...] | None = None
     target: Annotated[Target | None, _optional(Target.of)] = None
     small: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
@@ -149,20 +162,27 @@ class Suite(Declaration):
             raise SuiteError("seeds is empty; give at least one, or say repeats=N")
         if len(set(self.seeds)) < len(self.seeds):
             raise SuiteError(f"seeds holds a seed twice: {list(self.seeds)}")
-        if self.repeats is not None and self.repeats > len(self.seeds):
-            raise SuiteError(f"repeats is {self.repeats}, but only {len(self.seeds)} seeds are given; set seeds")
+        if self.most_repeats is not None and self.most_repeats > len(self.seeds):
+            asked = f"auto, {self.repeats}" if isinstance(self.repeats, Auto) else self.repeats
+            raise SuiteError(f"repeats is {asked}, but only {len(self.seeds)} seeds are given; set seeds")
         return self
 
     @model_validator(mode="after")
     def _target_is_measured(self) -> Suite:
         if self.target is not None:
             self.base.check_measured(self.target.metric, "target")
+        if isinstance(self.repeats, Auto):
+            self.repeats.check(self.base, with_target=self.target is not None)
         return self
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seed of each repeat: the first of those given, or 0, 1, 2, …"""
-        return tuple(range(self.repeats or 1)) if self.seeds is None else self.seeds[: self.repeats]
+        """The seed of each repeat, of all that there may be: the first of those given, or 0, 1, 2, …"""
+        return tuple(range(self.most_repeats or 1)) if self.seeds is None else self.seeds[: self.most_repeats]
+
+    @property
+    def most_repeats(self) -> int | None:
+        return self.repeats.at_most if isinstance(self.repeats, Auto) else self.repeats
 
     def plain(self) -> dict[str, Any]:
         """Return what is asked as plain JSON: the declaration without its description and references."""
@@ -172,6 +192,7 @@ class Suite(Declaration):
             "base": self.base.plain(),
             "grid": _plain(self.grid),
             "seeds": list(self.all_seeds),
+            **({"repeats": self.repeats.plain()} if isinstance(self.repeats, Auto) else {}),
             "target": None if self.target is None else self.target.plain(),
             "small": small,
             "timeout": self.timeout,

@@ -33,13 +33,18 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something to show: a worker became ready, a trial began, is tried again, or a worker was replaced."""
+    """Something to show: a worker became ready, a trial began, is tried again, or a worker was replaced.
 
-    what: Literal["opened", "ready", "calibrated", "started", "retried", "replaced", "gone"]
+    "settled": so many trials of a setting are not needed any more, `fewer` of `values`, or are so after all where that
+    is below 0.
+    """
+
+    what: Literal["opened", "ready", "calibrated", "started", "retried", "replaced", "gone", "settled"]
     worker: str
     trial: Trial | None = None
     text: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)  # what was calibrated
+    values: Mapping[str, Any] = field(default_factory=dict)  # what was calibrated, or how many trials are settled
+    share: Worker | None = None  # whose share was calibrated
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +73,11 @@ class _State:
 
 class Loop:
     """Runs the trials of a queue on an executor's workers. Iterate over it once; `stopped` then says why it ended
-    early ("signal", "max_fail" or "budget"), or is None."""
+    early ("signal", "max_fail" or "budget"), or is None.
+
+    `enough` is asked of each trial that ended for good: whether arms of its setting, by setting and arm, need no more
+    repeats, as far as is known by now; their trials are held back while that is so.
+    """
 
     def __init__(
         self,
@@ -82,6 +91,7 @@ class Loop:
         notify: Callable[[Notice], None] = lambda notice: None,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        enough: Callable[[Finished], Mapping[tuple[str, str], bool]] = lambda finished: {},
     ) -> None:
         self._queue = Queue(trials, seed=seed)
         self._executor = executor
@@ -90,6 +100,7 @@ class Loop:
         self._notify = notify
         self._tick = tick
         self._clock = clock
+        self._enough = enough
         self._states: dict[str, _State] = {}
         self._announced: set[str] = set()  # ready before this loop had use for them
         self._attempts: dict[tuple[str, str], int] = {}
@@ -187,13 +198,20 @@ class Loop:
     def _checking(self, demand: Demand) -> list[Trial]:
         return [trial for trial in self._in_check.values() if Demand.of(trial) == demand]
 
-    def _checked(self, worker: str) -> None:
-        """Take note that a worker has built what it was given, or is gone."""
+    def _checked(self, worker: str, problem: str | None) -> None:
+        """Take note that a worker has built what it was given, or is gone; raise once all is checked and some is wrong.
+
+        Raises:
+            SuiteError: naming everything that cannot be built.
+        """
         trial = self._in_check.pop(worker, None)
         if trial is not None:
             demand = Demand.of(trial)
             if not self._to_check[demand] and not self._checking(demand):
                 del self._to_check[demand]
+        self._problems += [] if problem is None else [problem]
+        if self._problems and not self._to_check:
+            raise SuiteError("\n".join(dict.fromkeys(self._problems)))
 
     def _submit(self, state: _State, ordered: Ordered) -> None:
         trial, name = ordered.trial, state.worker.name
@@ -222,19 +240,17 @@ class Loop:
                 state.ready, state.baseline, state.warm = True, None, set()
                 self._notify(Notice(what="ready", worker=event.worker, text=f"{event.prepare_s:.1f} s"))
             case Checked():
-                self._checked(event.worker)
                 state.checking = False
-                if event.error is not None:
-                    self._problems.append(event.error)
-                if self._problems and not self._to_check:
-                    raise SuiteError("\n".join(dict.fromkeys(self._problems)))
+                self._checked(event.worker, event.error)
             case Calibrated():
                 state.calibrating = False
                 if event.values:
-                    self._notify(Notice(what="calibrated", worker=event.worker, values=event.values))
+                    self._notify(
+                        Notice(what="calibrated", worker=event.worker, values=event.values, share=state.worker)
+                    )
             case Gone():
                 self._gone.append(event.reason)
-                self._checked(event.worker)
+                self._checked(event.worker, None)
                 self._notify(Notice(what="gone", worker=event.worker, text=event.reason))
                 running = state.running
                 del self._states[event.worker]
@@ -281,7 +297,7 @@ class Loop:
         facts = outcome.facts
         if facts.cores is None:
             outcome = replace(outcome, facts=replace(facts, cores=state.worker.cores or None))
-        yield Finished(
+        finished = Finished(
             trial=trial,
             outcome=outcome,
             placement=Placement(
@@ -294,6 +310,15 @@ class Loop:
                 warmth="warm" if running.warm else "cold",
             ),
         )
+        self._settle(finished)
+        yield finished
+
+    def _settle(self, finished: Finished) -> None:
+        for (setting_id, arm), settled in self._enough(finished).items():
+            fewer = self._queue.hold(setting_id, arm) if settled else -self._queue.release(setting_id, arm)
+            if fewer:
+                values = {"setting_id": setting_id, "fewer": fewer}
+                self._notify(Notice(what="settled", worker="", trial=finished.trial, values=values))
 
     def _again(self, trial: Trial, outcome: Outcome, attempt: int) -> bool:
         if self.stopped:

@@ -62,6 +62,15 @@ class _Phase:
         self._order.append(one)
         self.left += 1
 
+    def withdraw(self, setting_id: str, arm: str) -> list[Ordered]:
+        """Take out the trials of one arm of a setting."""
+        found = []
+        for place, one in enumerate(self._order):
+            if one is not None and one.trial.setting_id == setting_id and one.trial.arm == arm:
+                found.append(one)
+                self._take(place)
+        return found
+
     def at_home(self, index: int, workers: int) -> Ordered | None:
         """Take the first trial whose group has its home at worker `index` in this block."""
         place = self._cursors.get((index, workers), 0)
@@ -120,9 +129,10 @@ class Queue:
                 self._phases.append(_Phase(block=block, demand=demand, trials=waiting))
         self._running = 0
         self._current: Demand | None = None
+        self._held: dict[tuple[str, str], list[Ordered]] = {}  # by setting and arm: not needed, as far as is known
 
     def __len__(self) -> int:
-        """How many trials still wait."""
+        """How many trials still wait, those that are held back left out."""
         return sum(phase.left for phase in self._phases)
 
     @property
@@ -163,12 +173,31 @@ class Queue:
 
     def put_back(self, ordered: Ordered) -> None:
         """Let a trial run again: at the end of what its block still holds."""
+        held = self._held.get((ordered.trial.setting_id, ordered.trial.arm))
+        if held is not None:
+            held.append(ordered)
+            return
         demand = Demand.of(ordered.trial)
         for phase in self._phases:
             if phase.block == ordered.block and phase.demand == demand:
                 phase.add(ordered)
                 return
         raise ValueError(f"{ordered.trial.trial_id} was not taken from this queue")
+
+    def hold(self, setting_id: str, arm: str) -> int:
+        """Hold the waiting trials of one arm of a setting back, which may never be needed; return how many."""
+        if (setting_id, arm) in self._held:
+            return 0
+        held = [one for phase in self._phases if phase.left for one in phase.withdraw(setting_id, arm)]
+        self._held[setting_id, arm] = held
+        return len(held)
+
+    def release(self, setting_id: str, arm: str) -> int:
+        """Let what was held back run after all, at the end of what its blocks still hold; return how many."""
+        held = self._held.pop((setting_id, arm), [])
+        for one in held:
+            self.put_back(one)
+        return len(held)
 
     def _first(self) -> _Phase | None:
         return next((phase for phase in self._phases if phase.left), None)

@@ -33,7 +33,9 @@ START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk 
 CALIBRATE_TIMEOUT_S: Final = 20.0
 _GRACE_S: Final = 2.0  # for a worker to end a program whose time is up, and say what it printed
 _TAIL_BYTES: Final = 4000
-_CHATTER: Final = re.compile(r"[IWE]\d{4} |WARNING: All log messages before")  # what TensorFlow logs at every start
+_CHATTER: Final = re.compile(
+    r"[IWE]\d{4} |WARNING: All log messages before|To enable the following instructions"
+)  # what TensorFlow logs at every start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,11 @@ class Launch:
             "MKL_NUM_THREADS": threads,
             "TF_NUM_INTRAOP_THREADS": threads,
             "TF_NUM_INTEROP_THREADS": "1",
-            "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
+            "TF_CPP_MIN_LOG_LEVEL": os.environ.get(
+                "TF_CPP_MIN_LOG_LEVEL", "0" if self.backend == "tensorflow" else "2"
+            ),
+            # A line for each compilation, which the worker counts (see harness/workloads/training/tensorflow_log.py).
+            "TF_CPP_VMODULE": os.environ.get("TF_CPP_VMODULE", "device_compilation_profiler=1"),
             "CUDA_VISIBLE_DEVICES": ",".join(self.gpus),
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             "NPROC": threads,  # XLA's pool under JAX, where cores cannot be pinned

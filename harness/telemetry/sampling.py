@@ -29,6 +29,7 @@ from harness.telemetry.probe import Probe
 # in their session 8.0 and 26 ms (niceness +5), 4.8 and 16 ms (0), 0.17 and 6.8 ms (-10); in a session of its own
 # 0.13 and 3.8 ms (0), 0.13 and 3.9 ms (-10). Where sessions are no groups, the niceness alone does it.
 NICENESS = -10
+_SELDOM_S = 2.0  # beyond the interval of what is read most seldom
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -116,7 +117,7 @@ def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
         while (left_s := due_s - time.perf_counter()) > 0.0:
             line = inbox.wait(left_s)
             if line is None:
-                _take(probes, request.anchor_s, told)
+                _take(probes, request.anchor_s, told, ahead_s=_SELDOM_S)  # a trial may have just ended
                 for probe in probes:
                     probe.close()
                 return
@@ -124,14 +125,17 @@ def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
                 workers.watch(Request(**json.loads(line)).watch)
 
 
-def _take(probes: list[Probe], anchor_s: float, told: dict[str, str] | None) -> dict[str, str]:
-    """Read all probes once and send what they gave; return what the parent then knows to be absent."""
+def _take(probes: list[Probe], anchor_s: float, told: dict[str, str] | None, *, ahead_s: float = 0.0) -> dict[str, str]:
+    """Read all probes once and send what they gave; return what the parent then knows to be absent.
+
+    The probes pace themselves as if it were `ahead_s` later.
+    """
     now = time.perf_counter()
     rows: list[tuple[str, str, float]] = []
     absent: dict[str, str] = {}
     for probe in probes:
         try:
-            rows.extend(probe.read(now))
+            rows.extend(probe.read(now + ahead_s))
         except Exception as problem:  # a probe that fails must not cost the readings of the others
             absent[probe.name] = f"reading failed: {problem!r}"
         absent.update(probe.absent)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.domain.outcome import Finished
+from harness.domain.repeats import Auto
 from harness.domain.trial import Trial
 from harness.plan import Plan
 from harness.schedule.loop import Notice
@@ -55,6 +56,9 @@ class Estimate:
         self._spent[setting] = (total_s + finished.outcome.watches.wall_s, count + 1)
         self._waiting[setting] = max(0, self._waiting.get(setting, 0) - 1)
 
+    def settled(self, setting_id: str, fewer: int) -> None:
+        self._waiting[setting_id] = max(0, self._waiting.get(setting_id, 0) - fewer)
+
     def left_s(self, workers: int) -> float | None:
         """Return the seconds left on so many workers, or None before the first trial has ended."""
         if not self._spent:
@@ -80,12 +84,15 @@ class _Base:
         self._began = time.monotonic()
         self._workers: dict[str, str] = {}
 
-    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path) -> None:
-        self._total, self._done = len(made.trials), len(made.trials) - len(pending)
+    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path, unneeded: int = 0) -> None:
+        self._total = len(made.trials) - unneeded
+        self._done = self._total - len(pending)
         self._estimate.planned(pending)
         kept = f", {self._done} recorded already" if self._done else ""
         trials, settings = plural(self._total, "trial"), plural(made.settings, "setting")
-        self._say(f"{trials} of {settings}{kept} → {escape(str(folder))}")
+        repeats = made.suite.repeats
+        most, auto = ("up to ", f", {repeats} each") if isinstance(repeats, Auto) else ("", "")
+        self._say(f"{most}{trials} of {settings}{auto}{kept} → {escape(str(folder))}")
 
     def notice(self, notice: Notice) -> None:
         if notice.what == "opened":
@@ -101,6 +108,9 @@ class _Base:
         elif notice.what == "replaced":
             self._workers[notice.worker] = "starting anew"
             self._say(f"[yellow]replaced[/] worker {notice.worker}: {escape(notice.text)}")
+        elif notice.what == "settled":
+            self._total -= notice.values["fewer"]
+            self._estimate.settled(notice.values["setting_id"], notice.values["fewer"])
         elif notice.what == "gone":
             self._workers.pop(notice.worker, None)
             self._say(f"[red]gone[/]     worker {notice.worker}: {escape(notice.text)}")
@@ -174,8 +184,8 @@ class LiveDisplay(_Base):
         self._ending = ""
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
 
-    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path) -> None:
-        super().planned(made, pending, folder=folder)
+    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path, unneeded: int = 0) -> None:
+        super().planned(made, pending, folder=folder, unneeded=unneeded)
         if pending:
             self._live.start()
 

@@ -21,6 +21,8 @@ from harness.terminal.text import fits, plural, print_lines, print_table, signif
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
+
     from harness.analyse.references import Judged
     from harness.record.reading import Results
 
@@ -89,8 +91,18 @@ class References:
         return "reproduced" in verdicts and not verdicts & {"missed", "not measured"}
 
 
-def references(folder: Path, results: Results, *, axes: Mapping[str, str], own: Path | None = None) -> References:
+def references(
+    folder: Path,
+    results: Results,
+    trials: pd.DataFrame,
+    epochs: pd.DataFrame,
+    *,
+    axes: Mapping[str, str],
+    own: Path | None = None,
+) -> References:
     """Return the references that were recorded with a run, then those of the user's own file.
+
+    They are held against `trials` and `epochs`: those of the results, or some of them.
 
     Raises:
         SuiteError: when the own file is wrong.
@@ -103,13 +115,12 @@ def references(folder: Path, results: Results, *, axes: Mapping[str, str], own: 
         return References()
     from harness.analyse.references import find, judge
 
-    trials = results.trials
     try:
         known += find(asked, trials)
     except SuiteError as error:
         raise SuiteError(f"{own}: {error}") from None
-    unfinished = len(trials) < int(run.get("trials") or 0)
-    judged = judge(known, trials, results.epochs, results.nodes, axes=axes, unfinished=unfinished)
+    unfinished = len(results.trials) < int(run.get("trials") or 0)
+    judged = judge(known, trials, epochs, results.nodes, axes=axes, unfinished=unfinished)
     return References(rows=tuple(judged))
 
 

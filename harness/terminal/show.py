@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ import typer
 from harness.domain.component import text
 from harness.domain.errors import DataError, ResultsError
 from harness.domain.metrics import METRICS
+from harness.domain.repeats import Auto
 from harness.domain.suite import LoadedSuite
 from harness.plan import Plan
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
+from harness.terminal.doubts import Doubts, LeftOut, axis, doubted, label_of
 from harness.terminal.references import References, references
 from harness.terminal.text import label, plural, print_table, seconds, significant
 
@@ -25,6 +28,14 @@ if TYPE_CHECKING:
 
 _FIRST = 20  # trials, or reasons, that are shown
 _ALIKE = 3  # trials that are named for each reason
+# `Summary.document` where no trial is recorded.
+NOTHING: dict[str, Any] = {"settings": [], "trials": [], "discarded": None, "drift": None, "references": []}
+_ENERGIES = {
+    "median_gpu_j_per_sample": "GPU J/sample",
+    "median_gpu_j_to_target": "GPU J to target",
+    "median_cpu_j_per_sample": "CPU J/sample",
+    "median_cpu_j_to_target": "CPU J to target",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,34 +49,52 @@ class Summary:
     naming: dict[str, str]  # those of the axes that tell the settings apart
     metric: str  # what the table shows the best of
     failures: dict[tuple[str, str], list[str]]  # trials that did not complete: (status, error) -> labels
+    doubts: Doubts
+    drift: str  # what changed over the run, in a sentence; empty where nothing did, or it was not looked for
     references: References
 
     def document(self) -> dict[str, Any]:
-        """Return the settings and the references as plain JSON."""
-        return {"settings": self.records(), "references": self.references.records()}
+        """Return the settings, the trials with their warnings, what was left out and the references as plain JSON."""
+        left = self.doubts.left_out
+        return {
+            "settings": self.records(),
+            "trials": [one.record() for one in self.doubts.trials],
+            "discarded": None if left is None else left.record(),
+            "drift": self.drift or None,
+            "references": self.references.records(),
+        }
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows as plain JSON: infinite times are the text "Infinity", unknown values null."""
-        return [{name: _json(value) for name, value in row.items()} for row in self.rows]
+        return [
+            {name: _json(value) for name, value in row.items()}
+            | {"warnings": self.doubts.counts(row["setting_id"], row["arm"])}
+            for row in self.rows
+        ]
 
     def print(self) -> None:
         """Print the table that a person wants first, then the trials that did not complete, then the references."""
         target, metric = self.run.get("target"), self.metric
         goal = f"time to {metric} {_goal(target)}" if target else None
         columns: list[tuple[str, str]] = [(path, "left") for path in self.naming] or [("setting", "left")]
-        names = [[_axis(row[column]) for column in self.naming.values()] or [row["setting_id"]] for row in self.rows]
+        names = [[axis(row[column]) for column in self.naming.values()] or [row["setting_id"]] for row in self.rows]
         with_arm = len(set(map(tuple, names))) < len(self.rows)
         with_samples = any(_number(row["median_samples_per_s"]) is not None for row in self.rows)
         columns += [("arm", "left")] if with_arm else []
         columns += [(goal, "right"), ("reached", "right")] if goal else []
         columns += [(f"best {metric}", "right"), *([("samples/s", "right")] if with_samples else [])]
-        columns += [("s/epoch", "right"), ("trials", "right")]
+        columns += [("s/epoch", "right")]
+        energies = [name for name in _ENERGIES if any(_number(row[name]) is not None for row in self.rows)]
+        columns += [(_ENERGIES[name], "right") for name in energies]
+        columns += [("trials", "right"), *([("doubts", "left")] if self.doubts.any else [])]
         cells = []
         for row, name in zip(self.rows, names, strict=True):
             line = [*name, *([str(row["arm"])] if with_arm else [])]
             line += [seconds(_number(row["median_time_to_target_s"])), str(row["reached_share"])] if goal else []
             line += [_figure(row["best"]), *([_rate(row["median_samples_per_s"])] if with_samples else [])]
-            line += [_significant(row["median_train_s"]), f"{row['completed']}/{row['trials']}"]
+            line += [_significant(row["median_train_s"]), *(_joules(row[name]) for name in energies)]
+            line += [f"{row['completed']}/{row['trials']}"]
+            line += [self.doubts.cell(row["setting_id"], row["arm"])] if self.doubts.any else []
             cells.append(line)
         title = f"{self.run['suite']}  {self.run['run_id']}  (median over repeats; time on the training clock)"
         print_table(columns, cells, title=title)
@@ -77,20 +106,31 @@ class Summary:
             typer.echo(f"{count}{state}: {error}\n    {'; '.join(labels[:_ALIKE])}{more}")
         if len(self.failures) > _FIRST:
             typer.echo(f"… and {len(self.failures) - _FIRST} more reasons; the column `error` of trials has them all")
+        self.doubts.print()
+        if self.drift:
+            typer.echo(f"\n{self.drift}")
         self.references.print()
 
 
-def summary(folder: Path, own_references: Path | None = None) -> Summary:
+def summary(
+    folder: Path, own_references: Path | None = None, *, without: Sequence[str] = (), with_drift: bool = False
+) -> Summary:
     """Return the summary of a run, finished or not, with its references and those of the user's own file.
 
+    Trials that carry a warning of `without` are left out of every figure. Looking for drift loads SciPy: 0.7 s.
+
     Raises:
-        ResultsError: when no trial is recorded in it.
-        SuiteError: when the own file is wrong.
+        ResultsError: when no trial is recorded in it, or none is left.
+        SuiteError: when the own file is wrong, or for a warning that there is not.
     """
-    from harness.analyse.summarise import summarise
+    from harness.analyse.summarise import discard, summarise
     from harness.record.reading import load
 
-    few = ["run_id", "trial_id", "setting_id", "arm", "epoch", "elapsed_train_s", "train_s", "samples_per_s", "warmup"]
+    few = [
+        "run_id", "trial_id", "setting_id", "arm", "epoch", "elapsed_train_s", "train_s", "samples", "samples_per_s",
+        "warmup", "gpu_counter_j", "gpu_counter_validity", "gpu_power_j", "gpu_power_validity", "cpu_counter_j",
+        "cpu_counter_validity",
+    ]  # fmt: skip
     all_columns = own_references is not None or bool(runs.read_run_file(folder).get("references"))
     results = load(folder, columns=None if all_columns else {"epochs": [*few, *METRICS, "extra"]})
     run, trials = results.runs[0], results.trials
@@ -101,9 +141,20 @@ def summary(folder: Path, own_references: Path | None = None) -> Summary:
     target = run.get("target") or {}
     metric = _metric(target, results.epochs)
     naming = _naming(axes, trials)
+    epochs, left_out = results.epochs, None
+    if without:
+        planned = trials.groupby(["setting_id", "arm"], observed=True).ngroups
+        trials, epochs, found = discard(trials, epochs, without)
+        left_out = LeftOut(
+            names=found.names,
+            trials=doubted(found.trials, naming),
+            of=found.of,
+            unjudged=found.unjudged,
+            settings=planned - trials.groupby(["setting_id", "arm"], observed=True).ngroups,
+        )
     frame = summarise(
         trials,
-        results.epochs,
+        epochs,
         metric=metric,
         at_least=target.get("at_least"),
         at_most=target.get("at_most"),
@@ -112,8 +163,7 @@ def summary(folder: Path, own_references: Path | None = None) -> Summary:
     bad = trials[trials["status"] != "completed"]
     failures: dict[tuple[str, str], list[str]] = {}
     for row in bad.to_dict("records"):
-        values = [f"{path}={_axis(row[column])}" for path, column in naming.items()]
-        failures.setdefault((row["status"], row["error"]), []).append(" ".join([*values, f"seed={row['seed']}"]))
+        failures.setdefault((row["status"], row["error"]), []).append(label_of(row, naming))
     return Summary(
         run=run,
         folder=folder,
@@ -122,7 +172,9 @@ def summary(folder: Path, own_references: Path | None = None) -> Summary:
         naming=naming,
         metric=metric,
         failures=failures,
-        references=references(folder, results, axes=naming, own=own_references),
+        doubts=Doubts(trials=doubted(trials, naming), sampling=run.get("sampling") or {}, left_out=left_out),
+        drift=_drift(trials, epochs) if with_drift else "",
+        references=references(folder, results, trials, epochs, axes=naming, own=own_references),
     )
 
 
@@ -146,8 +198,10 @@ def find_run(run: str | None, results: Path) -> Path:
 def print_plan(loaded: LoadedSuite, made: Plan, *, everything: bool) -> None:
     """Print axes, counts, the first trials and what was excluded."""
     seeds = len({trial.seed for trial in made.trials})
-    counts = (plural(len(made.trials), "trial"), plural(made.settings, "setting"), plural(seeds, "seed"))
-    typer.echo(f"{made.suite.name}: {counts[0]} of {counts[1]}, {counts[2]} ({loaded.path})")
+    trials, settings = plural(len(made.trials), "trial"), plural(made.settings, "setting")
+    auto = made.suite.repeats if isinstance(made.suite.repeats, Auto) else None
+    most, each = ("", plural(seeds, "seed")) if auto is None else ("up to ", f"{auto} each")
+    typer.echo(f"{made.suite.name}: {most}{trials} of {settings}, {each} ({loaded.path})")
     if made.suite.description:
         typer.echo(made.suite.description.splitlines()[0])
     if made.target is not None:
@@ -181,6 +235,7 @@ def plan_document(loaded: LoadedSuite, made: Plan) -> dict[str, Any]:
         "sha256": made.sha256,
         "settings": made.settings,
         "target": None if made.target is None else made.target.plain(),
+        "repeats": made.suite.repeats.plain() if isinstance(made.suite.repeats, Auto) else None,
         "references": [reference.plain() for reference in made.suite.references],
         "axes": {path: list(values) for path, values in made.axes.items()},
         "trials": [
@@ -292,15 +347,20 @@ def _naming(axes: dict[str, str], trials: pd.DataFrame) -> dict[str, str]:
     return axes
 
 
+def _drift(trials: pd.DataFrame, epochs: pd.DataFrame) -> str:
+    """Return what changed over a run in a sentence; empty where nothing did."""
+    if trials["setting_id"].nunique() == len(trials):  # nothing was repeated
+        return ""
+    from harness.analyse.drift import drift
+
+    found = drift(trials, epochs)
+    return "" if found is None else found.sentence
+
+
 def _goal(target: dict[str, Any]) -> str:
     if target.get("at_least") is not None:
         return f"≥ {target['at_least']:g}"
     return f"≤ {target['at_most']:g}"
-
-
-def _axis(value: Any) -> str:
-    """Return an axis's value; a setting of another part of the grid does not have it."""
-    return "–" if value is None or value != value else text(value)
 
 
 def _number(value: Any) -> float | None:
@@ -317,6 +377,11 @@ def _figure(value: Any) -> str:
 def _significant(value: Any) -> str:
     number = _number(value)
     return "–" if number is None else significant(number)
+
+
+def _joules(value: Any) -> str:
+    number = _number(value)
+    return "never" if number == math.inf else _significant(number)
 
 
 def _rate(value: Any) -> str:

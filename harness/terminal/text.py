@@ -64,6 +64,9 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print lines to standard output; what a terminal's width breaks goes on indented by its line's own spaces."""
     console = Console(highlight=False)
     for line in lines:
+        if not console.is_terminal:
+            console.file.write(line + "\n")
+            continue
         indent = len(line) - len(line.lstrip())
         console.print(Padding(Text(line.lstrip()), (0, 0, 0, indent)))
 

@@ -65,6 +65,11 @@ class Learning:
 
     def check(self, trial: Trial) -> str | None: ...
 
+    def calibrate(self) -> dict[str, Any]:
+        return {}
+
+    def clock(self, anchor_s: float) -> None: ...
+
     def prime(self, trial: Trial) -> None: ...
 
     def run(self, trial: Trial, on_epoch: Any, on_progress: Any) -> Outcome:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from harness.telemetry.cores import shares
 
 TRIALS = 8
 PAUSE_S = 1.5
-SUITE = f'''
+SUITE = f"""
 import time
 from harness import Setting, Suite, function, product
 
@@ -37,7 +36,7 @@ suite = Suite(
     base=Setting(workload=function(work, kind="workload"), epochs=3),
     grid=product(label=[f"n{{number}}" for number in range({TRIALS})]),
 )
-'''
+"""
 BUSY = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
 
 
@@ -58,7 +57,7 @@ def samplers(mark: str) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def disturbed(harness: Any) -> Iterator[tuple[Path, tuple[float, float]]]:
+def disturbed(harness: Any) -> tuple[Path, tuple[float, float]]:
     """A run, and the Unix times between which its one worker's core was also another's."""
     (harness.folder / "busy.py").write_text(SUITE)
     core = shares(1)[0][0]
@@ -82,7 +81,7 @@ def disturbed(harness: Any) -> Iterator[tuple[Path, tuple[float, float]]]:
         busy.wait()
     out, err = driver.communicate(timeout=60)
     assert driver.returncode == 0, out + err
-    yield harness.run_of("busy").folder, (began, ended)
+    return harness.run_of("busy").folder, (began, ended)
 
 
 def test_no_trial_minds_that_the_sampler_was_killed_and_the_gap_is_told(disturbed: Any) -> None:

@@ -11,7 +11,7 @@ from harness.domain import sources
 from harness.domain.duration import duration
 from harness.domain.errors import SuiteError
 from harness.domain.grid import product
-from harness.domain.handy import metric, mlp
+from harness.domain.handy import auto, metric, mlp
 from harness.domain.setting import Setting
 from harness.domain.suite import Suite, Target, load_suite, reach
 
@@ -129,6 +129,45 @@ def test_a_suite_that_cannot_be_meant_is_one_clear_error(fields: dict[str, Any],
     with pytest.raises(SuiteError) as refused:
         suite(**fields)
     assert says in str(refused.value)
+
+
+def test_automatic_repeats_have_a_seed_for_each_that_there_may_be() -> None:
+    assert suite(repeats="auto").repeats == auto()
+    assert suite(repeats="auto").all_seeds == tuple(range(30))
+    assert suite(repeats=auto(at_least=3, at_most=4), seeds=[7, 11, 13, 17, 19]).all_seeds == (7, 11, 13, 17)
+    assert suite(repeats=auto().plain()).repeats == auto()
+    assert str(auto()) == "5 to 30 repeats"
+    assert (auto().half_width, auto("val_accuracy").half_width, auto(within=0.1).half_width) == (0.039, 0.01, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "says"),
+    [
+        (lambda: "often", "repeats must be a whole number, \"auto\" or auto(...), got 'often'"),
+        (lambda: True, "repeats must be a whole number"),
+        (lambda: auto(at_least=9, at_most=5), "at_least is 9, more than at_most, which is 5"),
+        (lambda: auto(within=0.0), "within"),
+        (lambda: auto(at_least=2), "at_least must be at least 3, got 2"),
+        (lambda: auto("train"), "repeats: unknown metric 'train'"),
+        (lambda: auto("time_to_target"), "needs a target"),
+        (lambda: {"name": "auto", "wthin": 1}, "unknown field 'wthin'; did you mean 'within'?"),
+    ],
+)
+def test_automatic_repeats_that_cannot_be_meant_are_one_clear_error(repeats: Callable[[], Any], says: str) -> None:
+    with pytest.raises(SuiteError) as refused:
+        suite(repeats=repeats())
+    assert says in str(refused.value)
+
+
+def test_automatic_repeats_need_as_many_seeds_as_there_may_be_repeats() -> None:
+    with pytest.raises(SuiteError, match="repeats is auto, 5 to 30 repeats, but only 2 seeds are given"):
+        suite(repeats="auto", seeds=[1, 2])
+
+
+def test_automatic_repeats_are_part_of_what_is_asked() -> None:
+    hashes = {suite(repeats=repeats).sha256() for repeats in (30, "auto", auto(within=0.02), auto(at_most=31))}
+    assert len(hashes) == 4
+    assert suite(repeats=30).sha256() == suite(seeds=list(range(30))).sha256()
 
 
 def test_what_is_asked_has_one_hash_whatever_the_spelling() -> None:

@@ -15,7 +15,7 @@ from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.loop import Loop, Notice, Policy
 from harness.schedule.order import Demand
-from harness.schedule.protocol import Checked, Done, Event, Gone, Progress, Ready, Worker
+from harness.schedule.protocol import Calibrated, Checked, Done, Event, Gone, Progress, Ready, Worker
 
 
 class ScriptedExecutor:
@@ -28,6 +28,7 @@ class ScriptedExecutor:
         self._waiting: list[tuple[str, Trial]] = []
         self._runs: Counter[str] = Counter()
         self.replaced: list[str] = []
+        self.calibrated: list[tuple[str, int]] = []  # which worker, while how many trials ran
         self.most_at_once = 0
 
     def start(self, sources: Mapping[str, Source]) -> None: ...
@@ -42,6 +43,10 @@ class ScriptedExecutor:
     def check(self, worker: str, trial: Trial) -> None:
         error = "the layer cannot be built" if trial.setting.label == "refuse" else None
         self._events.append(Checked(worker=worker, error=error))
+
+    def calibrate(self, worker: str) -> None:
+        self.calibrated.append((worker, len(self._waiting)))
+        self._events.append(Calibrated(worker=worker, values={"dispatch_s": 1e-6}))
 
     def submit(self, worker: str, trial: Trial) -> None:
         self._waiting.append((worker, trial))
@@ -212,3 +217,54 @@ def test_what_a_trial_declares_is_built_by_a_worker_of_its_own_back_end_before_a
     assert {backend for what, _, backend in executor.seen if what == "check"} == {"tensorflow", "jax", "torch"}
     first_run = next(n for n, (what, _, _) in enumerate(executor.seen) if what == "run")
     assert all(what == "run" for what, _, _ in executor.seen[first_run:])
+
+
+def test_repeats_that_are_not_needed_do_not_run() -> None:
+    wanted = [trial("completed", seed=seed, repeat=seed, batch_size=8) for seed in range(6)]
+    enough = [trial("completed", seed=seed, repeat=seed, batch_size=16) for seed in range(6)]
+    notices: list[Notice] = []
+
+    def settled(finished: Finished) -> dict[tuple[str, str], bool]:
+        trial = finished.trial
+        return {(trial.setting_id, trial.arm): trial.setting.batch_size == 16 and trial.repeat >= 1}
+
+    finished, loop = run([*wanted, *enough], ScriptedExecutor(1), enough=settled, notify=notices.append)
+    assert Counter(one.trial.setting.batch_size for one in finished) == {8: 6, 16: 2}
+    assert loop.stopped is None
+    assert [notice.values["fewer"] for notice in notices if notice.what == "settled"] == [4]
+
+
+def test_repeats_that_turn_out_to_be_needed_after_all_run() -> None:
+    trials = [trial("completed", seed=seed, repeat=seed) for seed in range(6)]
+    seen: list[int] = []
+
+    def settled(finished: Finished) -> dict[tuple[str, str], bool]:
+        seen.append(finished.trial.repeat)
+        return {(finished.trial.setting_id, finished.trial.arm): len(seen) == 2}
+
+    finished, _ = run(trials, ScriptedExecutor(3), enough=settled)  # the third still ran when two seemed enough
+    assert len(finished) == 6
+
+
+def test_max_fail_counts_as_before_where_repeats_are_held_back() -> None:
+    trials = [trial("failed", seed=seed, repeat=seed) for seed in range(9)]
+    arm = (trials[0].setting_id, "of another name")
+    finished, loop = run(trials, ScriptedExecutor(1), max_fail=3, enough=lambda one: {arm: True})
+    assert len(finished) == 3
+    assert loop.stopped == "max_fail"
+
+
+def test_one_worker_calibrates_before_the_first_trial_while_nothing_runs() -> None:
+    executor = ScriptedExecutor(2)
+    seen: list[Notice] = []
+    run([trial("completed", seed=seed) for seed in range(6)], executor, notify=seen.append)
+    assert executor.calibrated == [("0.0", 0)]
+    what = [notice.what for notice in seen]
+    assert what.index("calibrated") < what.index("started")
+
+
+def test_calibration_can_be_left_out() -> None:
+    executor = ScriptedExecutor(2)
+    finished, _ = run([trial("completed")], executor, calibrate=False)
+    assert len(finished) == 1
+    assert executor.calibrated == []

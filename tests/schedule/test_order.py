@@ -90,3 +90,26 @@ def test_a_trial_put_back_is_taken_again() -> None:
     queue.ended()
     queue.put_back(ordered)
     assert queue.take(index=0, workers=1, warm=()) == ordered
+
+
+def test_what_is_held_back_is_not_taken_until_it_is_released() -> None:
+    trials = grid(2, 3)
+    one, other = trials[0], trials[1]
+    queue = Queue(trials, seed=0)
+    assert queue.hold(one.setting_id, one.arm) == 3
+    assert queue.hold(one.setting_id, one.arm) == 0
+    assert len(queue) == 3
+    assert {trial.setting_id for _, _, trial in drain(queue, 1)} == {other.setting_id}
+    assert queue.release(one.setting_id, one.arm) == 3
+    assert [block for _, block, _ in drain(queue, 1)] == [0, 1, 2]
+
+
+def test_a_trial_put_back_while_its_arm_is_held_back_waits_with_the_others() -> None:
+    queue = Queue(grid(1, 2), seed=0)
+    taken = queue.take(index=0, workers=1, warm=())
+    assert taken is not None
+    queue.hold(taken.trial.setting_id, taken.trial.arm)
+    queue.ended()
+    queue.put_back(taken)
+    assert len(queue) == 0
+    assert queue.release(taken.trial.setting_id, taken.trial.arm) == 2

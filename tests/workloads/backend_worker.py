@@ -37,6 +37,12 @@ def points(samples: int = 64, classes: int = 3) -> Dataset:
     return Dataset(name="synthetic", args=args)
 
 
+def wide(*shape: int) -> Dataset:
+    """128 synthetic samples of 10 classes."""
+    args = {"shape": list(shape), "classes": 10, "samples": 128, "test_samples": 30}
+    return Dataset(name="synthetic", args=args)
+
+
 LOGITS = loss("categorical_crossentropy", from_logits=True)
 NETWORKS = {
     "mlp": mlp(8, activation="tanh", output="linear"),
@@ -277,6 +283,90 @@ def snapshots() -> list[float]:
     return found
 
 
+COUNTED = {  # what takes so many operations a batch that they can be counted by hand
+    "mlp": {"dataset": wide(784), "model": mlp(32), "batch_size": 64},
+    "convolution": {
+        "dataset": wide(16, 16, 3),
+        "model": sequential(
+            layer("Conv2D", filters=8, kernel_size=3, activation="relu"),
+            layer("Conv2D", filters=16, kernel_size=3, strides=2),
+            layer("Flatten"),
+            layer("Dense", units=10),
+        ),
+        "loss": LOGITS,
+        "batch_size": 64,
+    },
+    "padded": {
+        "dataset": wide(16, 16, 3),
+        "model": sequential(
+            layer("Conv2D", filters=8, kernel_size=3, padding="same"), layer("Flatten"), layer("Dense", units=10)
+        ),
+        "loss": LOGITS,
+        "batch_size": 64,
+    },
+    "recurrent": {
+        "dataset": wide(20, 5),
+        "model": sequential(layer("LSTM", units=16), layer("Dense", units=10)),
+        "loss": LOGITS,
+        "batch_size": 64,
+    },
+}
+
+
+def flops() -> dict[str, Any]:
+    """Return the operations of a step as the back end counts them, by model."""
+    found = {}
+    for name, changes in COUNTED.items():
+        facts = run(a_trial(epochs=1, **changes))[0].facts
+        found[name] = [facts.step_flops, facts.flops_source]
+    return found
+
+
+def compilations() -> dict[str, Any]:
+    """Return how many programs are compiled in each epoch: of two trials on one program by engine, with one planted."""
+    found = {}
+    for engine in BACKEND.engines:
+        training = a_workload()
+        outcomes = [run(a_trial(seed, engine=engine, batch_size=UNEVEN), training)[0] for seed in (0, 1)]
+        found[engine] = [epoch.compilations for outcome in outcomes for epoch in outcome.epochs]
+    return {"by engine": found, "planted": planted()}
+
+
+def planted() -> list[int | None]:
+    """Return how many programs are compiled in an epoch, and in one in which a function is compiled once more."""
+    compiling = {"tensorflow": recompiling_tensorflow, "jax": recompiling_jax}.get(NAME)
+    if compiling is None:
+        return []
+    session, call = a_workload().open(a_trial(), {}, Stopwatch()), compiling()
+    found = []
+    for epoch, size in ((1, 2), (2, 3)):
+        session.before_epoch(epoch)
+        found.append(session.train_epoch(epoch, lambda size=size: call(size)).compilations)
+    return found
+
+
+def recompiling_tensorflow() -> Callable[[int], Any]:
+    """Return a function that was traced, and that XLA compiles anew for each number that it is given."""
+    import tensorflow as tf
+
+    function = tf.function(lambda x, rows: tf.reshape(x, tf.stack([rows, -1])), jit_compile=True, autograph=False)
+    traced = function.get_concrete_function(tf.TensorSpec((12,)), tf.TensorSpec((), tf.int32))
+    traced(tf.zeros(12), tf.constant(2))
+    return lambda rows: traced(tf.zeros(12), tf.constant(rows))
+
+
+def recompiling_jax() -> Callable[[int], Any]:
+    import jax
+
+    function, rows = jax.jit(lambda x: x + 1), {size: np.zeros(size, np.float32) for size in (2, 3)}
+    function(rows[2])
+    return lambda size: function(rows[size])
+
+
+def calibrated() -> dict[str, Any]:
+    return dict(BACKEND.calibrate())
+
+
 def process() -> dict[str, Any]:
     return {"name": BACKEND.name, "threads": BACKEND.threads(), "versions": dict(BACKEND.versions())}
 
@@ -284,6 +374,7 @@ def process() -> dict[str, Any]:
 CHECKS: tuple[Callable[[], Any], ...] = (
     *(process, against_fit, first_steps, chunks, steps, reuse),
     *(seeds, draws, streamed, engines, precisions, snapshots),
+    *(flops, compilations, calibrated),
 )
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Measured]
     def measure(*asked: str) -> Measured:
         if asked not in known:
             name, *checks = asked
+            log = tmp_path_factory.mktemp("log") / name
             one_thread = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), "1")
             kept = {
                 "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp(name)),
@@ -36,12 +37,21 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Measured]
             }
             ran = subprocess.run(
                 [sys.executable, str(WORKER), *checks],
-                env={**os.environ, **one_thread, **kept, "KERAS_BACKEND": name, "CUDA_VISIBLE_DEVICES": ""},
-                capture_output=True,
+                env={
+                    **os.environ,
+                    **one_thread,
+                    **kept,
+                    "KERAS_BACKEND": name,
+                    "CUDA_VISIBLE_DEVICES": "",
+                    "TF_CPP_MIN_LOG_LEVEL": "0",
+                    "TF_CPP_VMODULE": "device_compilation_profiler=1",
+                },
+                stdout=subprocess.PIPE,
+                stderr=log.open("wb"),  # a file, as a worker has it
                 text=True,
                 timeout=280,
             )
-            assert ran.returncode == 0, ran.stderr[-3000:]
+            assert ran.returncode == 0, log.read_text(errors="replace")[-3000:]
             known[asked] = json.loads(ran.stdout.splitlines()[-1])
         return known[asked]
 
@@ -123,6 +133,66 @@ def test_mixed_precisions_learn_about_what_float32_learns(backend: Measured) -> 
     for precision in ("mixed_bfloat16", "mixed_float16"):
         assert found[precision] != found["float32"]
         assert found[precision] == pytest.approx(found["float32"], rel=0.02), precision
+
+
+# Operations by hand, two for a product and its sum, batches of 64: forward, gradients of the weights, and gradients of
+# the layers' inputs but for the first one's.
+_FIRST, _SECOND, _LAST = (2 * 64 * products for products in (14 * 14 * 27 * 8, 6 * 6 * 72 * 16, 576 * 10))
+BY_HAND = {
+    "mlp": 2 * 64 * (784 * 32 + 32 * 10) * 2 + 2 * 64 * 32 * 10,
+    "convolution": 2 * _FIRST + 3 * _SECOND + 3 * _LAST,
+    "padded": 2 * 64 * (16 * 16 * 27 * 8 * 2 + 2048 * 10 * 3),
+    "recurrent": 2 * 64 * (20 * 64 * (21 * 2 + 16) + 16 * 10 * 3),
+}
+WHO_COUNTS = {"tensorflow": "tensorflow", "jax": "xla", "torch": "torch"}
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
+def test_the_operations_of_a_step_are_those_counted_by_hand(
+    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
+) -> None:
+    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
+    found = measured(measure(name, "flops", "compilations"), "flops")
+    assert {source for _, source in found.values()} == {WHO_COUNTS[name]}
+    counted = {model: flops / BY_HAND[model] for model, (flops, _) in found.items()}
+    assert 1 <= counted.pop("mlp") < 1.02  # and the elementwise work
+    assert 0.95 < counted.pop("padded") < 1.03  # XLA leaves out what padding multiplies
+    assert 0.97 < counted.pop("recurrent") < 1.08  # TensorFlow also computes the gradient by the layer's input
+    assert 1 <= counted.pop("convolution") < 1.03
+    assert not counted
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax"])
+def test_no_epoch_of_an_ordinary_trial_compiles_anything(
+    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
+) -> None:
+    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
+    found = measured(measure(name, "flops", "compilations"), "compilations")
+    assert found["by engine"].pop("fit")[1::2] == [0, 0]  # in the first it meets its first short batch
+    for engine, counts in found["by engine"].items():
+        assert counts == [0, 0, 0, 0], engine
+
+
+def test_torch_does_not_tell_what_it_compiles(
+    measure: Callable[..., Measured], require: Callable[[object, str], None]
+) -> None:
+    require(importlib.util.find_spec("torch"), "the back end torch is not installed")
+    found = measured(measure("torch", "flops", "compilations"), "compilations")
+    assert {count for counts in found["by engine"].values() for count in counts} == {None}
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax"])
+def test_what_is_compiled_within_an_epoch_is_counted(
+    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
+) -> None:
+    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
+    assert measured(measure(name, "flops", "compilations"), "compilations")["planted"] == [0, 1]
+
+
+def test_a_back_end_tells_what_its_smallest_call_takes(backend: Measured) -> None:
+    found = measured(backend, "calibrated")
+    assert set(found) == {"dispatch_s"}  # there is no GPU
+    assert 0 < found["dispatch_s"] < 1
 
 
 def test_weights_come_back_as_they_were_and_training_goes_on_from_them(backend: Measured) -> None:

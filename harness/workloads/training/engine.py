@@ -45,10 +45,12 @@ class Totals:
 class Program(Protocol):
     """A compiled loop over batches of one size, for training or for evaluation, on blocks of one shape.
 
-    `step_s`: the seconds that a batch last took, None before it ran; kept by `workload`.
+    `step_s`: the seconds that a batch last took, None before it ran; kept by `workload`. `step_flops`: the
+    floating-point operations of a batch's training, None where the back end cannot count them, and for evaluation.
     """
 
     step_s: float | None
+    step_flops: float | None
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
         """Run `count` batches from sample `offset` on, and return the new totals, perhaps not yet computed.
@@ -62,6 +64,7 @@ class Backend(Protocol):
     """One back end. It may keep caches of its own, but for what a `Network` owns."""
 
     name: str
+    flops_source: str  # who counts `step_flops`
     engines: tuple[str, ...]  # each falls back to the next; the last is "fit" (Keras's own loop, in `workload`)
     cannot_compile: tuple[type[BaseException], ...]  # what a program raises at birth that an engine cannot compile
     ran_out_of_memory: tuple[type[BaseException], ...]  # those among them that mean this instead
@@ -122,7 +125,10 @@ class Backend(Protocol):
         """Give Keras's variables the values that the programs have computed, where those are kept elsewhere."""
 
     def compilations(self) -> int | None:
-        """Return how many programs this process has compiled so far; None where that cannot be told."""
+        """Return how many programs this process has traced or compiled so far; None where that cannot be told.
+
+        Only differences mean something. Takes microseconds.
+        """
 
     def calibrate(self) -> Mapping[str, Any]:
         """Return what the back end and its device can do, as columns of `nodes`: `dispatch_s`, `gpu_flops_per_s`."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,18 +27,21 @@ from harness.domain.setting import ENGINES
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.losses import Objective
+from harness.workloads.training.rates import QUEUED, ROWS, rates
 from harness.workloads.training.workload import Network, Updater
 
 Tensor = Any  # a jax.Array
 State = tuple[list[Tensor], list[Tensor], list[Tensor]]  # variables: trained, not trained, the optimizer's
 
 _POOL_THREAD: Final = "tf_XLAEigen"  # what XLA calls the threads that compute on a CPU
+_COMPILED: Final = "/jax/core/compile/backend_compile_duration"  # what JAX reports whenever XLA compiles or loads
 
 
 class Jax:
     """See `harness.workloads.training.engine.Backend`."""
 
     name = "jax"
+    flops_source = "xla"
     engines = ENGINES["jax"]
     cannot_compile = (
         jax.errors.JaxRuntimeError,
@@ -53,6 +56,8 @@ class Jax:
     def __init__(self) -> None:
         self._state: State = ([], [], [])
         self._ahead = False  # whether a program has changed the state since Keras's variables last held it
+        self._compilations = 0
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
 
     def prepare_process(self) -> None:
         """Start XLA's client, whose thread pool is sized to the cores that the process may use."""
@@ -144,6 +149,21 @@ class Jax:
                 variable.assign(_copied(value))  # the next call takes over the value itself
         self._ahead = False
 
+    def _hear(self, event: str, duration_s: float, **told: Any) -> None:
+        self._compilations += event == _COMPILED
+
+    def compilations(self) -> int | None:
+        return self._compilations
+
+    def calibrate(self) -> Mapping[str, Any]:
+        increment, number = jax.jit(lambda value: value + 1), jnp.zeros(())
+        on_gpu = jax.default_backend() != "cpu"
+        return rates(
+            lambda: increment(number).block_until_ready(),
+            _products if on_gpu else None,
+            (*self.cannot_compile, *self.ran_out_of_memory),
+        )
+
     def drain(self) -> None:
         for value in jax.tree.leaves(self._state):
             value.block_until_ready()
@@ -160,6 +180,16 @@ class Jax:
 
 
 BACKEND: Final = Jax()
+
+
+def _products() -> Callable[[], object]:
+    product, matrix = jax.jit(jnp.matmul), jnp.ones((ROWS, ROWS), jnp.float32)
+
+    def run() -> None:
+        for value in [product(matrix, matrix) for _ in range(QUEUED)]:
+            value.block_until_ready()
+
+    return run
 
 
 class _TrainProgram:
@@ -187,7 +217,7 @@ class _TrainProgram:
 
             return body(0, (state, loss, hits)) if alone else lax.fori_loop(0, count, body, (state, loss, hits))
 
-        self._call = _compiled(train, state, block.x, block.y, block.order)
+        self._call, self.step_flops = _compiled(train, state, block.x, block.y, block.order)
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
         state, loss, hits = self._backend.state, totals.loss, totals.hits
@@ -206,6 +236,7 @@ class _EvalProgram:
         self, backend: Jax, step: Callable[..., tuple[Tensor, Tensor]], batch: int, block: Block, state: State
     ) -> None:
         self.step_s: float | None = None
+        self.step_flops: float | None = None
         self._backend = backend
 
         def evaluate(
@@ -220,7 +251,7 @@ class _EvalProgram:
 
             return lax.fori_loop(0, count, body, (loss, hits))  # type: ignore[no-any-return]
 
-        self._call = _compiled(evaluate, state, block.x, block.y, gives_state=False)
+        self._call, _ = _compiled(evaluate, state, block.x, block.y, trains=False)
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
         trained, fixed, _ = self._backend.state
@@ -267,8 +298,12 @@ def _forward(
     return outputs, fixed, objective.total(y, outputs, penalties)
 
 
-def _compiled(function: Callable[..., Any], state: State, *block: Tensor, gives_state: bool = True) -> Any:
-    """Compile a loop ahead; one that gives a new state takes over the memory of the one it is given.
+def _compiled(
+    function: Callable[..., Any], state: State, *block: Tensor, trains: bool = True
+) -> tuple[Any, float | None]:
+    """Compile a loop ahead, and count the operations of a batch where it trains.
+
+    One that trains gives a new state, and takes over the memory of the one it is given.
 
     It is run for one batch, on a copy of the state that is then dropped: what XLA sets up when a program first runs,
     some 40 ms on a CPU, would otherwise be part of an epoch.
@@ -278,14 +313,67 @@ def _compiled(function: Callable[..., Any], state: State, *block: Tensor, gives_
     """
     arguments = (jax.tree.map(_copied, state), np.int32(0), np.int32(1), np.float32(0), np.float32(0), *block)
     try:
-        call = jax.jit(function, donate_argnums=(0,) if gives_state else ()).lower(*arguments).compile()
+        traced = jax.jit(function, donate_argnums=(0,) if trains else ()).trace(*arguments)
+        lowered = traced.lower()
+        call = lowered.compile()
         for value in jax.tree.leaves(call(*arguments)):
             value.block_until_ready()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
             raise MemoryError(str(error)) from error
         raise
-    return call
+    return call, _step_flops(traced, lowered) if trains else None
+
+
+def _step_flops(traced: Any, lowered: Any) -> float | None:
+    """Return the operations of one batch; None where that cannot be told.
+
+    XLA counts, before it compiles: afterwards a product may be a call into a library, which counts for nothing. Of a
+    loop it counts the body once, as is wanted of the one over the batches. For loops within it, as those of recurrent
+    layers, the matrix products of the further rounds are added.
+    """
+    counted = lowered.cost_analysis()
+    if not counted or "flops" not in counted:
+        return None
+    try:
+        return float(counted["flops"]) + _further_rounds(traced.jaxpr.jaxpr, 1, inner=False)
+    except _UncountableError:
+        return None
+
+
+class _UncountableError(Exception):
+    """What a loop computes, or how often it runs, is not known before the program runs."""
+
+
+def _further_rounds(jaxpr: Any, rounds: int, *, inner: bool) -> float:
+    """Return the operations of the matrix products in a function that runs so often, less those of its first run."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, within = equation.primitive.name, rounds
+        if name == "dot_general":
+            left = equation.invars[0].aval.shape
+            summed = np.prod([left[axis] for axis in equation.params["dimension_numbers"][0][0]])
+            total += (rounds - 1) * 2.0 * float(summed) * equation.outvars[0].aval.size
+        elif name == "conv_general_dilated" and rounds > 1:
+            raise _UncountableError
+        elif name == "scan":
+            within = rounds * equation.params["length"]
+        elif name == "while" and inner:
+            within = 2 * rounds  # more than once: enough to see whether it holds products
+        further = sum(_further_rounds(one, within, inner=inner or name == "while") for one in _functions(equation))
+        if name == "while" and inner and further:
+            raise _UncountableError
+        total += further
+    return total
+
+
+def _functions(equation: Any) -> Iterator[Any]:
+    """Yield the functions that an operation calls: bodies of loops, branches."""
+    for value in equation.params.values():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            function = getattr(one, "jaxpr", one)
+            if hasattr(function, "eqns"):
+                yield function
 
 
 def _slow_in_loop(model: keras.Model) -> bool:

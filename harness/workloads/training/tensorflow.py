@@ -12,7 +12,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import keras
@@ -25,6 +25,9 @@ from harness.domain.setting import ENGINES
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.losses import Objective
+from harness.workloads.training.rates import QUEUED, ROWS, rates
+from harness.workloads.training.tensorflow_flops import step_flops
+from harness.workloads.training.tensorflow_log import Compilations
 from harness.workloads.training.workload import Network, Updater
 
 Tensor = Any  # a tf.Tensor; TensorFlow ships no types
@@ -38,6 +41,7 @@ _CONVOLVES: Final = (
 )
 _POOLS: Final = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
 
+_compilations: Final = Compilations()
 _traced: Counter[str] = Counter()  # how often a program of this signature was traced in this process
 
 
@@ -45,6 +49,7 @@ class TensorFlow:
     """A `harness.workloads.training.engine.Backend`. Programs update Keras's own variables in place."""
 
     name = "tensorflow"
+    flops_source = "tensorflow"
     engines = ENGINES["tensorflow"]
     cannot_compile = (tf.errors.OpError, NotImplementedError)
     ran_out_of_memory = (tf.errors.ResourceExhaustedError,)
@@ -117,7 +122,7 @@ class TensorFlow:
             return loss, objective.hits(y, outputs)
 
         jit = engine == "xla"
-        return _Program(step, batch, (block.x, block.y, block.order), jit, f"train {jit} {batch} {signature}")
+        return _Program(step, batch, (block.x, block.y, block.order), jit, f"train {jit} {batch} {signature}", True)
 
     def eval_program(
         self, network: Network, objective: Objective, batch: int, block: Block, signature: str
@@ -131,7 +136,7 @@ class TensorFlow:
             loss = objective.total(some_y, outputs, network.model.losses)
             return loss, objective.hits(some_y, outputs)
 
-        return _Program(step, batch, (block.x, block.y), False, f"eval {batch} {signature}")
+        return _Program(step, batch, (block.x, block.y), False, f"eval {batch} {signature}", False)
 
     def zero(self) -> Totals:
         return Totals(tf.constant(0.0), tf.constant(0.0))
@@ -145,6 +150,14 @@ class TensorFlow:
     def settle(self, network: Network, updater: Updater) -> None:
         pass
 
+    def compilations(self) -> int | None:
+        return _compilations.count()
+
+    def calibrate(self) -> Mapping[str, Any]:
+        number = tf.constant(0.0)
+        gpus = tf.config.list_logical_devices("GPU")
+        return rates(lambda: (number + 1.0).numpy(), _products if gpus else None, self.cannot_compile)
+
     def drain(self) -> None:
         """Wait for GPUs; on a CPU a call returns when its work is done."""
         if tf.config.list_logical_devices("GPU"):
@@ -152,6 +165,17 @@ class TensorFlow:
 
 
 BACKEND: Final = TensorFlow()
+
+
+def _products() -> Callable[[], object]:
+    matrix = tf.ones((ROWS, ROWS))
+
+    def run() -> None:
+        for _ in range(QUEUED):
+            tf.matmul(matrix, matrix)
+        tf.test.experimental.sync_devices()
+
+    return run
 
 
 class _Program:
@@ -164,6 +188,7 @@ class _Program:
         block: tuple[Tensor, ...],
         jit: bool,
         signature: str,
+        trains: bool,
     ) -> None:
         """`step` takes the offset and the `block`'s tensors, and returns a batch's mean loss and its hits."""
         self.step_s: float | None = None
@@ -185,8 +210,10 @@ class _Program:
         function = tf.function(loop, jit_compile=jit or None, autograph=False)
         with _stable_names(signature):
             self._call = function.get_concrete_function(*scalars, *shapes)
+        self.step_flops = step_flops(self._call.graph) if trains else None
         zero, nothing = tf.constant(0, tf.int32), tf.constant(0.0)
-        self._call(zero, zero, nothing, nothing, *block)[0].numpy()
+        with _compilations.expected() if jit else nullcontext():
+            self._call(zero, zero, nothing, nothing, *block)[0].numpy()
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
         tensors = (block.x, block.y, block.order)[: self._takes]

@@ -14,12 +14,14 @@ import torch
 from keras.src.backend.torch.core import get_device
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from harness.domain.setting import ENGINES
 from harness.workloads.training import torch_graph
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.losses import Objective
+from harness.workloads.training.rates import QUEUED, ROWS, rates
 from harness.workloads.training.torch_graph import Step, UntraceableError
 from harness.workloads.training.workload import Network, Updater
 
@@ -37,6 +39,7 @@ class Torch:
     """See `harness.workloads.training.engine.Backend`. Keras's variables hold the values."""
 
     name = "torch"
+    flops_source = "torch"
     engines = ENGINES["torch"]
     cannot_compile = (UntraceableError,)
     ran_out_of_memory = (torch.OutOfMemoryError, MemoryError)
@@ -100,7 +103,11 @@ class Torch:
         counter = getattr(optimizer, "inner_optimizer", optimizer)._iterations
         state = _distinct([*network.model.variables, *optimizer.variables])
         if engine == "eager":
-            return _Eager(step, batch, training=True)
+            eager = _Eager(step, batch, training=True)
+            with _undone([variable.value for variable in state]), _counting() as counted:
+                eager(block, 0, 1, BACKEND.zero())
+            eager.step_flops = float(counted.get_total_flops())
+            return eager
         return _Graph(step, state, batch, block, training=True, counter=counter)
 
     def eval_program(
@@ -132,6 +139,15 @@ class Torch:
     def settle(self, network: Network, updater: Updater) -> None:
         pass
 
+    def compilations(self) -> int | None:
+        """Nobody tells: what torch compiles it compiles when a program is made, and runs the same ever after."""
+        return None
+
+    def calibrate(self) -> Mapping[str, Any]:
+        number = torch.zeros((), device=_device())
+        on_gpu = _device().type == "cuda"
+        return rates(lambda: (number + 1.0).item(), _products if on_gpu else None, self.ran_out_of_memory)
+
     def drain(self) -> None:
         """Wait for the accelerator; on a CPU a call returns when its work is done."""
         if _device().type != "cpu":
@@ -141,11 +157,28 @@ class Torch:
 BACKEND: Final = Torch()
 
 
+def _products() -> Callable[[], object]:
+    matrix = torch.ones((ROWS, ROWS), device=_device())
+
+    def run() -> None:
+        for _ in range(QUEUED):
+            torch.matmul(matrix, matrix)
+        torch.cuda.synchronize()
+
+    return run
+
+
+def _counting() -> FlopCounterMode:
+    """Count the operations of matrix products, convolutions and attention; elementwise work is left out."""
+    return FlopCounterMode(display=False)
+
+
 class _Eager:
     """A loop over batches in Python, each of them Keras's own step."""
 
     def __init__(self, step: Step, batch: int, *, training: bool) -> None:
         self.step_s: float | None = None
+        self.step_flops: float | None = None
         self._step, self._batch, self._training = step, batch, training
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
@@ -166,6 +199,7 @@ class _Graph:
     ) -> None:
         """`state` holds Keras's variables; `counter` is the one that counts the steps."""
         self.step_s: float | None = None
+        self.step_flops: float | None = None
         self._state, self._training = state, training
         values = [variable.value for variable in state]
         with _undone(values):
@@ -181,8 +215,9 @@ class _Graph:
     def _verify(self, eager: _Eager, values: list[Tensor], block: Block, most: int) -> None:
         """Raise where the loop, from these values on, does not do what Keras's own step does."""
         steps = max(1, min(_VERIFIED_STEPS, most))
-        with torch_graph.shared_draws():
+        with torch_graph.shared_draws(), _counting() as counted:
             expected = _after(values, lambda: eager(block, 0, steps, BACKEND.zero()))
+        self.step_flops = counted.get_total_flops() / steps if self._training else None
         try:
             found = _after(values, lambda: self(block, 0, steps, BACKEND.zero()))
         except RuntimeError as error:  # TorchScript's, of an operation that it runs otherwise than it was traced

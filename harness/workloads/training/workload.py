@@ -326,7 +326,11 @@ class _Session:
     def close(self) -> None:
         pass
 
-    def _facts(self, reason: str | None, *, reused: bool) -> Facts:
+    def _compilations_since(self, before: int | None) -> int | None:
+        now = self._backend.compilations()
+        return None if before is None or now is None else now - before
+
+    def _facts(self, reason: str | None, *, reused: bool, step_flops: float | None = None) -> Facts:
         data, versions = self._data, self._backend.versions()
         return Facts(
             engine=self._engine,
@@ -339,6 +343,8 @@ class _Session:
             train_class_counts=data.train_class_counts,
             val_class_counts=data.val_class_counts,
             threads=self._backend.threads(),
+            step_flops=step_flops,
+            flops_source=None if step_flops is None else self._backend.flops_source,
             versions=", ".join(
                 f"{name} {version}"
                 for name, version in {**versions, "keras": keras.__version__, "numpy": np.__version__}.items()
@@ -354,9 +360,10 @@ class _CompiledSession(_Session):
         self._compiled = 0
         self._batch = self._trial.setting.batch_size
         self._eval_batch = _divisor(self._data.held_out.rows, _EVAL_BATCH)
-        self._prepare(self._data.train, self._batch, self._train_program)
+        whole = self._prepare(self._data.train, self._batch, self._train_program)
         self._prepare(self._data.held_out, self._eval_batch, self._eval_program)
-        self.facts = self._facts(reason, reused=self._compiled == 0)
+        flops = None if whole is None else whole.step_flops
+        self.facts = self._facts(reason, reused=self._compiled == 0, step_flops=flops)
 
     def evaluate(self) -> Scores | None:
         totals, _, _ = self._sweep(self._data.held_out, None, self._eval_batch, self._eval_program, CHUNK_S, _nothing)
@@ -366,13 +373,16 @@ class _CompiledSession(_Session):
 
     def train_epoch(self, epoch: int, tick: Tick) -> EpochResult:
         chunk_s = CHUNK_S if self._trial.setting.dispatch == "epoch" else None
+        before = self._backend.compilations()
         totals, steps, chunks = self._sweep(
             self._data.train, self._order, self._batch, self._train_program, chunk_s, tick
         )
         rows = self._data.train.rows
         scores = self._scores(totals, rows)
         self._seen = scores, self._seen[1]
-        return EpochResult(samples=rows, steps=steps, chunks=chunks, train=scores)
+        return EpochResult(
+            samples=rows, steps=steps, chunks=chunks, train=scores, compilations=self._compilations_since(before)
+        )
 
     def _sweep(
         self,
@@ -431,13 +441,13 @@ class _CompiledSession(_Session):
             calls += 1
         return totals, calls
 
-    def _prepare(self, part: Part, batch: int, program_for: Callable[[int, Block], Program]) -> None:
-        """Compile every program that a sweep over the part needs."""
+    def _prepare(self, part: Part, batch: int, program_for: Callable[[int, Block], Program]) -> Program | None:
+        """Compile every program that a sweep over the part needs; return the one for full batches, if there are any."""
         block = next(iter(part.blocks(None, batch)))
-        if part.rows >= batch:
-            program_for(batch, block)
+        whole = program_for(batch, block) if part.rows >= batch else None
         if part.rows % batch:
             program_for(part.rows % batch, block)
+        return whole
 
     def _train_program(self, batch: int, block: Block) -> Program:
         key = ("train", self._engine, self._updater, self._objective.key, batch, *_shapes(block))
@@ -503,11 +513,14 @@ class _FitSession(_Session):
     def train_epoch(self, epoch: int, tick: Tick) -> EpochResult:
         x, y = self._shuffled
         size = self._trial.setting.batch_size
+        before = self._backend.compilations()
         between = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: tick())
         history = self._model.fit(x, y, batch_size=size, shuffle=False, verbose=0, callbacks=[between]).history
         scores = self._scores({name: values[-1] for name, values in history.items()})
         self._seen = scores, self._seen[1]
-        return EpochResult(samples=len(x), steps=-(-len(x) // size), chunks=-(-len(x) // size), train=scores)
+        steps = -(-len(x) // size)
+        compilations = self._compilations_since(before)
+        return EpochResult(samples=len(x), steps=steps, chunks=steps, train=scores, compilations=compilations)
 
     @staticmethod
     def _scores(logs: Mapping[str, float], extra: Mapping[str, float] | None = None) -> Scores:

@@ -1,0 +1,146 @@
+"""Does time depend on when, or where, a trial ran? Tests that the order of a run makes possible.
+
+Each setting is run once a block, in shuffled order, so that what is left of a trial's figure once its setting and arm
+are taken off cannot depend on the trial's place in its block, on the block, or on the worker, unless the machine
+changed meanwhile. `drift` tests all three. Its `sentence` is empty where nothing is found, so it can be shown as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from harness.analyse.compare import figures
+
+LEVEL: Final = 0.01  # of each of the three tests
+LEAST_PERCENT: Final = 1.0  # a smaller change is not worth a sentence, however certain
+SHUFFLES: Final = 2_000
+_FEWEST: Final = 5  # blocks, or trials of a worker, that a test needs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """A change in percent, and how often chance alone gives one as large."""
+
+    percent: float
+    p: float
+
+    @property
+    def found(self) -> bool:
+        return self.p < LEVEL and abs(self.percent) >= LEAST_PERCENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """What was found of a run; None where there was too little to test.
+
+    `within`: from the start of a block to its end (p by shuffling the figures within their blocks); `over`: from the
+    first block to the last (slope by Theil and Sen, p by Kendall's tau over the blocks' means); `workers`: each
+    worker's mean against that of all, in percent, and `between`, the widest gap (p by Kruskal and Wallis).
+    """
+
+    within: Trend | None
+    over: Trend | None
+    between: Trend | None
+    workers: Mapping[str, float]
+    trials: int
+
+    @property
+    def sentence(self) -> str:
+        """What a person should know of it; empty where nothing was found."""
+        told = []
+        if self.within is not None and self.within.found:
+            told.append(f"by {self.within.percent:+.1f} % from the start of a block to its end{_p(self.within)}")
+        if self.over is not None and self.over.found:
+            told.append(f"by {self.over.percent:+.1f} % from the first block to the last{_p(self.over)}")
+        if self.between is not None and self.between.found:
+            slowest = max(self.workers, key=lambda name: self.workers[name])
+            fastest = min(self.workers, key=lambda name: self.workers[name])
+            gap = f"by {self.between.percent:.1f} % from worker {fastest} to worker {slowest}"
+            told.append(f"{gap}{_p(self.between)}")
+        if not told:
+            return ""
+        return f"Epoch times of one setting changed {'; '.join(told)}: shuffled blocks even that out between settings."
+
+
+def _p(trend: Trend) -> str:
+    return " (p < 0.001)" if trend.p < 0.001 else f" (p = {trend.p:.3f})"
+
+
+def drift(trials: pd.DataFrame, epochs: pd.DataFrame, *, figure: str = "train_s") -> Drift | None:
+    """Return what changed over a run, by the log of a figure less the mean of its setting and arm.
+
+    `trials` and `epochs` are the tables of one run, or of several that are then taken together. None where no setting
+    was repeated.
+    """
+    table = figures(trials, epochs, figure=figure)
+    table = table[table["value"] > 0]
+    groups = table.groupby(["setting_id", "arm"], sort=False, observed=True)
+    table = table[groups["value"].transform("size") > 1].copy()
+    if table.empty:
+        return None
+    log = np.log(table["value"])
+    table["left"] = log - log.groupby([table["setting_id"], table["arm"]], observed=True).transform("mean")
+    blocks = table.groupby(["run_id", "block"], sort=False, observed=True)
+    places = blocks["position"].rank(method="first") - 1
+    table["place"] = places / (blocks["position"].transform("size") - 1).clip(lower=1)
+    workers = {str(name): _percent(float(mean)) for name, mean in table.groupby("worker")["left"].mean().items()}
+    return Drift(
+        within=_within(table, blocks.ngroup().to_numpy()),
+        over=_over(table),
+        between=_between(table, workers),
+        workers=workers,
+        trials=len(table),
+    )
+
+
+def _percent(log: float) -> float:
+    return 100 * math.expm1(log)
+
+
+def _within(table: pd.DataFrame, block: np.ndarray) -> Trend | None:
+    """Regress on the place within the block, blocks' means taken off; p by shuffling within blocks."""
+    sizes = np.bincount(block)
+    if (sizes > 1).sum() < 2 or sizes[sizes > 1].sum() < 2 * _FEWEST:
+        return None
+    order = np.argsort(block, kind="stable")
+    block = block[order]
+    place, left = (table[name].to_numpy(dtype=float)[order] for name in ("place", "left"))
+    place = place - (np.bincount(block, place) / sizes)[block]
+    left = left - (np.bincount(block, left) / sizes)[block]
+    across = float((place**2).sum())
+    slope = float(place @ left) / across
+    draw = np.random.default_rng(0)  # the same tables give the same answer
+    by_chance = 0
+    for _ in range(SHUFFLES):
+        shuffled = left[np.lexsort((draw.random(len(left)), block))]
+        by_chance += abs(float(place @ shuffled)) >= abs(slope) * across * (1 - 1e-12)
+    return Trend(percent=_percent(slope), p=(by_chance + 1) / (SHUFFLES + 1))
+
+
+def _over(table: pd.DataFrame) -> Trend | None:
+    if table["run_id"].nunique() != 1:
+        return None
+    means = table.groupby("block")["left"].mean().sort_index()
+    if len(means) < _FEWEST:
+        return None
+    blocks = means.index.to_numpy(dtype=float)
+    slope = float(stats.theilslopes(means.to_numpy(), blocks)[0])
+    p = float(stats.kendalltau(blocks, means.to_numpy())[1])
+    return Trend(percent=_percent(slope * (blocks[-1] - blocks[0])), p=1.0 if math.isnan(p) else p)
+
+
+def _between(table: pd.DataFrame, workers: Mapping[str, float]) -> Trend | None:
+    samples = [of_one["left"].to_numpy() for _, of_one in table.groupby("worker")]
+    if len(samples) < 2 or min(map(len, samples)) < _FEWEST:
+        return None
+    if np.ptp(np.concatenate(samples)) == 0:
+        return Trend(percent=0.0, p=1.0)
+    gap = (100 + max(workers.values())) / (100 + min(workers.values()))
+    return Trend(percent=100 * (gap - 1), p=float(stats.kruskal(*samples)[1]))

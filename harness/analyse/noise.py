@@ -1,0 +1,146 @@
+"""The same settings under two names → how much this node makes equal things differ: its noise floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from harness.analyse.compare import Comparison, Spread, compare, figures
+from harness.domain.repeats import LABELS
+
+_FEWEST: Final = 2  # pairs of a setting that say anything about its spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFloor:
+    """How much one node makes equal things differ, and how that was measured. `settings` are the spreads by setting."""
+
+    node: str
+    cpu_model: str | None
+    cores: int | None  # of each worker
+    workers: int
+    neighbours: int  # most other trials that ran beside one
+    date: str  # when it was measured: ISO 8601, UTC
+    figure: str
+    repeats: int  # pairs of each setting, on average
+    ratio: float  # which comparisons of equal things with so many repeats exceed in 2 of 100
+    spread: Spread
+    settings: Mapping[str, Spread]
+
+    def of(self, setting_id: str) -> Spread:
+        """Return the spread of a setting that was measured itself, else that of all."""
+        return self.settings.get(setting_id, self.spread)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain JSON, as run.json holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> NoiseFloor:
+        """Return what `plain` gave."""
+        settings = {setting: Spread(**one) for setting, one in values["settings"].items()}
+        return cls(**{**values, "spread": Spread(**values["spread"]), "settings": settings})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Same:
+    """One setting, compared with itself."""
+
+    setting_id: str
+    comparison: Comparison
+
+
+def floors(
+    trials: pd.DataFrame, epochs: pd.DataFrame, nodes: pd.DataFrame, *, date: str, figure: str = "train_s"
+) -> list[NoiseFloor]:
+    """Return the noise floor of each node of a run that ran every setting under the `LABELS`.
+
+    The spread of a single trial is the standard deviation of its log about the mean of its setting and name; that of a
+    pair is of the differences within blocks; both are pooled over the settings. Nodes with too few pairs are left out.
+    """
+    table = figures(trials, epochs, figure=figure)
+    table = table[table["label"].isin(LABELS) & (table["value"] > 0)]
+    described = nodes.set_index("node") if len(nodes) else pd.DataFrame()
+    found = []
+    for node, here in table.groupby("node", sort=False, observed=True):
+        settings = {}
+        pairs = 0
+        for setting, of_setting in here.groupby("setting_id", sort=False, observed=True):
+            spread, count = _spread(of_setting)
+            if spread is not None:
+                settings[str(setting)] = spread
+                pairs += count
+        if not settings:
+            continue
+        spread = _pooled(list(settings.values()))
+        repeats = round(pairs / len(settings))
+        model = described["cpu_model"].get(node) if "cpu_model" in described else None
+        cores = [len(one) for one in here["cores"] if isinstance(one, Sequence | np.ndarray)]
+        found.append(
+            NoiseFloor(
+                node=str(node),
+                cpu_model=model if isinstance(model, str) else None,
+                cores=max(cores, default=None),
+                workers=int(here["worker"].nunique()),
+                neighbours=int(here["neighbours"].max()),
+                date=date,
+                figure=figure,
+                repeats=repeats,
+                ratio=spread.floor(repeats, repeats, paired=True),
+                spread=spread,
+                settings=settings,
+            )
+        )
+    return found
+
+
+def _spread(trials: pd.DataFrame) -> tuple[Spread | None, int]:
+    """Return the spread of one setting on one node, and how many pairs it has."""
+    logs = trials.assign(log=np.log(trials["value"].to_numpy(dtype=float)))
+    wide = logs.pivot_table(index=["run_id", "block"], columns="label", values="log", observed=True)
+    if set(LABELS) - set(wide.columns):
+        return None, 0
+    differences = (wide[LABELS[1]] - wide[LABELS[0]]).dropna().to_numpy()
+    if len(differences) < _FEWEST:
+        return None, 0
+    about = logs["log"] - logs.groupby("label", observed=True)["log"].transform("mean")
+    single = math.sqrt(float((about**2).sum()) / (len(logs) - len(LABELS)))
+    paired = float(differences.std(ddof=1)) / math.sqrt(2)
+    return Spread(single=single, paired=paired, freedom=len(differences) - 1), len(differences)
+
+
+def _pooled(spreads: Sequence[Spread]) -> Spread:
+    freedom = sum(one.freedom for one in spreads)
+
+    def mean(name: str) -> float:
+        return math.sqrt(sum(getattr(one, name) ** 2 * one.freedom for one in spreads) / freedom)
+
+    return Spread(single=mean("single"), paired=mean("paired"), freedom=freedom)
+
+
+def same(trials: pd.DataFrame, epochs: pd.DataFrame, *, figure: str = "train_s") -> list[Same]:
+    """Return each setting compared with itself under the other name; none should be called different."""
+    table = figures(trials, epochs, figure=figure)
+    table = table[table["value"] > 0]
+    found = []
+    for setting in dict.fromkeys(trials["setting_id"]):
+        first, second = (table[(table["setting_id"] == setting) & (table["label"] == label)] for label in LABELS)
+        found.append(Same(setting_id=str(setting), comparison=compare(first, second)))
+    return found
+
+
+def newest(
+    runs: Iterable[Mapping[str, Any]], node: str, *, figure: str = "train_s", neighbours: int | None = None
+) -> NoiseFloor | None:
+    """Return the newest noise floor of a node in the run.json of some runs, as ``load(...).runs`` gives them.
+
+    With `neighbours` only one that was measured with so many trials beside each other; None where there is none.
+    """
+    there = (NoiseFloor.from_plain(run["noise_floor"][node]) for run in runs if node in run.get("noise_floor", {}))
+    fitting = [one for one in there if one.figure == figure and neighbours in (None, one.neighbours)]
+    return max(fitting, key=lambda one: one.date, default=None)

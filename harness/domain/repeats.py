@@ -1,0 +1,89 @@
+"""Repeats that go on until a figure is known well enough: what ``repeats="auto"`` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from harness.domain.component import Declaration
+from harness.domain.errors import SuiteError
+from harness.domain.setting import Setting
+
+TIMES = ("train_s", "eval_s", "user_cpu_s", "system_cpu_s", "samples_per_s", "time_to_target")
+
+# Half-width of the 98 % confidence interval of a mean log at which two arms can be told apart as designed. For n
+# repeats of standard deviation s it is z.99 s / sqrt(n), and a two-sided test at 2 % finds a ratio r with 95 % power
+# where (z.99 + z.95) s sqrt(2 / n) <= ln r (the normal sample-size formula; any book on the design of experiments).
+# With r = 1.1: z.99 ln(1.1) / ((z.99 + z.95) sqrt(2)) = 2.326 * 0.0953 / (3.971 * 1.414) = 0.0395.
+WITHIN_TIMES = 0.039
+WITHIN_METRICS = 0.01
+
+LABELS = ("A", "B")  # the names under which `harness aa` runs the same settings
+
+
+class Auto(Declaration):
+    """As many repeats as `figure` needs, from `at_least` to `at_most`.
+
+    They go on, block by block, until for every arm of a setting the 98 % confidence interval of the mean is within
+    ± `within`: of the log, and so relative, for times and rates (`TIMES`); absolute for metrics such as val_accuracy.
+    Without `within` that is 0.039 for times, with which two arms find a slow-down of 10 % with 95 % power at 2 % false
+    alarms, and 0.01 for metrics. A time of a trial is the median over its epochs that are no warm-up; a metric that of
+    its `epoch`, "last" or "best"; "time_to_target" the time on the training clock to the suite's target.
+    """
+
+    figure: str = "train_s"
+    within: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = None
+    at_least: Annotated[int, Field(ge=3, strict=True)] = 5
+    at_most: Annotated[int, Field(ge=3, le=10_000, strict=True)] = 30
+    epoch: Literal["last", "best"] = "last"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Auto:
+        if self.at_least > self.at_most:
+            raise SuiteError(f"auto: at_least is {self.at_least}, more than at_most, which is {self.at_most}")
+        return self
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """Return the `Auto` that "auto", or a mapping named so, stands for; anything else as it is."""
+        if value == "auto":
+            return cls()
+        if isinstance(value, Mapping) and value.get("name") == "auto":
+            return cls(**{key: item for key, item in value.items() if key not in ("name", "kind")})
+        return value
+
+    @property
+    def relative(self) -> bool:
+        """Whether `half_width` is of the log of the figure."""
+        return self.figure in TIMES
+
+    @property
+    def half_width(self) -> float:
+        """What the interval is to be within, resolved."""
+        if self.within is not None:
+            return self.within
+        return WITHIN_TIMES if self.relative else WITHIN_METRICS
+
+    def plain(self) -> dict[str, Any]:
+        """Return the flat mapping that stands for this in files and on the command line."""
+        return {"name": "auto", **super().plain()}
+
+    def check(self, base: Setting, *, with_target: bool) -> None:
+        """Raise for a figure that the trials of a suite do not have; those of functions and programs may have any.
+
+        Raises:
+            SuiteError: naming the figures that there are.
+        """
+        if self.figure == "time_to_target" and not with_target:
+            raise SuiteError("repeats: auto on time_to_target needs a target; say target=0.9, or choose another figure")
+        if self.figure in TIMES:
+            return
+        try:
+            base.check_measured(self.figure, "repeats")
+        except SuiteError as error:
+            raise SuiteError(f"{error}; or one of the times: {', '.join(TIMES)}") from None
+
+    def __str__(self) -> str:
+        return f"{self.at_least} to {self.at_most} repeats"
