@@ -46,11 +46,19 @@ class Spread:
     paired: float
     freedom: int
 
-    def floor(self, first: int, second: int, *, paired: bool) -> float:
+    def floor(self, first: int, second: int, *, paired: bool, seen: tuple[float, float] | None = None) -> float:
         """Return the ratio, at least 1, that means of so many repeats of the same thing exceed in `ALARMS` of all
-        comparisons, by the t distribution."""
-        spread = self.paired if paired else self.single
-        return math.exp(t_quantile(1 - ALARMS / 2, self.freedom) * spread * math.sqrt(1 / first + 1 / second))
+        comparisons, by the t distribution.
+
+        `seen` is the spread that a comparison saw itself, with its degrees of freedom: the two variances are pooled
+        then, so that few repeats that happen to agree well do not pass for a quiet machine.
+        """
+        spread, freedom = self.paired if paired else self.single, float(self.freedom)
+        if seen is not None:
+            own, own_freedom = seen
+            spread = math.sqrt((freedom * spread**2 + own_freedom * own**2) / (freedom + own_freedom))
+            freedom += own_freedom
+        return math.exp(t_quantile(1 - ALARMS / 2, freedom) * spread * math.sqrt(1 / first + 1 / second))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +154,10 @@ def _judged(
     noise: Spread | None,
     higher_is_slower: bool,
 ) -> Comparison:
-    floor = None if noise is None else noise.floor(*counts, paired=paired)
+    floor = None
+    if noise is not None and min(counts) > 0:
+        seen = (spread, freedom) if freedom > 0 and math.isfinite(spread) else None
+        floor = noise.floor(*counts, paired=paired, seen=seen)
     low = high = p = needed = None
     verdict: Verdict = "cannot tell: too few repeats"
     if freedom > 0 and math.isfinite(error):

@@ -232,7 +232,7 @@ def auto(
     figure: str = "train_s",
     within: float | None = None,
     at_least: int = 5,
-    at_most: int = 30,
+    at_most: int = 50,
     *,
     epoch: Literal["last", "best"] = "last",
 ) -> Auto:

@@ -36,7 +36,7 @@ class Auto(Declaration):
     figure: str = "train_s"
     within: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = None
     at_least: Annotated[int, Field(ge=3, strict=True)] = 5
-    at_most: Annotated[int, Field(ge=3, le=10_000, strict=True)] = 30
+    at_most: Annotated[int, Field(ge=3, le=10_000, strict=True)] = 50
     epoch: Literal["last", "best"] = "last"
 
     @model_validator(mode="after")

@@ -109,14 +109,16 @@ class Node:
 
     def launch(self, launches: Sequence[Launch], nurseries: Sequence[Nursery] = ()) -> None:
         """Take note of the shares to serve and see that their nurseries are on the way; `nurseries` are already."""
-        if self._sampler is None:
-            cores = [core for launch in launches for core in launch.cores]
-            gpus = [uuid for launch in launches for uuid in launch.gpus]
-            self._sampler = Sampler(
-                rate_hz=self._hz, anchor_s=self._anchor_s, avoid_cores=cores, gpus=gpus, roots=self._roots
-            )
-            self._sampler.start()
+        cores = [core for launch in launches for core in launch.cores]
+        gpus = [uuid for launch in launches for uuid in launch.gpus]
         with self._lock:
+            if self._sampler is None:
+                self._sampler = Sampler(
+                    rate_hz=self._hz, anchor_s=self._anchor_s, avoid_cores=cores, gpus=gpus, roots=self._roots
+                )
+                self._sampler.start()
+            else:
+                self._sampler.widen(avoid_cores=cores, gpus=gpus)
             self._nurseries.update({nursery.key: nursery for nursery in nurseries})
             self._launches.update({launch.name: launch for launch in launches})
         for launch in launches:

@@ -211,18 +211,25 @@ class RayExecutor:
         """Return what the agents last said, and ask them again for the next call."""
         done, _ = ray.wait(list(self._polls), num_returns=len(self._polls), timeout=0) if self._polls else ([], [])
         for ref in done:
-            self._polls.pop(ref)
-            try:
-                progress, rows = ray.get(ref)
-            except RayError:
-                continue
-            self._progress.update(progress)
-            self._rows.extend(rows)
+            agent = self._polls.pop(ref)
+            self._take(ref, agent)
         waiting = set(map(id, self._polls.values()))
         for agent in self._agents.values():
             if id(agent) not in waiting:
                 self._polls[agent.call("poll")] = agent
         return dict(self._progress)
+
+    def _take(self, poll: Any, agent: _Agent, *, timeout_s: float | None = None) -> None:
+        """Keep what an agent has said when it was asked how far it is: it says each reading once."""
+        with contextlib.suppress(RayError):
+            progress, rows = ray.get(poll, timeout=timeout_s)
+            self._progress.update(progress)
+            self._keep(rows, agent)
+
+    def _keep(self, rows: list[dict[str, Any]], agent: _Agent) -> None:
+        for row in rows:
+            row["node"] = agent.host
+        self._rows.extend(rows)
 
     def telemetry(self) -> list[dict[str, Any]]:
         rows, self._rows = self._rows, []
@@ -240,10 +247,12 @@ class RayExecutor:
         self._stopped = True
         if ray.is_initialized():
             asked = [(agent, agent.call("stop")) for agent in self._agents.values()]
+            for poll, agent in self._polls.items():
+                self._take(poll, agent, timeout_s=2)
             for agent, ref in asked:
                 with contextlib.suppress(RayError):
                     rows, self._notes[agent.host] = ray.get(ref, timeout=2)
-                    self._rows.extend(rows)
+                    self._keep(rows, agent)
         if self._prestarted is not None:
             self._prestarted.stop()
 

@@ -5,8 +5,8 @@ spans. Instants are seconds since the Unix epoch, of the node's one clock. NaN s
 
 A reading of a load, what a counter has grown by and a reading of a mask stand for the time since the reading before;
 power is taken to change evenly from one reading to the next, which is the trapezoidal rule. Where readings are missing,
-that is, where two of a series are further apart than `GAP_PERIODS` of its median spacing, or where the sampler itself
-recorded a gap, nothing is known, and the coverage says so.
+that is, where two of a series are further apart than `GAP_PERIODS` of its median spacing and than `LEAST_GAP_S`, or
+where the sampler itself recorded a gap, nothing is known, and the coverage says so.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Readings = Mapping[tuple[str, str], Series]  # by device and metric
 Gaps = Sequence[tuple[float, float]]  # from the last sample before to the first one after
 
 GAP_PERIODS: Final = 2.5
+LEAST_GAP_S: Final = 0.25  # NVML takes 20 ms for each direction of PCIe traffic, beats of 50 Hz that are left out
 LEAST_SPAN_S: Final = 1.0  # shorter spans have the loads of the second around their middle: kernels count in ticks
 LEAST_COVERED: Final = 0.5  # of a span, for a mean over it to be told
 LEAST_COVERAGE: Final = 0.95  # of an energy, for it to be valid
@@ -200,7 +201,7 @@ def _unbroken(times: Reals, gaps: Gaps) -> NDArray[np.bool_]:
     if len(times) < 2:
         return np.zeros(0, dtype=bool)
     spacing = np.diff(times)
-    known = spacing <= GAP_PERIODS * np.median(spacing)
+    known = spacing <= max(GAP_PERIODS * np.median(spacing), LEAST_GAP_S + _EDGE_S)
     for began, ended in gaps:
         known &= (times[1:] <= began + _EDGE_S) | (times[:-1] >= ended - _EDGE_S)
     return known
@@ -243,9 +244,8 @@ def _foreign(readings: Readings, spans: Spans, window: _Window, cpu_percent: Rea
         return first + second
 
     worker = load(f"worker:{spans.worker}")
-    whole = window.length_s == spans.end_s - spans.start_s  # not widened
     with np.errstate(invalid="ignore", divide="ignore"):
-        own = np.where(whole, spans.cpu_s / window.length_s, np.nan)
+        own = spans.cpu_s / window.length_s  # of a window that was widened: so much at least
         ours = np.where(own > worker, own, worker) + load("harness")
         for other in spans.beside:
             ours = ours + np.nan_to_num(load(f"worker:{other}"))

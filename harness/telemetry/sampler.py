@@ -88,6 +88,15 @@ class Sampler:
             self._keeper = threading.Thread(target=self._keep, name="telemetry", daemon=True)
             self._keeper.start()
 
+    def widen(self, *, avoid_cores: Collection[int] = (), gpus: Sequence[str] = ()) -> None:
+        """From now on read these GPUs too, and keep off these cores too where that is possible."""
+        with self._lock:
+            self._avoid_cores |= frozenset(avoid_cores)
+            if self._gpus is not None:
+                self._gpus = tuple(dict.fromkeys((*self._gpus, *gpus)))
+            self._cpus = tuple(spare_cpus(self._avoid_cores))
+            self._tell()
+
     def watch(self, name: str, pid: int) -> None:
         """Read the process `pid` too, as the device "worker:<name>"; it replaces an earlier process of that name."""
         with self._lock:
@@ -180,8 +189,8 @@ class Sampler:
         """Start the process and tell it what is asked of it; OSError if the system has no room for it."""
         root = str(Path(__file__).parents[2])
         paths = filter(None, (root, os.environ.get("PYTHONPATH")))
-        cpus = tuple(spare_cpus(self._avoid_cores))
         with self._lock:
+            self._cpus = tuple(spare_cpus(self._avoid_cores))
             # -P: a file of the user's in the working directory must not stand in for one of Python's modules.
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "harness.telemetry.sampler"],
@@ -191,12 +200,16 @@ class Sampler:
                 start_new_session=True,  # a scheduling group of its own: see NICENESS
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
-            self._cpus = cpus
+            assert self._child.stdin is not None
+            os.set_blocking(self._child.stdin.fileno(), False)  # a driver may hold that process in the kernel: see _tell
             self._tell()
             return self._child
 
     def _tell(self) -> None:
-        """Send the process what is asked of it; if it has died meanwhile, the next one will be told."""
+        """Send the process what is asked of it; if it has died meanwhile, the next one will be told.
+
+        Whoever asks never waits: what a process that reads nothing any more has no room for is lost to it.
+        """
         if self._child is None or self._child.stdin is None:
             return
         request = Request(

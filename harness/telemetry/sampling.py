@@ -29,13 +29,14 @@ from harness.telemetry.probe import Probe
 # in their session 8.0 and 26 ms (niceness +5), 4.8 and 16 ms (0), 0.17 and 6.8 ms (-10); in a session of its own
 # 0.13 and 3.8 ms (0), 0.13 and 3.9 ms (-10). Where sessions are no groups, the niceness alone does it.
 NICENESS = -10
+_WAIT_S = 3600.0  # at a time: the kernel takes no time-out of centuries, as the lowest rates would give
 _SELDOM_S = 2.0  # beyond the interval of what is read most seldom
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the parent asks of the sampling process. Only `watch` may change later."""
+    """What the parent asks of the sampling process. Only `cpus`, `gpus` and `watch` may change later."""
 
     rate_hz: float
     anchor_s: float  # Unix time less `perf_counter`, which is the same clock in all processes of a machine
@@ -88,10 +89,15 @@ def _settle(request: Request) -> bool:
         return False
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    if request.cpus and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, request.cpus)
+    if request.cpus:
+        _stay_on(request.cpus)
     return True
+
+
+def _stay_on(cpus: Collection[int]) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cpus)
 
 
 def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
@@ -102,27 +108,40 @@ def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
     from harness.telemetry.workers import ProcessProbe
 
     workers = ProcessProbe(request.watch, roots=request.roots)
-    probes: list[Probe] = [HostProbe(cpus=cpus), workers, RaplProbe()]
-    if request.gpus is None or request.gpus:
-        from harness.telemetry.nvidia import NvidiaProbe
-
-        probes.append(NvidiaProbe(request.gpus))
+    fixed: list[Probe] = [HostProbe(cpus=cpus), workers, RaplProbe()]
+    gpus = _gpu_probes(request)
     start_s = time.perf_counter()
     beat = 0
     told: dict[str, str] | None = None
     while True:
-        told = _take(probes, request.anchor_s, told)
+        told = _take([*fixed, *gpus], request.anchor_s, told)
         beat = max(beat, math.floor((time.perf_counter() - start_s) * request.rate_hz)) + 1
         due_s = start_s + beat / request.rate_hz
         while (left_s := due_s - time.perf_counter()) > 0.0:
-            line = inbox.wait(left_s)
+            line = inbox.wait(min(left_s, _WAIT_S))
             if line is None:
-                _take(probes, request.anchor_s, told, ahead_s=_SELDOM_S)  # a trial may have just ended
-                for probe in probes:
+                _take([*fixed, *gpus], request.anchor_s, told, ahead_s=_SELDOM_S)  # a trial may have just ended
+                for probe in (*fixed, *gpus):
                     probe.close()
                 return
             if line:
-                workers.watch(Request(**json.loads(line)).watch)
+                before, request = request, Request(**json.loads(line))
+                workers.watch(request.watch)
+                if request.cpus != before.cpus:
+                    _stay_on(request.cpus or cpus)
+                if request.gpus != before.gpus:
+                    replaced, gpus = gpus, _gpu_probes(request)
+                    for probe in replaced:
+                        probe.close()
+
+
+def _gpu_probes(request: Request) -> list[Probe]:
+    """Return what reads the GPUs that are asked for; NVML is loaded for the first of them."""
+    if request.gpus is not None and not request.gpus:
+        return []
+    from harness.telemetry.nvidia import NvidiaProbe
+
+    return [NvidiaProbe(request.gpus)]
 
 
 def _take(probes: list[Probe], anchor_s: float, told: dict[str, str] | None, *, ahead_s: float = 0.0) -> dict[str, str]:

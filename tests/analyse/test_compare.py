@@ -123,6 +123,16 @@ def test_a_difference_within_the_noise_floor_is_not_called_one() -> None:
     assert found.floor > 1.02
 
 
+def test_within_a_noise_floor_that_hides_the_slow_down_one_cannot_tell() -> None:
+    one, other = noise(12, 0.001), 1.3 * noise(12, 0.001, 1)
+    known = Spread(single=0.5, paired=0.5, freedom=50)
+    found = compare(arm(one), arm(other), noise=known)
+    assert found.floor is not None
+    assert found.floor > 1.3
+    assert found.verdict == "cannot tell: too few repeats"
+    assert found.needed == repeats_for_comparison(0.5, paired=True)
+
+
 def test_too_few_repeats_for_the_power_cannot_tell() -> None:
     one, other = noise(5, 0.2), noise(5, 0.2, 1)
     found = compare(arm(one), arm(other))

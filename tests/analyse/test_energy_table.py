@@ -104,6 +104,24 @@ def test_an_epoch_without_a_figure_before_the_target_leaves_none() -> None:
     assert row(trials({}), late)["gpu_j_to_target"] == pytest.approx(100 * 0.8 / 0.9)
 
 
+def test_a_target_met_at_the_very_end_of_an_epoch_costs_nothing_of_the_next() -> None:
+    # 0.1 + 0.1 + 0.5 less 0.5 is below 0.1 + 0.1 by rounding, as if the third epoch had begun before the second ended.
+    steps = [0.1, 0.1, 0.5]
+    for last in (NAN, 300.0):
+        figures = counted([100.0, 200.0, last], ["valid", "valid", "short"])
+        measured = epochs("a", [0.5, 0.9, 1.0], train_s=steps, elapsed_train_s=np.cumsum(steps), **figures)
+        found = row(trials({}), measured)
+        assert found["gpu_j_to_target"] == pytest.approx(300.0)
+        assert found["gpu_counter_validity_to_target"] == "valid"
+
+
+def test_a_miss_is_as_doubtful_as_its_epochs_so_that_it_does_not_outweigh_those_that_reached_the_target() -> None:
+    missed = row(trials({}), epochs(**counted(100.0, ["valid", "short", "valid"])), at_least=2.0)
+    assert missed["gpu_counter_j_to_target"] == math.inf
+    assert missed["gpu_counter_validity_to_target"] == "short"
+    assert math.isnan(missed["gpu_j_to_target"])
+
+
 def test_the_counter_is_preferred_then_the_power_then_nothing() -> None:
     both = counted(400.0) | counted(380.0, source="gpu_power")
     assert row(trials(both), epochs())[["gpu_j", "gpu_source"]].tolist() == [400.0, "counter"]
@@ -173,7 +191,7 @@ def test_trials_with_a_warning_are_discarded_with_their_epochs() -> None:
     assert kept["trial_id"].tolist() == ["b", "c", "d"]
     assert set(left["trial_id"]) == {"b", "c", "d"}
     assert what.trials["trial_id"].tolist() == ["a"]
-    assert (what.names, what.of, what.unjudged) == (("contended", "throttled"), 4, 0)
+    assert (what.names, what.of, what.unjudged) == (("contended", "throttled"), 4, 1)  # "d" was not looked at
 
 
 def test_trials_that_could_not_be_judged_are_kept_and_counted() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analyse.noise import NoiseFloor, floors, newest, same
+from harness.analyse.noise import NoiseFloor, floors, newest, same, unlabelled
 
 NODES = pd.DataFrame([{"node": "here", "cpu_model": "a CPU"}, {"node": "there", "cpu_model": None}])
 
@@ -96,3 +96,33 @@ def test_each_setting_is_compared_with_itself_pair_by_pair() -> None:
     assert [one.setting_id for one in found] == ["s", "t"]
     assert all(one.comparison.paired and one.comparison.verdict == "no difference found" for one in found)
     assert {one.comparison.verdict for one in same(*run(repeats=20, slow_b=1.3))} == {"different: slower"}
+
+
+def test_the_same_setting_on_several_back_ends_is_compared_with_itself_on_each() -> None:
+    here, elsewhere = run(spread=0.01, repeats=20), run(spread=0.01, repeats=20)
+    for frame in elsewhere:  # three times as slow there, which is no noise
+        frame["arm"] = "backend=jax," + frame["arm"]
+    elsewhere[1]["train_s"] *= 3.0
+    trials, epochs = (pd.concat(frames, ignore_index=True) for frames in zip(here, elsewhere, strict=True))
+    (found,) = floors(trials, epochs, NODES, date="")
+    assert found.repeats == 20
+    assert found.spread.single == pytest.approx(0.01, rel=0.2)
+    assert found.spread.paired == pytest.approx(0.01, rel=0.2)
+    assert found.settings["s"].freedom == 2 * 19
+    compared = same(trials, epochs)
+    assert [(one.setting_id, one.arm) for one in compared] == [
+        ("s", "default"), ("t", "default"), ("s", "backend=jax"), ("t", "backend=jax"),
+    ]  # fmt: skip
+    assert all(one.comparison.paired and one.comparison.repeats == (20, 20) for one in compared)
+
+
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        ("label=A", "default"),
+        ("backend=jax,label=A,precision=mixed_bfloat16", "backend=jax,precision=mixed_bfloat16"),
+        ("default", "default"),
+    ],
+)
+def test_an_arm_has_a_name_without_its_label(arm: str, says: str) -> None:
+    assert unlabelled(arm) == says

@@ -3,7 +3,7 @@
     python tests/benchmarks/measure_noise.py --results /tmp/noise            # measures the pools, then resamples them
     python tests/benchmarks/measure_noise.py --results /tmp/noise --reuse    # resamples the pools that are there
 
-A pool is 100 trials of one small setting, run through the harness: with two workers, and with one. From it two arms are
+A pool is 200 trials of one small setting, run through the harness: with two workers, and with one. From it two arms are
 drawn again and again, no trial twice: "in order", as `harness aa` runs them (neighbours in time are a pair, named at
 random, a stretch of the run at a time), and "shuffled", which takes what the machine did meanwhile out of the pairs. A
 planted slow-down multiplies the times of the second arm by 1.1. "auto" goes on until both arms are narrow enough, by
@@ -27,7 +27,7 @@ from harness.domain.repeats import Auto
 
 SUITE = Path(__file__).with_name("one_setting.py")
 AUTO = Auto()
-FIXED = (5, 10, 20, 30)
+FIXED = (5, 10, 20, 40)
 ALARMS_AT_MOST, FOUND_AT_LEAST = 4.0, 90.0  # %
 
 Arms = tuple[np.ndarray, np.ndarray]
@@ -37,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True, help="where the pools are, or are written")
     parser.add_argument("--reuse", action="store_true", help="measure nothing")
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--resamples", type=int, default=1000)
     asked = parser.parse_args()
     met = True

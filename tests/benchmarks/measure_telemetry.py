@@ -123,7 +123,7 @@ def stopwatch(epochs: int) -> None:
     name = launches[0].name
     node.ready(name)
     worker = node._workers[name]
-    one = trial(take=60_000, held_out=0.005, batch_size=16, epochs=epochs)
+    one = trial(take=60_000, held_out=0.005, batch_size=8, epochs=epochs)
     node.run(name, one)
     worker.connection.send(("run", one))
     seen: list[tuple[float, EpochRecord]] = []

@@ -4,6 +4,6 @@ from harness import Setting, Suite, mlp, sgd
 
 suite = Suite(
     name="one_setting",
-    base=Setting(dataset="mnist5k", model=mlp(256), optimizer=sgd(0.1), batch_size=64, epochs=5),
-    repeats=100,
+    base=Setting(dataset="mnist5k", model=mlp(256), optimizer=sgd(0.1), batch_size=64, epochs=15),
+    repeats=200,
 )

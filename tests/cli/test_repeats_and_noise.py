@@ -59,11 +59,12 @@ def test_the_run_is_complete_without_the_repeats_that_were_not_needed(harness: A
     assert "6 recorded already" in again.stdout
     assert "known well enough" in again.stdout
     assert "given up" in again.stdout
+    assert "without it" in again.stdout  # the trials that failed
 
 
 def test_the_plan_says_from_how_many_to_how_many(harness: Any) -> None:
     said = harness("plan", FUNCTIONS, "--set", "repeats=auto")
-    assert "up to 210 trials of 7 settings, 5 to 30 repeats each" in said.stdout
+    assert "up to 350 trials of 7 settings, 5 to 50 repeats each" in said.stdout
 
 
 def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None:
@@ -84,6 +85,17 @@ def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None
     assert found is not None
     assert (found.repeats, found.workers, found.neighbours) == (4, 1, 0)
     assert found.ratio > 1
+
+
+def test_aa_compares_each_way_of_running_a_setting_with_itself(harness: Any) -> None:
+    ways = ("--where", "workload.mode == 'ok'", "--set", "precision=float32,mixed_bfloat16")
+    said = harness("aa", FUNCTIONS, *ways, "--repeats", "3", "--inline", "--telemetry", "0", "--json")
+    assert said.returncode == 0, said.stderr
+    rows = json.loads(said.stdout)["noise"]["settings"]
+    assert {row["axes"]["precision"]: row["arm"] for row in rows} == {
+        "float32": "default", "mixed_bfloat16": "precision=mixed_bfloat16",
+    }  # fmt: skip
+    assert all(row["paired"] and row["repeats"] == [3, 3] for row in rows)
 
 
 def test_aa_says_what_its_noise_floor_means(harness: Any) -> None:

@@ -134,6 +134,15 @@ def test_what_could_not_be_judged_is_one_line_with_the_reason(record: Record, sa
     assert line == "not judged: contended, stolen, swapped of 6 trials: sampler: switched off (0 Hz)"
 
 
+def test_what_a_worker_itself_could_not_tell_is_not_put_down_to_the_readings(record: Record, say: Say) -> None:
+    record({"0.1 0": {"clock_step_s": None, "clock_drift": None}})
+    told = [one for one in lines(say("show")) if one.startswith("not judged")]
+    assert told == [
+        "not judged: contended, stolen, swapped of 6 trials: sampler: switched off (0 Hz)",
+        "not judged: clock_drift of 1 trial: the worker could not compare the clocks",
+    ]
+
+
 def test_nothing_is_said_where_all_is_well(record: Record, say: Say) -> None:
     folder = record({})
     path = folder / "trials.parquet"
@@ -212,6 +221,12 @@ def test_a_run_of_an_older_version_says_that_nothing_was_judged(say: Say) -> Non
     (line,) = [one for one in lines(say("show", golden)) if one.startswith("not judged")]
     assert line.startswith("not judged: any warning of ")
     assert line.endswith("recorded before there were warnings")
+
+
+def test_what_was_never_judged_is_not_said_to_carry_nothing(say: Say) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "results_v1"
+    (line,) = [one for one in lines(say("show", golden, "--discard", "contended")) if one.startswith("left out")]
+    assert "kept although it could not be judged: " in line
 
 
 def test_energy_is_shown_where_it_was_measured(record: Record, say: Say) -> None:

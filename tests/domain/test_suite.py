@@ -133,11 +133,12 @@ def test_a_suite_that_cannot_be_meant_is_one_clear_error(fields: dict[str, Any],
 
 def test_automatic_repeats_have_a_seed_for_each_that_there_may_be() -> None:
     assert suite(repeats="auto").repeats == auto()
-    assert suite(repeats="auto").all_seeds == tuple(range(30))
+    assert suite(repeats="auto").all_seeds == tuple(range(50))
     assert suite(repeats=auto(at_least=3, at_most=4), seeds=[7, 11, 13, 17, 19]).all_seeds == (7, 11, 13, 17)
     assert suite(repeats=auto().plain()).repeats == auto()
-    assert str(auto()) == "5 to 30 repeats"
+    assert str(auto()) == "5 to 50 repeats"
     assert (auto().half_width, auto("val_accuracy").half_width, auto(within=0.1).half_width) == (0.039, 0.01, 0.1)
+    assert auto("val_loss", within=2.5).half_width == 2.5  # of a quantity of its own unit
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,9 @@ def test_automatic_repeats_have_a_seed_for_each_that_there_may_be() -> None:
         (lambda: auto(at_least=9, at_most=5), "at_least is 9, more than at_most, which is 5"),
         (lambda: auto(within=0.0), "within"),
         (lambda: auto(at_least=2), "at_least must be at least 3, got 2"),
+        (lambda: auto(within=1.0), "within is relative for train_s, and so below 1, got 1.0"),
+        (lambda: auto("val_loss", within=float("inf")), "within"),
+        (lambda: auto(epoch="best"), 'epoch="best" is for metrics; train_s is a time or rate of the whole trial'),
         (lambda: auto("train"), "repeats: unknown metric 'train'"),
         (lambda: auto("time_to_target"), "needs a target"),
         (lambda: {"name": "auto", "wthin": 1}, "unknown field 'wthin'; did you mean 'within'?"),
@@ -160,7 +164,7 @@ def test_automatic_repeats_that_cannot_be_meant_are_one_clear_error(repeats: Cal
 
 
 def test_automatic_repeats_need_as_many_seeds_as_there_may_be_repeats() -> None:
-    with pytest.raises(SuiteError, match="repeats is auto, 5 to 30 repeats, but only 2 seeds are given"):
+    with pytest.raises(SuiteError, match="repeats is auto, 5 to 50 repeats, but only 2 seeds are given"):
         suite(repeats="auto", seeds=[1, 2])
 
 
