@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from resource import RUSAGE_SELF, getrusage
@@ -130,8 +130,12 @@ class Body:
         self._state.anchor_s = anchor_s
 
     def calibrate(self) -> dict[str, Any]:
-        """Return what the back end and its device can do, as columns of `nodes`; nothing where there is none."""
-        return {} if self._backend is None else dict(self._backend.calibrate())
+        """Return what the back end and its device can do, as columns of `nodes`; nothing where there is none, or where
+        it fails: the trials will find what is wrong with it."""
+        try:
+            return {} if self._backend is None else dict(self._backend.calibrate())
+        except Exception:
+            return {}
 
     def check(self, trial: Trial) -> str | None:
         """Build what the setting declares; return what is wrong with it, and at which point of the grid, or None.
@@ -232,7 +236,9 @@ def run_trial(
         step=step,
         watches=watches,
         facts=before.told(
-            _with_process(epochs.all_facts(), trials_before, watch.reading() - used, others=own_processes), worker
+            _with_process(epochs.all_facts(), trials_before, watch.reading() - used, others=own_processes),
+            worker,
+            others=own_processes,
         ),
         started_at=started_at,
         ended_at=ended_at,
@@ -277,7 +283,7 @@ class _Epochs:
         self._evaluated = self._watch["eval"]
         self._started_at: float | None = None
         self._ended_at = 0.0
-        self._energy: list[Energy] = []
+        self._energy: Energy | None = None
 
     @contextmanager
     def training(self, drain: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -299,12 +305,12 @@ class _Epochs:
         self._span += self._watch["train"] - before
         with self._watch.measuring("record"):
             used = None if meter is None or counters is None else meter.between(counters, meter.read())
-            self._energy += [] if used is None else [used]
+            self._energy = used if self._energy is None or used is None else _sum(self._energy, used)
 
     def record(self, result: EpochResult, timing: Timing | None = None) -> None:
         """End an epoch and hand it over; see `harness.workloads.protocol.Epochs`."""
         with self._watch.measuring("record"):
-            energy = None if timing is not None or not self._energy else _sum(self._energy)
+            energy = self._energy if timing is None else None
             record = _record(self.count + 1, result, timing or self._timing(), self._elapsed_s, energy)
             self._elapsed_s = record.elapsed_train_s
             self.records.append(record)
@@ -437,21 +443,20 @@ def _timed(watch: Stopwatch, drain: Callable[[], None]) -> Iterator[None]:
             gc.enable()
 
 
-def _sum(parts: Sequence[Energy]) -> Energy:
-    """Return the energy of several spans together; what one of them lacks, the sum lacks."""
+def _sum(one: Energy, other: Energy) -> Energy:
+    """Return the energy of two spans together; what one of them lacks, the sum lacks."""
 
-    def add(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return sum(known) if len(known) == len(values) else None
+    def add(first: float | None, second: float | None) -> float | None:
+        return None if first is None or second is None else first + second
 
-    def least(values: Sequence[float | None]) -> float | None:
-        return min((value for value in values if value is not None), default=None)
+    def least(first: float | None, second: float | None) -> float | None:
+        return min((value for value in (first, second) if value is not None), default=None)
 
     return Energy(
-        gpu_j=add([part.gpu_j for part in parts]),
-        gpu_coverage=least([part.gpu_coverage for part in parts]),
-        cpu_j=add([part.cpu_j for part in parts]),
-        cpu_coverage=least([part.cpu_coverage for part in parts]),
+        gpu_j=add(one.gpu_j, other.gpu_j),
+        gpu_coverage=least(one.gpu_coverage, other.gpu_coverage),
+        cpu_j=add(one.cpu_j, other.cpu_j),
+        cpu_coverage=least(one.cpu_coverage, other.cpu_coverage),
     )
 
 
@@ -478,8 +483,8 @@ class _Edge:
             counters=None if worker.meter is None else worker.meter.read(),
         )
 
-    def told(self, facts: Facts, worker: WorkerState) -> Facts:
-        """Return the facts with what has changed since."""
+    def told(self, facts: Facts, worker: WorkerState, *, others: bool) -> Facts:
+        """Return the facts with what has changed since; `others`: the trial ran in processes below this one."""
         end = _Edge.read(worker)
         steady_s, raw_s = end.steady_s - self.steady_s, end.raw_s - self.raw_s
         counters = self.counters
@@ -487,8 +492,8 @@ class _Edge:
             facts,
             clock_step_s=(end.wall_s - self.wall_s) - steady_s,
             clock_drift=steady_s / raw_s - 1.0 if raw_s > 0 else None,
-            major_faults=end.major_faults - self.major_faults,
-            involuntary_switches=end.switches - self.switches,
+            major_faults=None if others else end.major_faults - self.major_faults,
+            involuntary_switches=None if others else end.switches - self.switches,
             energy=(
                 None
                 if worker.meter is None or counters is None or end.counters is None

@@ -18,6 +18,7 @@ from harness import __version__
 from harness.domain import sources
 from harness.domain.applied import Applied, resolve
 from harness.domain.errors import HarnessError, SuiteError
+from harness.domain.judge import share_key
 from harness.domain.outcome import Finished
 from harness.domain.repeats import LABELS, Auto
 from harness.domain.suite import LoadedSuite, load_suite, located
@@ -26,11 +27,11 @@ from harness.plan import Plan, in_full, parse_override, plan
 from harness.record.recorder import Recorder
 from harness.schedule.loop import Loop, Notice, Policy
 from harness.schedule.protocol import Executor, Progress
+from harness.telemetry.repository import git_state
 
 if TYPE_CHECKING:
     from harness.analyse.noise import NoiseFloor, Same
     from harness.analyse.repeats import Repeated, Repeats
-from harness.telemetry.repository import git_state
 
 EXIT_COMPLETED: Final = 0
 EXIT_SOME_FAILED: Final = 1
@@ -258,16 +259,21 @@ def _unneeded(recorder: Recorder, made: Plan, repeats: Repeats | None) -> int:
 
 def _noise(recorder: Recorder, made: Plan) -> Noise:
     """Compare each setting with itself, from what is recorded."""
-    from harness.analyse.noise import floors, same
+    from harness.analyse.noise import floors, same, unlabelled
     from harness.record.reading import load
 
     recorder.flush()
     results = load(recorder.folder)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    places = {trial.setting_id: {path: value for path, value in trial.axes if path != "label"} for trial in made.trials}
+    places = {
+        (trial.setting_id, unlabelled(trial.arm)): {path: value for path, value in trial.axes if path != "label"}
+        for trial in made.trials
+    }
     return Noise(
         floors=floors(results.trials, results.epochs, results.nodes, date=now),
-        settings=[(one, places[one.setting_id]) for one in same(results.trials, results.epochs)],
+        settings=[  # a run that was resumed with another suite holds settings that have no place in this one
+            (one, places.get((one.setting_id, one.arm), {})) for one in same(results.trials, results.epochs)
+        ],
     )
 
 
@@ -319,7 +325,7 @@ class _Watch:
                 self._mark("workers_ready_s")
         elif notice.what == "calibrated" and notice.share is not None:
             demand = notice.share.demand
-            kind = f"{demand.backend}/cpus={demand.cpus}/gpus={demand.gpus:g}"
+            kind = share_key(demand.backend, demand.cpus, demand.gpus)
             self._calibrated.setdefault(notice.share.node, {})[kind] = notice.values
             if self._described:
                 self._describe()

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from harness.domain.component import Component
-from harness.domain.handy import early_stopping
+from harness.domain.handy import early_stopping, program
 from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Scores
 from harness.domain.setting import Setting
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.measure import Body, WorkerState, run_trial
+from harness.measure import Body, WorkerState, _Epochs, run_trial
 from harness.workloads.protocol import EpochResult, Stopwatch, Tick
 
 
@@ -388,3 +388,45 @@ def test_what_changed_around_a_trial_is_told() -> None:
     assert facts.major_faults >= 0
     assert facts.involuntary_switches is not None
     assert facts.involuntary_switches >= 0
+
+
+def test_the_workers_own_faults_and_switches_are_not_told_of_a_program() -> None:
+    worker, fake = WorkerState(), Fake()
+    worker.workloads["program"] = fake
+    trial = Trial(setting=Setting(workload=program("true"), epochs=1), seed=0, repeat=0)
+    facts = run_trial(trial, worker, lambda epoch: None, now=fake.clock).facts
+    assert (facts.major_faults, facts.involuntary_switches) == (None, None)
+
+
+def test_the_energy_of_an_epoch_of_many_spans_is_their_sum_and_lacks_what_one_lacks() -> None:
+    clock = Clock()
+    epochs = _Epochs(Trial(setting=Setting(), seed=0, repeat=0), Stopwatch(clock), lambda epoch: None, None, None)
+    spent = [Energy(gpu_j=1.0, gpu_coverage=1.0, cpu_j=2.0, cpu_coverage=1.0)] * 2
+    spent += [Energy(gpu_j=4.0, gpu_coverage=0.5, cpu_coverage=0.0)]
+
+    class Told(Meter):
+        def between(self, before: Mapping[str, float], after: Mapping[str, float]) -> Energy:
+            return spent.pop(0)
+
+    epochs._meter = Told(clock)  # type: ignore[assignment]
+    for _ in range(3):
+        with epochs.training():
+            clock.advance(1.0)
+    epochs.record(EpochResult(samples=1))
+    assert epochs.records[0].energy == Energy(gpu_j=6.0, gpu_coverage=0.5, cpu_j=None, cpu_coverage=0.0)
+    epochs.begin()
+    epochs._meter = None
+    with epochs.training():
+        clock.advance(1.0)
+    epochs.record(EpochResult(samples=1))
+    assert epochs.records[1].energy is None
+
+
+def test_a_back_end_that_cannot_be_calibrated_tells_nothing_and_raises_nothing() -> None:
+    class Broken:
+        def calibrate(self) -> Mapping[str, Any]:
+            raise RuntimeError("CUDA error: no kernel image is available")
+
+    body = Body()
+    body._backend = Broken()  # type: ignore[assignment]
+    assert body.calibrate() == {}

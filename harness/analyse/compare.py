@@ -9,7 +9,7 @@ machine did meanwhile; others as two samples (Welch's t). docs/decisions/compari
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -46,18 +46,20 @@ class Spread:
     paired: float
     freedom: int
 
+    def pooled(self, *, paired: bool, seen: tuple[float, float] | None) -> tuple[float, float]:
+        """Return the spread and its degrees of freedom, pooled with those that a comparison has `seen` itself, so that
+        few repeats that happen to agree well do not pass for a quiet machine."""
+        spread, freedom = self.paired if paired else self.single, float(self.freedom)
+        if seen is None:
+            return spread, freedom
+        own, own_freedom = seen
+        variance = (freedom * spread**2 + own_freedom * own**2) / (freedom + own_freedom)
+        return math.sqrt(variance), freedom + own_freedom
+
     def floor(self, first: int, second: int, *, paired: bool, seen: tuple[float, float] | None = None) -> float:
         """Return the ratio, at least 1, that means of so many repeats of the same thing exceed in `ALARMS` of all
-        comparisons, by the t distribution.
-
-        `seen` is the spread that a comparison saw itself, with its degrees of freedom: the two variances are pooled
-        then, so that few repeats that happen to agree well do not pass for a quiet machine.
-        """
-        spread, freedom = self.paired if paired else self.single, float(self.freedom)
-        if seen is not None:
-            own, own_freedom = seen
-            spread = math.sqrt((freedom * spread**2 + own_freedom * own**2) / (freedom + own_freedom))
-            freedom += own_freedom
+        comparisons, by the t distribution; `seen` as for `pooled`."""
+        spread, freedom = self.pooled(paired=paired, seen=seen)
         return math.exp(t_quantile(1 - ALARMS / 2, freedom) * spread * math.sqrt(1 / first + 1 / second))
 
 
@@ -72,7 +74,9 @@ class Comparison:
     verdict: Verdict
     paired: bool
     repeats: tuple[int, int]  # of the first arm and of the second; the same number twice where they are paired
-    needed: int | None  # repeats an arm that would find a slow-down of 10 %, as designed; None: no spread is known
+    # Repeats an arm that would find a slow-down of 10 %, as designed, and lift it over the noise floor; None: no spread
+    # is known.
+    needed: int | None
     spread: float | None  # standard deviation of the log of one repeat (paired: but for what its block shares)
     floor: float | None  # the node's noise floor that was applied, as a ratio; None: none is known
 
@@ -154,17 +158,18 @@ def _judged(
     noise: Spread | None,
     higher_is_slower: bool,
 ) -> Comparison:
-    floor = None
+    floor, widest = None, spread
     if noise is not None and min(counts) > 0:
         seen = (spread, freedom) if freedom > 0 and math.isfinite(spread) else None
         floor = noise.floor(*counts, paired=paired, seen=seen)
+        widest = max(spread, noise.pooled(paired=paired, seen=seen)[0])
     low = high = p = needed = None
     verdict: Verdict = "cannot tell: too few repeats"
     if freedom > 0 and math.isfinite(error):
         reach = t_quantile(1 - ALARMS / 2, freedom) * error
         low, high = math.exp(effect - reach), math.exp(effect + reach)
         p = 2 * float(special.stdtr(freedom, -abs(effect) / error)) if error > 0 else float(effect == 0)
-        needed = repeats_for_comparison(spread, paired=paired)
+        needed = repeats_for_comparison(widest, paired=paired)
         if p < ALARMS and abs(effect) > (0 if floor is None else math.log(floor)):
             verdict = "different: slower" if (effect > 0) is higher_is_slower else "different: faster"
         elif min(counts) >= needed:
@@ -205,7 +210,7 @@ def repeats_for_width(spread: float, within: float) -> int:
     return _least(lambda count: t_quantile(1 - ALARMS / 2, count - 1) * spread / math.sqrt(count) <= within)
 
 
-def _least(enough: Any) -> int:
+def _least(enough: Callable[[int], bool]) -> int:
     """Return the least number from 2 on that is enough; whatever is above it is, too."""
     high = 2
     while not enough(high) and high < _MOST:

@@ -21,6 +21,7 @@ from harness.analyse.compare import figures
 LEVEL: Final = 0.01  # of each of the three tests
 LEAST_PERCENT: Final = 1.0  # a smaller change is not worth a sentence, however certain
 SHUFFLES: Final = 2_000
+_PLENTY: Final = 100  # shuffles that came to as much: with so many of at most 2,000, p is far above the level
 _FEWEST: Final = 5  # blocks, or trials of a worker, that a test needs
 
 
@@ -117,11 +118,12 @@ def _within(table: pd.DataFrame, block: np.ndarray) -> Trend | None:
     across = float((place**2).sum())
     slope = float(place @ left) / across
     draw = np.random.default_rng(0)  # the same tables give the same answer
-    by_chance = 0
-    for _ in range(SHUFFLES):
+    by_chance = made = 0
+    while made < SHUFFLES and by_chance < _PLENTY:
+        made += 1
         shuffled = left[np.lexsort((draw.random(len(left)), block))]
         by_chance += abs(float(place @ shuffled)) >= abs(slope) * across * (1 - 1e-12)
-    return Trend(percent=_percent(slope), p=(by_chance + 1) / (SHUFFLES + 1))
+    return Trend(percent=_percent(slope), p=(by_chance + 1) / (made + 1))
 
 
 def _over(table: pd.DataFrame) -> Trend | None:

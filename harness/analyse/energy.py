@@ -17,6 +17,8 @@ QUANTITIES: Final = ("", "_per_sample", "_to_target")  # what ends the names of 
 # readings are few, and on newer GPUs means over the last second.
 _SOURCES: Final = {"gpu": ("counter", "power"), "cpu": ("counter",)}
 
+_LEAST_SHARE: Final = 1e-9  # of an epoch: less is what rounding leaves where the one before ended at the target
+
 
 def energy(trials: pd.DataFrame, epochs: pd.DataFrame, times: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row a trial, in the order of `trials`; `times` is what `time_to_target` gives for them.
@@ -100,7 +102,7 @@ class _Source:
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.clip((reached_s[own] - (end_s - train_s)) / train_s, 0.0, 1.0)
         share = np.where(np.isnan(share), (end_s <= reached_s[own]).astype(float), share)  # an epoch that took no time
-        used = (share > 0) & np.isfinite(reached_s[own])
+        used = share > _LEAST_SHARE  # all epochs of a trial that missed: it is as valid as they are
         figure = np.bincount(own[used], (share * self._of_epoch)[used], count).astype(float)  # NaN where an epoch's is
         figure[np.isnan(reached_s) | ~measured] = np.nan
         figure[np.isinf(reached_s) & measured] = np.inf

@@ -27,7 +27,7 @@ class NoiseFloor:
     neighbours: int  # most other trials that ran beside one
     date: str  # when it was measured: ISO 8601, UTC
     figure: str
-    repeats: int  # pairs of each setting, on average
+    repeats: int  # pairs of each setting and arm, on average
     ratio: float  # which comparisons of equal things with so many repeats exceed in 2 of 100
     spread: Spread
     settings: Mapping[str, Spread]
@@ -49,9 +49,10 @@ class NoiseFloor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Same:
-    """One setting, compared with itself."""
+    """One setting, executed in one way, compared with itself."""
 
     setting_id: str
+    arm: str  # without the label
     comparison: Comparison
 
 
@@ -60,25 +61,24 @@ def floors(
 ) -> list[NoiseFloor]:
     """Return the noise floor of each node of a run that ran every setting under the `LABELS`.
 
-    The spread of a single trial is the standard deviation of its log about the mean of its setting and name; that of a
-    pair is of the differences within blocks; both are pooled over the settings. Nodes with too few pairs are left out.
+    The spread of a single trial is the standard deviation of its log about the mean of its setting, arm and name; that
+    of a pair is of the differences within blocks; both are pooled over arms and settings. Nodes with too few pairs are
+    left out.
     """
-    table = figures(trials, epochs, figure=figure)
-    table = table[table["label"].isin(LABELS) & (table["value"] > 0)]
+    table = _labelled(trials, epochs, figure)
     described = nodes.set_index("node") if len(nodes) else pd.DataFrame()
     found = []
     for node, here in table.groupby("node", sort=False, observed=True):
-        settings = {}
-        pairs = 0
-        for setting, of_setting in here.groupby("setting_id", sort=False, observed=True):
-            spread, count = _spread(of_setting)
-            if spread is not None:
-                settings[str(setting)] = spread
-                pairs += count
-        if not settings:
+        spreads: dict[str, list[Spread]] = {}
+        for (setting, _), of_arm in here.groupby(["setting_id", "arm"], sort=False, observed=True):
+            of_one = _spread(of_arm)
+            if of_one is not None:
+                spreads.setdefault(str(setting), []).append(of_one)
+        if not spreads:
             continue
-        spread = _pooled(list(settings.values()))
-        repeats = round(pairs / len(settings))
+        every = [one for of_setting in spreads.values() for one in of_setting]
+        spread = _pooled(every)
+        repeats = 1 + round(spread.freedom / len(every))  # each has one degree of freedom less than pairs
         model = described["cpu_model"].get(node) if "cpu_model" in described else None
         cores = [len(one) for one in here["cores"] if isinstance(one, Sequence | np.ndarray)]
         found.append(
@@ -93,25 +93,37 @@ def floors(
                 repeats=repeats,
                 ratio=spread.floor(repeats, repeats, paired=True),
                 spread=spread,
-                settings=settings,
+                settings={setting: _pooled(of_setting) for setting, of_setting in spreads.items()},
             )
         )
     return found
 
 
-def _spread(trials: pd.DataFrame) -> tuple[Spread | None, int]:
-    """Return the spread of one setting on one node, and how many pairs it has."""
+def unlabelled(arm: str) -> str:
+    """Return what an arm is called without its label."""
+    return ",".join(part for part in arm.split(",") if not part.startswith("label=")) or "default"
+
+
+def _labelled(trials: pd.DataFrame, epochs: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """Return the figures of the trials under the `LABELS`, by arms without them: back ends are no repeats."""
+    table = figures(trials, epochs, figure=figure)
+    table = table[table["label"].isin(LABELS) & (table["value"] > 0)]
+    return table.assign(arm=[unlabelled(arm) for arm in table["arm"]])
+
+
+def _spread(trials: pd.DataFrame) -> Spread | None:
+    """Return the spread of one arm of a setting on one node; None where it has too few pairs."""
     logs = trials.assign(log=np.log(trials["value"].to_numpy(dtype=float)))
     wide = logs.pivot_table(index=["run_id", "block"], columns="label", values="log", observed=True)
     if set(LABELS) - set(wide.columns):
-        return None, 0
+        return None
     differences = (wide[LABELS[1]] - wide[LABELS[0]]).dropna().to_numpy()
     if len(differences) < _FEWEST:
-        return None, 0
+        return None
     about = logs["log"] - logs.groupby("label", observed=True)["log"].transform("mean")
     single = math.sqrt(float((about**2).sum()) / (len(logs) - len(LABELS)))
     paired = float(differences.std(ddof=1)) / math.sqrt(2)
-    return Spread(single=single, paired=paired, freedom=len(differences) - 1), len(differences)
+    return Spread(single=single, paired=paired, freedom=len(differences) - 1)
 
 
 def _pooled(spreads: Sequence[Spread]) -> Spread:
@@ -124,13 +136,13 @@ def _pooled(spreads: Sequence[Spread]) -> Spread:
 
 
 def same(trials: pd.DataFrame, epochs: pd.DataFrame, *, figure: str = "train_s") -> list[Same]:
-    """Return each setting compared with itself under the other name; none should be called different."""
-    table = figures(trials, epochs, figure=figure)
-    table = table[table["value"] > 0]
+    """Return each setting and arm compared with itself under the other name; none should be called different."""
+    table = _labelled(trials, epochs, figure)
     found = []
-    for setting in dict.fromkeys(trials["setting_id"]):
-        first, second = (table[(table["setting_id"] == setting) & (table["label"] == label)] for label in LABELS)
-        found.append(Same(setting_id=str(setting), comparison=compare(first, second)))
+    for setting, arm in dict.fromkeys(zip(trials["setting_id"], map(unlabelled, trials["arm"]), strict=True)):
+        here = table[(table["setting_id"] == setting) & (table["arm"] == arm)]
+        first, second = (here[here["label"] == label] for label in LABELS)
+        found.append(Same(setting_id=str(setting), arm=arm, comparison=compare(first, second)))
     return found
 
 

@@ -208,6 +208,7 @@ def discard(
     asked = tuple(dict.fromkeys(names))
     carry = np.array([bool(set(asked) & set(found)) for found in listed(trials, "warnings")], dtype=bool)
     unjudged = np.array([bool(set(asked) & set(found)) for found in listed(trials, "unjudged")], dtype=bool)
+    unjudged |= ~judged(trials)
     if len(carry) and carry.all():
         raise ResultsError(
             f"all {len(trials)} trials carry a warning that is to be discarded ({', '.join(asked)}), so none is left: "
@@ -218,6 +219,13 @@ def discard(
     unjudged &= ~carry
     what = Discarded(names=asked, trials=trials[carry], of=len(trials), unjudged=int(unjudged.sum()))
     return kept, epochs[of_kept], what
+
+
+def judged(trials: pd.DataFrame) -> np.ndarray:
+    """Tell of each trial whether it was looked at for warnings; those of older versions were not."""
+    if "warnings" not in trials.columns:
+        return np.zeros(len(trials), dtype=bool)
+    return trials["warnings"].notna().to_numpy(dtype=bool)
 
 
 def listed(frame: pd.DataFrame, column: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 # Below these a figure says nothing, and no warning is given.
-CLOCK_STEP_LEAST_S: Final = 0.01  # within it, a step may be how long it took to read both clocks
+CLOCKS_LEAST_S: Final = 0.01  # two clocks that differ by less may do so for how long it took to read both
 EPOCHS_LEAST: Final = 5  # epochs that are no warm-up: of fewer, neither a spread nor a trend can be told
 
 
@@ -70,8 +70,8 @@ DOUBTS: Final[dict[str, Doubt]] = {
             threshold=0.1,
             unit="%",
             figure=(
-                "the larger of clock_drift and of clock_step_s over wall_s, whichever way; a step below "
-                f"{CLOCK_STEP_LEAST_S:g} s does not count"
+                "the larger of clock_drift and of clock_step_s over wall_s, whichever way; what comes to less than "
+                f"{CLOCKS_LEAST_S:g} s does not count"
             ),
             remedy="let the machine's clock settle (chronyc tracking, timedatectl timesync-status)",
         ),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Final
 
-from harness.domain.doubts import CLOCK_STEP_LEAST_S, DOUBTS, EPOCHS_LEAST
+from harness.domain.doubts import CLOCKS_LEAST_S, DOUBTS, EPOCHS_LEAST
 
 Figure = float | None  # None: not known
 
@@ -100,15 +100,13 @@ def _judge_cores(trial: Figures, found: set[str], unjudged: set[str]) -> None:
 
 
 def _judge_clock(trial: Figures, found: set[str], unjudged: set[str]) -> None:
-    off: list[float] = []
-    if trial.clock_drift is not None:
-        off.append(100 * abs(trial.clock_drift))
-    if trial.clock_step_s is not None and trial.wall_s:
-        step_s = abs(trial.clock_step_s)
-        off.append(100 * step_s / trial.wall_s if step_s > CLOCK_STEP_LEAST_S else 0.0)
-    if not off:
+    off_s: list[float] = []
+    if trial.wall_s:
+        off_s += [abs(trial.clock_drift) * trial.wall_s] if trial.clock_drift is not None else []
+        off_s += [abs(trial.clock_step_s)] if trial.clock_step_s is not None else []
+    if not trial.wall_s or not off_s:
         unjudged.add("clock_drift")
-    elif max(off) > DOUBTS["clock_drift"].threshold:
+    elif max(off_s) > CLOCKS_LEAST_S and 100 * max(off_s) / trial.wall_s > DOUBTS["clock_drift"].threshold:
         found.add("clock_drift")
 
 

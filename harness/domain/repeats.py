@@ -34,7 +34,7 @@ class Auto(Declaration):
     """
 
     figure: str = "train_s"
-    within: Annotated[float, Field(gt=0, lt=1, strict=True)] | None = None
+    within: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] | None = None
     at_least: Annotated[int, Field(ge=3, strict=True)] = 5
     at_most: Annotated[int, Field(ge=3, le=10_000, strict=True)] = 50
     epoch: Literal["last", "best"] = "last"
@@ -43,6 +43,10 @@ class Auto(Declaration):
     def _fits_together(self) -> Auto:
         if self.at_least > self.at_most:
             raise SuiteError(f"auto: at_least is {self.at_least}, more than at_most, which is {self.at_most}")
+        if self.relative and self.half_width >= 1:
+            raise SuiteError(f"auto: within is relative for {self.figure}, and so below 1, got {self.within}")
+        if self.relative and self.epoch == "best":
+            raise SuiteError(f'auto: epoch="best" is for metrics; {self.figure} is a time or rate of the whole trial')
         return self
 
     @classmethod

@@ -95,7 +95,10 @@ def _survey(index: Index) -> _Known:
             # was calibrated for earlier trials is not calibrated again.
             calibrations = known.calibrations.setdefault(node, {})
             calibrations |= json.loads(row.get("calibration") or "{}")
-            known.nodes[node] = row | ({"calibration": json.dumps(calibrations)} if calibrations else {})
+            columns: Row = {}
+            for share in calibrations.values():
+                columns = {**share, **columns}
+            known.nodes[node] = columns | row | ({"calibration": json.dumps(calibrations)} if calibrations else {})
         elif entry.head["kind"] == "trial":
             trial = entry.body()["trial"]
             cores = known.workers.setdefault(trial["node"], {})

@@ -308,11 +308,14 @@ class Recorder:
         try:
             self._ownership.check()
             self._write_readings()
-            contents = (self._content, extra or {})
+            told = dict(extra or {})
+            if "sampling" in told:
+                told["sampling"] = _sampling(self._content.get("sampling") or {}, told["sampling"])
+            contents = ({**self._content, **told},)
             index = _compact(self.folder, self.run_id, self._index.axes, contents=contents, ends=True)
             self._ownership.check()
             self._content |= {
-                **(extra or {}),
+                **told,
                 "state": state,
                 "ended_at": runs.now_text(),
                 "counts": dict(Counter(index.statuses.values())),
@@ -438,6 +441,12 @@ class Recorder:
                 for name, values in readings.items():
                     self._readings[name][:0] = values
             raise
+
+
+def _sampling(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the samplers' notes by node: what the last attempt on it could not read, and the gaps of all attempts."""
+    gaps = {node: before.get(node, {}).get("gaps", []) + notes.get("gaps", []) for node, notes in now.items()}
+    return {**before, **{node: {**notes, "gaps": gaps[node]} for node, notes in now.items()}}
 
 
 def rebuild(run_folder: Path) -> None:

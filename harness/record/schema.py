@@ -97,7 +97,10 @@ ENERGY_COLUMNS = {
     "cpu_counter_coverage": "cpu_coverage",
 }
 
-_UNCOUNTED = "no device of the kind has an energy counter that can be read"
+_UNCOUNTED = (
+    "no device of the kind has an energy counter that can be read; or an epoch whose edges are told and not met: a "
+    "program's, or that of a function which marks none"
+)
 _UNSAMPLED = "no such reading was had meanwhile; run.json says why, under `sampling`"
 _UNJOINED = "not judged: an older harness recorded it, or it is a part of a run that goes on"
 
@@ -281,8 +284,13 @@ TRIALS = Table(
             _UNREACHED,
             "1",
         ),
-        _new("major_faults", "int64", "pages that the worker had to wait for from disk", _UNREACHED),
-        _new("involuntary_switches", "int64", "how often a CPU was taken from the worker's threads", _UNREACHED),
+        _new("major_faults", "int64", "pages that the worker had to wait for from disk; null of a program", _UNREACHED),
+        _new(
+            "involuntary_switches",
+            "int64",
+            "how often a CPU was taken from the worker's threads; null of a program",
+            _UNREACHED,
+        ),
         *_HARDWARE,
         _new(
             "unjudged",
@@ -571,9 +579,9 @@ Up to two figures of the same GPUs stand side by side, and they are known to dif
 There is no way to tell the share of one worker. Main memory is not in it where it is a zone of its own.
 
 The coverages say what share of the devices (counters) or of the devices' time (power) a figure adds up. A gap of
-more than 2.5 times the usual spacing of readings is not covered, nor is one that the sampler recorded; energy is
-over the covered part alone, and not scaled up. The validities are `valid` or the reasons for doubt, joined by
-commas:
+more than 2.5 times the usual spacing of readings, and of more than 0.25 s, is not covered, nor is one that the
+sampler recorded; energy is over the covered part alone, and not scaled up. The validities are `valid` or the
+reasons for doubt, joined by commas:
 
 | reason | what it means |
 |---|---|

@@ -193,12 +193,12 @@ class Node:
         """End every process; return the last readings, and what could not be read, with the reasons."""
         with self._lock:
             workers, self._workers = list(self._workers.values()), {}
-        for worker in workers:
-            worker.stop()
         rows: list[dict[str, Any]] = []
         notes: dict[str, Any] = {}
-        if self._sampler is not None:
+        if self._sampler is not None:  # first, lest it note that the workers have ended
             rows, notes = self._sampler.stop(), sampling_notes(self._sampler)
+        for worker in workers:
+            worker.stop()
         for worker in workers:
             worker.wait_gone(0.5)
             worker.kill()

@@ -52,6 +52,7 @@ class _Phase:
         self.left = 0
         self._order: list[Ordered | None] = []
         self._places: dict[str, deque[int]] = defaultdict(deque)  # program key -> places in the order
+        self._arms: dict[tuple[str, str], list[int]] | None = None  # places by setting and arm, once they are asked for
         self._cursors: dict[tuple[int, int], int] = {}  # (index, workers) -> the first place not yet looked at
         self._head = 0
         for one in trials:
@@ -59,17 +60,20 @@ class _Phase:
 
     def add(self, one: Ordered) -> None:
         self._places[one.trial.program_key].append(len(self._order))
+        if self._arms is not None:
+            self._arms.setdefault((one.trial.setting_id, one.trial.arm), []).append(len(self._order))
         self._order.append(one)
         self.left += 1
 
     def withdraw(self, setting_id: str, arm: str) -> list[Ordered]:
         """Take out the trials of one arm of a setting."""
-        found = []
-        for place, one in enumerate(self._order):
-            if one is not None and one.trial.setting_id == setting_id and one.trial.arm == arm:
-                found.append(one)
-                self._take(place)
-        return found
+        if self._arms is None:
+            self._arms = {}
+            for place, one in enumerate(self._order):
+                if one is not None:
+                    self._arms.setdefault((one.trial.setting_id, one.trial.arm), []).append(place)
+        taken = [self._take(place) for place in self._arms.pop((setting_id, arm), []) if self._order[place] is not None]
+        return [one for one in taken if one is not None]
 
     def at_home(self, index: int, workers: int) -> Ordered | None:
         """Take the first trial whose group has its home at worker `index` in this block."""

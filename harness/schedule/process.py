@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from harness import processes
 from harness.domain.errors import SetupError
-from harness.domain.outcome import EpochRecord, Outcome, Stopwatches
+from harness.domain.outcome import EpochRecord, Facts, Outcome, Stopwatches
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.child import Prime
@@ -258,6 +258,7 @@ class WorkerProcess:
             error=error,
             error_detail=detail,
             watches=watches,
+            facts=Facts(gpus=self.launch.gpus or None),  # so that what was read of them can be joined
             started_at=began,
             ended_at=self._now(),
         )

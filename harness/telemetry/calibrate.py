@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import psutil
 
+from harness.telemetry.cgroup import memory_left_bytes
 from harness.telemetry.environment import cache_bytes
 
 LIMIT_S: Final = 5.0  # for all measurements of a share
@@ -41,7 +42,8 @@ def _measured(cores: list[int], deadline: float) -> dict[str, float]:
     """Return `flops_per_s` and `bandwidth_bytes_per_s` of these cores; nothing where that fails or lasts too long."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(len(cores)))
     size = _TIMES_CACHE * max(cache_bytes().values(), default=0)
-    size = min(max(size, _LEAST_BYTES), _MOST_BYTES, int(psutil.virtual_memory().available) // 4)
+    left = (int(psutil.virtual_memory().available), memory_left_bytes())
+    size = min(max(size, _LEAST_BYTES), _MOST_BYTES, *(max(0, free) // 4 for free in left if free is not None))
     try:
         ran = subprocess.run(
             [sys.executable, "-m", "harness.telemetry.rates", json.dumps({"cores": cores, "size": size})],

@@ -201,7 +201,7 @@ class Sampler:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
             assert self._child.stdin is not None
-            os.set_blocking(self._child.stdin.fileno(), False)  # a driver may hold that process in the kernel: see _tell
+            os.set_blocking(self._child.stdin.fileno(), False)  # see `_tell`
             self._tell()
             return self._child
 

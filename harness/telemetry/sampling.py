@@ -114,13 +114,13 @@ def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
     beat = 0
     told: dict[str, str] | None = None
     while True:
-        told = _take([*fixed, *gpus], request.anchor_s, told)
+        told = _take(fixed, gpus, request.anchor_s, told)
         beat = max(beat, math.floor((time.perf_counter() - start_s) * request.rate_hz)) + 1
         due_s = start_s + beat / request.rate_hz
         while (left_s := due_s - time.perf_counter()) > 0.0:
             line = inbox.wait(min(left_s, _WAIT_S))
             if line is None:
-                _take([*fixed, *gpus], request.anchor_s, told, ahead_s=_SELDOM_S)  # a trial may have just ended
+                _take(fixed, gpus, request.anchor_s, told, ahead_s=_SELDOM_S)  # a trial may have just ended
                 for probe in (*fixed, *gpus):
                     probe.close()
                 return
@@ -144,17 +144,19 @@ def _gpu_probes(request: Request) -> list[Probe]:
     return [NvidiaProbe(request.gpus)]
 
 
-def _take(probes: list[Probe], anchor_s: float, told: dict[str, str] | None, *, ahead_s: float = 0.0) -> dict[str, str]:
+def _take(
+    fixed: list[Probe], gpus: list[Probe], anchor_s: float, told: dict[str, str] | None, *, ahead_s: float = 0.0
+) -> dict[str, str]:
     """Read all probes once and send what they gave; return what the parent then knows to be absent.
 
-    The probes pace themselves as if it were `ahead_s` later.
+    The probes pace themselves as if it were `ahead_s` later, but for those of GPUs: NVML's costly counters can wait.
     """
     now = time.perf_counter()
     rows: list[tuple[str, str, float]] = []
     absent: dict[str, str] = {}
-    for probe in probes:
+    for probe, at_s in [*((probe, now + ahead_s) for probe in fixed), *((probe, now) for probe in gpus)]:
         try:
-            rows.extend(probe.read(now + ahead_s))
+            rows.extend(probe.read(at_s))
         except Exception as problem:  # a probe that fails must not cost the readings of the others
             absent[probe.name] = f"reading failed: {problem!r}"
         absent.update(probe.absent)

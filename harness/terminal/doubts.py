@@ -28,6 +28,12 @@ _READINGS = {
     "swapped": ("swap_in_bytes", "swap_out_bytes"),
 }
 _SOURCES = {"sampler", "host", "processes", "nvidia"}  # of readings, which stand there where they fail as a whole
+# Why the others could not be judged: they look at what the worker itself observed.
+_UNSEEN = {
+    "few_cores": "the worker's cores are not known",
+    "clock_drift": "the worker could not compare the clocks",
+    "recompiled": "the back end does not tell when it compiles",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +135,16 @@ class Doubts:
         if unknown:
             yield f"not judged: any warning of {plural(len(unknown), 'trial')}: recorded before there were warnings"
         found = Counter(name for one in self.trials for name in one.unjudged)
-        if found:
-            names = ", ".join(_in_order(found))
-            trials = plural(sum(bool(one.unjudged) for one in self.trials), "trial")
-            yield f"not judged: {names} of {trials}: {'; '.join(self._reasons(found))}"
+        by_readings = [name for name in _in_order(found) if name not in _UNSEEN]
+        if by_readings:
+            of = sum(any(name not in _UNSEEN for name in one.unjudged) for one in self.trials)
+            why = "; ".join(self._reasons(by_readings))
+            yield f"not judged: {', '.join(by_readings)} of {plural(of, 'trial')}: {why}"
+        for name in _in_order(found):
+            if name in _UNSEEN:
+                yield f"not judged: {name} of {plural(found[name], 'trial')}: {_UNSEEN[name]}"
 
-    def _reasons(self, names: Mapping[str, int]) -> list[str]:
+    def _reasons(self, names: Sequence[str]) -> list[str]:
         """Return why readings for these warnings lack, the commonest reasons, as the run recorded them."""
         notes = [note for note in self.sampling.values() if note]
         if not notes:
@@ -169,10 +179,10 @@ class Doubts:
 
 def doubted(trials: pd.DataFrame, naming: Mapping[str, str]) -> tuple[Doubted, ...]:
     """Return the trials with their warnings; `naming` is the axes that tell them apart, with their columns."""
-    from harness.analyse.summarise import listed
+    from harness.analyse.summarise import judged, listed
 
-    judged = trials["warnings"].notna() if "warnings" in trials.columns else [False] * len(trials)
-    found = zip(trials.to_dict("records"), listed(trials, "warnings"), listed(trials, "unjudged"), judged, strict=True)
+    warnings_of, unjudged_of = (listed(trials, name) for name in ("warnings", "unjudged"))
+    found = zip(trials.to_dict("records"), warnings_of, unjudged_of, judged(trials).tolist(), strict=True)
     return tuple(
         Doubted(
             trial_id=row["trial_id"],

@@ -30,13 +30,16 @@ def print_repeats(repeats: Sequence[Repeated]) -> None:
     """Print how many repeats each arm got, what they came to, and how many it would have needed."""
     typer.echo("")
     several = len({(one.setting_id, one.arm) for one in repeats}) > len({one.setting_id for one in repeats})
+    some_without = any(one.without for one in repeats)
     rows = []
     for one in repeats[:_SHOWN]:
         name = [_place(one.axes, one.setting_id), *([one.arm] if several else [])]
         needed = "" if one.needed is None else f"about {one.needed:,}"
-        rows.append([*name, str(one.repeats), _width(one.half_width, one), needed, _WHY[one.ended]])
+        counts = [str(one.repeats), *([str(one.without)] if some_without else [])]
+        rows.append([*name, *counts, _width(one.half_width, one), needed, _WHY[one.ended]])
     columns = [("setting", "left"), *([("arm", "left")] if several else [])]
-    columns += [("repeats", "right"), ("known to", "right"), ("needed", "right"), ("ended as", "left")]
+    columns += [("repeats", "right"), *([("without it", "right")] if some_without else [])]
+    columns += [("known to", "right"), ("needed", "right"), ("ended as", "left")]
     first = repeats[0]
     title = f"repeats  (mean {first.figure} to within {_width(first.within, first)}, 98 % confidence)"
     print_table(columns, rows, title=title)
@@ -86,7 +89,7 @@ def document(noise: Noise) -> dict[str, Any]:
     return {
         "floors": {floor.node: floor.plain() for floor in noise.floors},
         "settings": [
-            {"setting_id": same.setting_id, "axes": dict(axes), **asdict(same.comparison)}
+            {"setting_id": same.setting_id, "arm": same.arm, "axes": dict(axes), **asdict(same.comparison)}
             for same, axes in noise.settings
         ],
     }

@@ -130,7 +130,8 @@ def test_within_a_noise_floor_that_hides_the_slow_down_one_cannot_tell() -> None
     assert found.floor is not None
     assert found.floor > 1.3
     assert found.verdict == "cannot tell: too few repeats"
-    assert found.needed == repeats_for_comparison(0.5, paired=True)
+    assert found.needed is not None
+    assert found.needed > 100
 
 
 def test_too_few_repeats_for_the_power_cannot_tell() -> None:

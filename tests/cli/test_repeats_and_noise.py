@@ -98,6 +98,17 @@ def test_aa_compares_each_way_of_running_a_setting_with_itself(harness: Any) -> 
     assert all(row["paired"] and row["repeats"] == [3, 3] for row in rows)
 
 
+def test_aa_resumed_with_fewer_settings_tells_those_recorded_before_by_their_id(harness: Any) -> None:
+    quick = ("--repeats", "3", "--inline", "--telemetry", "0", "--results", "fewer", "--json")
+    said = harness("aa", FUNCTIONS, "--where", "workload.mode in ['ok', 'raise']", "--max-fail", "1", *quick)
+    assert said.returncode == 1, said.stderr
+    said = harness("aa", FUNCTIONS, "--where", "workload.mode == 'ok'", "--resume", "--force", *quick)
+    assert said.returncode == 0, said.stderr
+    rows = json.loads(said.stdout)["noise"]["settings"]
+    repeats = {row["axes"].get("workload.mode"): row["repeats"] for row in rows}
+    assert repeats == {None: [0, 0], "ok": [3, 3]}
+
+
 def test_aa_says_what_its_noise_floor_means(harness: Any) -> None:
     where = ("--where", "workload.mode == 'ok'")
     said = harness("aa", FUNCTIONS, *where, "--repeats", "3", "--inline", "--telemetry", "0")

@@ -96,6 +96,12 @@ def test_a_clock_that_was_set_or_ran_wrong(step_s: float, drift: float, warned: 
     assert judged(clock_step_s=step_s, clock_drift=drift).warnings == ["clock_drift"] * warned
 
 
+def test_a_trial_of_milliseconds_does_not_drift_by_how_long_it_took_to_read_its_clocks() -> None:
+    assert judged(wall_s=0.002, clock_drift=4e-3).warnings == []  # 8 microseconds
+    assert judged(wall_s=0.002, clock_drift=None, clock_step_s=5.0).warnings == ["clock_drift"]
+    assert judged(wall_s=None, clock_drift=4e-3).unjudged == ["clock_drift"]
+
+
 def test_what_cannot_be_judged_is_told() -> None:
     found = judged(cores=None, clock_step_s=None, clock_drift=None, compilations=[None] * 6, read=dict.fromkeys(READ))
     assert found.unjudged == ["throttled", "contended", "stolen", "few_cores", "clock_drift", "recompiled", "swapped"]

@@ -221,6 +221,7 @@ def test_small_batches_give_what_one_batch_gives(tmp_path: Path, monkeypatch: py
 def test_a_calibration_stays_known_when_a_node_is_described_again(tmp_path: Path) -> None:
     nodes = load(resumed_after_a_kill(tmp_path)).nodes
     assert list(json.loads(nodes["calibration"][0])) == ["tensorflow/cpus=1/gpus=1"]
+    assert (nodes["share_flops_per_s"][0], nodes["gpu_flops_per_s"][0]) == (1e9, 4e9)
 
 
 def test_without_telemetry_what_was_not_read_is_null_and_unjudged(tmp_path: Path) -> None:
@@ -263,6 +264,26 @@ def test_a_gap_in_the_readings_shows_in_the_coverage(tmp_path: Path) -> None:
         assert trials["gpu_power_coverage"].tolist() == pytest.approx([0.6, 0.98])
         assert trials["gpu_power_j"].tolist() == pytest.approx([600.0, 980.0])
         assert trials["gpu_power_validity"].tolist() == ["gaps", "valid"]
+
+
+def test_the_gaps_of_all_attempts_are_kept_in_run_json(tmp_path: Path) -> None:
+    def notes(second: float, reason: str) -> dict[str, Any]:
+        gap = {"started_at": T0 + second, "ended_at": T0 + second + 0.2, "reason": "it was killed"}
+        return {"sampling": {"here": {"absent": {"energy_j": reason}, "gaps": [gap]}}}
+
+    with create(tmp_path) as recorder:
+        recorder.write(trial(0))
+        recorder.add_telemetry(readings(-1, 11), node="here")
+        recorder.finish("interrupted", notes(4.0, "one"))
+    with resume(recorder.folder) as recorder:
+        recorder.write(trial(1))
+        recorder.add_telemetry(readings(11.2, 31), node="here")
+        recorder.finish("completed", notes(14.0, "other"))
+    told = json.loads((recorder.folder / "run.json").read_text())["sampling"]["here"]
+    assert [gap["started_at"] - T0 for gap in told["gaps"]] == [4.0, 14.0]
+    assert told["absent"] == {"energy_j": "other"}
+    for results in (load(tmp_path), load(rebuild_of(recorder.folder))):
+        assert results.trials.sort_values("seed")["gpu_power_coverage"].tolist() == pytest.approx([0.98, 0.98])
 
 
 def rebuild_of(folder: Path) -> Path:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Placement, Stopwatches
 from harness.record.schema import ENERGY_COLUMNS, EPOCHS, JOINED, NODES, TABLES, TELEMETRY, TRIALS, document
 from harness.record.tables import arrow_schema
-from harness.telemetry.join import GAP_PERIODS, LEAST_COVERAGE, LEAST_COVERED, LEAST_SPAN_S
+from harness.telemetry.join import GAP_PERIODS, LEAST_COVERAGE, LEAST_COVERED, LEAST_GAP_S, LEAST_SPAN_S
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -28,7 +28,7 @@ def test_the_columns_page_says_what_the_schema_says() -> None:
 
 def test_the_columns_page_names_the_limits_that_readings_are_joined_by() -> None:
     page = document()
-    assert f"more than {GAP_PERIODS:g} times the usual spacing" in page
+    assert f"more than {GAP_PERIODS:g} times the usual spacing of readings, and of more than {LEAST_GAP_S:g} s" in page
     assert f"less than {LEAST_SPAN_S:g} s" in page
     assert f"the coverage is below {LEAST_COVERAGE:g}" in page
     assert LEAST_COVERED == 0.5  # "half of the span"

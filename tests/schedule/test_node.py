@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -89,3 +90,38 @@ def test_stopping_leaves_no_process_and_no_folder(node: Node) -> None:
         time.sleep(0.01)
     assert not [pid for pid in pids if alive(pid)]
     assert not node._folder.exists()
+
+
+def test_the_gpus_and_cores_of_every_share_are_known_to_the_sampler(node: Node) -> None:
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([launch])
+    node.launch([replace(launch, name="other", cores=(launch.cores[0], 99), gpus=("GPU-1",))])
+    assert node._sampler is not None
+    assert node._sampler._gpus == ("GPU-1",)
+    assert node._sampler._avoid_cores == {*launch.cores, 99}
+
+
+def test_a_trial_that_is_cut_short_names_its_gpus(node: Node) -> None:
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    launch = replace(launch, gpus=("GPU-1",))
+    node.launch([launch])
+    node.ready(launch.name)
+    outcome = node.run(launch.name, trial("hang", timeout_s=0.1)).outcome
+    assert outcome.status == "timeout"
+    assert outcome.facts.gpus == ("GPU-1",)
+
+
+def test_workers_that_end_with_the_run_are_no_readings_that_could_not_be_had() -> None:
+    node = Node(sources={}, telemetry_hz=20.0)
+    launches = share_out(Demand.of(trial()), body=BODY)
+    node.launch(launches)
+    for launch in launches:
+        node.ready(launch.name)
+    rows = node.telemetry()
+    deadline = time.monotonic() + 20
+    while not any(row["device"].startswith("worker:") for row in rows) and time.monotonic() < deadline:
+        time.sleep(0.01)
+        rows += node.telemetry()
+    last, notes = node.stop()
+    assert {row["device"] for row in last} >= {f"worker:{launch.name}" for launch in launches}
+    assert not [key for key in notes["absent"] if key.startswith("worker:")]

@@ -104,6 +104,17 @@ def test_what_is_held_back_is_not_taken_until_it_is_released() -> None:
     assert [block for _, block, _ in drain(queue, 1)] == [0, 1, 2]
 
 
+def test_an_arm_can_be_held_back_again_after_it_was_released_and_some_of_it_ran() -> None:
+    trials = grid(2, 4)
+    queue, arm = Queue(trials, seed=0), (trials[0].setting_id, trials[0].arm)
+    assert queue.hold(*arm) == 4
+    assert queue.release(*arm) == 4
+    while (taken := queue.take(index=0, workers=1, warm=())) is not None and taken.trial.setting_id != arm[0]:
+        queue.ended()
+    assert queue.hold(*arm) == 3
+    assert arm[0] not in {trial.setting_id for _, _, trial in drain(queue, 1)}
+
+
 def test_a_trial_put_back_while_its_arm_is_held_back_waits_with_the_others() -> None:
     queue = Queue(grid(1, 2), seed=0)
     taken = queue.take(index=0, workers=1, warm=())

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -148,9 +149,28 @@ def test_readings_of_the_host_and_of_each_worker_arrive(executor: Any) -> None:
     executor.progress()
     time.sleep(0.5)
     executor.progress()
-    devices = {row["device"] for row in executor.telemetry()}
+    rows = executor.telemetry()
+    devices = {row["device"] for row in rows}
+    assert {row["node"] for row in rows} == {node["node"] for node in executor.nodes()}
     assert "host" in devices
     assert any(device.startswith("worker:") for device in devices)
+
+
+def test_what_agents_have_told_already_is_kept_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.schedule import ray_cluster
+
+    def readings(second: float) -> list[dict[str, Any]]:
+        return [{"time": second, "device": "host", "metric": "load1", "value": 0.0}]
+
+    answers = {"poll": ({}, readings(1.0)), "stop": (readings(2.0), {"absent": {}, "gaps": []})}
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_cluster.ray, "get", lambda ref, timeout=None: answers[ref])
+    made = ray_cluster.RayExecutor(body=BODY)
+    agent = SimpleNamespace(host="there", call=lambda method: method)
+    made._agents, made._polls = {"0": agent}, {"poll": agent}  # type: ignore[dict-item]
+    made.stop()
+    assert [(row["node"], row["time"]) for row in made.telemetry()] == [("there", 1.0), ("there", 2.0)]
+    assert made.sampling() == {"there": {"absent": {}, "gaps": []}}
 
 
 SCRIPT = """

@@ -33,7 +33,7 @@ typedef struct { unsigned int gpu, memory; } Utilisation;
 typedef struct { unsigned long long total, free, used; } Memory;
 
 static Device devices[MOST][INSTANCES];
-static int initialised;
+static int initialised; /* as often as this: NVML counts, too */
 
 /* The text of a setting, in `text`; whether there is one. */
 static int setting(const char *name, char text[64]) {
@@ -111,7 +111,7 @@ static int ramp(double time, double *watts, double *joules) {
 int nvmlInitWithFlags(unsigned int flags) {
     unsigned int error = (unsigned int)number("INIT", SUCCESS);
     (void)flags;
-    initialised = error == SUCCESS;
+    initialised += error == SUCCESS;
     for (unsigned int gpu = 0; gpu < MOST; gpu++)
         for (unsigned int instance = 0; instance < INSTANCES; instance++) {
             devices[gpu][instance].number = gpu;
@@ -121,7 +121,7 @@ int nvmlInitWithFlags(unsigned int flags) {
 }
 
 int nvmlShutdown(void) {
-    initialised = 0;
+    if (initialised) initialised--;
     return SUCCESS;
 }
 

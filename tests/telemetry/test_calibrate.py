@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -64,3 +65,18 @@ def test_the_best_round_counts_and_the_first_is_not_seen(monkeypatch: pytest.Mon
     runs: list[int] = []
     assert rates._best_s(lambda: runs.append(1)) == 2.0
     assert len(runs) == 3
+
+
+def test_no_more_memory_is_asked_for_than_the_control_group_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def run(command: list[str], **options: object) -> None:
+        asked.append(json.loads(command[-1])["size"])
+        raise OSError
+
+    monkeypatch.setattr(calibrate.subprocess, "run", run)
+    for left, most in ((None, calibrate._MOST_BYTES), (40 << 20, 10 << 20), (-5, 0)):
+        monkeypatch.setattr(calibrate, "memory_left_bytes", lambda left=left: left)
+        assert calibrate_share(CORES[:1]) == {}
+        assert asked[-1] <= most
+    assert asked[1] == 10 << 20

@@ -239,3 +239,19 @@ def test_readings_that_come_in_any_order_and_twice_are_joined_alike() -> None:
     one = join({(GPU, "gpu_power_w"): (times, values)}, spans((10, 20)))
     other = join({(GPU, "gpu_power_w"): (times[order], values[order])}, spans((10, 20)))
     assert other.gpu_power_j == one.gpu_power_j
+
+
+def test_beats_that_costly_readings_take_at_a_high_rate_are_bridged() -> None:
+    seconds = np.arange(60 * 50) / 50
+    seconds = seconds[~np.isin(np.arange(len(seconds)) % 50, (1, 2, 26, 27))]  # 42 ms twice a second, for two GPUs
+    power = (T0 + seconds, 100.0 + seconds)
+    found = join({(GPU, "gpu_power_w"): power}, spans((10, 20)))
+    assert found.gpu_power_coverage.tolist() == pytest.approx([1.0])
+    assert found.gpu_power_j.tolist() == pytest.approx([1150.0])
+    assert join({(GPU, "gpu_power_w"): without(power, 12.0, 12.3)}, spans((10, 20))).gpu_power_coverage[0] < 0.98
+
+
+def test_a_short_program_that_was_not_seen_in_time_is_no_foreign_load() -> None:
+    readings = cpu(90.0, worker=0.0)  # what the worker had started was looked for too late
+    found = join(readings, spans((10, 10.9), (10, 10.9), cpu_s=[0.85, np.nan]))
+    assert found.foreign_percent.tolist() == pytest.approx([5.0, 90.0])

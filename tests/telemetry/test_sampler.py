@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -315,3 +316,61 @@ def test_neither_the_handle_nor_the_process_imports_what_is_heavy() -> None:
         "print(*(heavy & process), *({'psutil', 'pynvml'} & handle))"
     )
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == ""
+
+
+def test_further_gpus_are_read_once_they_are_asked_for(
+    started: Callable[..., Sampler], monkeypatch: pytest.MonkeyPatch, scripted_nvml: Path
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(scripted_nvml))
+    sampler = started(20.0)
+    wait_for_rows(sampler)
+    for further, known in ((["GPU-1"], {"gpu:GPU-1"}), (["GPU-0", "GPU-1"], {"gpu:GPU-0", "gpu:GPU-1"})):
+        sampler.widen(gpus=further)
+        rows = wait_for_rows(sampler, lambda row, further=further: row["device"] == f"gpu:{further[0]}")  # type: ignore[misc]
+        assert {row["device"] for row in rows if row["device"].startswith("gpu:")} <= known
+    first = sampler.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: sampler.pid not in (None, first))
+    wait_for_rows(sampler, lambda row: row["device"] == "gpu:GPU-0")
+
+
+def test_further_cores_of_workers_are_left_to_them(started: Callable[..., Sampler]) -> None:
+    cpus = allowed_cpus()
+    sampler = started(20.0, avoid_cores=cpus)
+    wait_for_rows(sampler)
+    pid = sampler.pid
+    assert pid is not None
+    assert sorted(os.sched_getaffinity(pid)) == cpus  # none is free, so that it may be anywhere
+    if len(cpus) > 1:
+        other = started(20.0, avoid_cores=cpus[:1])
+        pid = wait_until(lambda: other.pid)
+        wait_for_rows(other)
+        assert cpus[0] not in os.sched_getaffinity(pid)
+        other.widen(avoid_cores=cpus[1:])
+        wait_until(lambda: sorted(os.sched_getaffinity(pid)) == cpus)
+
+
+def test_whoever_tells_a_sampler_that_hangs_does_not_wait(started: Callable[..., Sampler]) -> None:
+    sampler = started(20.0)
+    wait_for_rows(sampler)
+    pid = sampler.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+
+    def tell() -> None:
+        for number in range(2000):  # some hundred bytes each: a pipe holds 64 KiB
+            sampler.watch(f"worker {number % 10}", os.getpid())
+
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    telling.join(20.0)
+    assert not telling.is_alive()
+
+
+def test_a_rate_of_once_in_many_years_brings_one_sample(started: Callable[..., Sampler]) -> None:
+    sampler = started(1e-12)
+    wait_for_rows(sampler)
+    time.sleep(0.3)
+    assert sampler.gaps == ()
+    assert len(times(sampler.stop())) == 1  # the last

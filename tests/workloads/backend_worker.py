@@ -322,6 +322,28 @@ def flops() -> dict[str, Any]:
     return found
 
 
+def uncountable() -> list[Any]:
+    """Return status, engine and operations of a trial whose operations cannot be counted."""
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error("nobody knows this operation")
+
+    backend = importlib.import_module(f"harness.workloads.training.{NAME}")
+    error: Any = (*BACKEND.cannot_compile, ValueError)[0] if NAME == "jax" else ZeroDivisionError
+    place, name = {
+        "tensorflow": (importlib.import_module("harness.workloads.training.tensorflow_flops"), "_of_function"),
+        "jax": (backend, "_further_rounds"),
+        "torch": (backend, "FlopCounterMode"),
+    }[NAME]
+    counts = getattr(place, name)
+    setattr(place, name, fail)
+    try:
+        outcome = run(a_trial(epochs=1))[0]
+    finally:
+        setattr(place, name, counts)
+    return [outcome.status, outcome.facts.engine == run(a_trial(epochs=1))[0].facts.engine, outcome.facts.step_flops]
+
+
 def compilations() -> dict[str, Any]:
     """Return how many programs are compiled in each epoch: of two trials on one program by engine, with one planted."""
     found = {}
@@ -374,7 +396,7 @@ def process() -> dict[str, Any]:
 CHECKS: tuple[Callable[[], Any], ...] = (
     *(process, against_fit, first_steps, chunks, steps, reuse),
     *(seeds, draws, streamed, engines, precisions, snapshots),
-    *(flops, compilations, calibrated),
+    *(flops, uncountable, compilations, calibrated),
 )
 
 if __name__ == "__main__":

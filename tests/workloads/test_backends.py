@@ -162,6 +162,10 @@ def test_the_operations_of_a_step_are_those_counted_by_hand(
     assert not counted
 
 
+def test_a_step_that_cannot_be_counted_is_trained_as_any_other(backend: Measured) -> None:
+    assert measured(backend, "uncountable") == ["completed", True, None]
+
+
 @pytest.mark.parametrize("name", ["tensorflow", "jax"])
 def test_no_epoch_of_an_ordinary_trial_compiles_anything(
     name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]

@@ -332,13 +332,11 @@ def _step_flops(traced: Any, lowered: Any) -> float | None:
     loop it counts the body once, as is wanted of the one over the batches. For loops within it, as those of recurrent
     layers, the matrix products of the further rounds are added.
     """
-    counted = lowered.cost_analysis()
-    if not counted or "flops" not in counted:
-        return None
-    try:
-        return float(counted["flops"]) + _further_rounds(traced.jaxpr.jaxpr, 1, inner=False)
-    except _UncountableError:
-        return None
+    with contextlib.suppress(Exception):  # an analysis that fails must not choose the engine: see `cannot_compile`
+        counted = lowered.cost_analysis()
+        if counted and "flops" in counted:
+            return float(counted["flops"]) + _further_rounds(traced.jaxpr.jaxpr, 1, inner=False)
+    return None
 
 
 class _UncountableError(Exception):

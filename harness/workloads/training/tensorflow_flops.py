@@ -8,6 +8,7 @@ as data. For the other operations TensorFlow has a register of how many they tak
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -47,14 +48,10 @@ class _UnknownError(Exception):
 
 def step_flops(graph: Graph) -> float | None:
     """Return the operations of one round of the loop that a program consists of; None where that cannot be told."""
-    loop = next((op for op in graph.get_operations() if op.type in _LOOPS), None)
-    if loop is None:
-        return None
-    try:
-        with deprecation.silence():
-            return float(_of_function(graph, loop.get_attr("body")))
-    except _UnknownError:
-        return None
+    with suppress(Exception), deprecation.silence():  # whatever a graph of one's own holds: its trial runs without
+        loop = next((op for op in graph.get_operations() if op.type in _LOOPS), None)
+        return None if loop is None else float(_of_function(graph, loop.get_attr("body")))
+    return None
 
 
 def _of_function(graph: Graph, function: Any) -> int:

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import numpy as np
@@ -104,9 +104,7 @@ class Torch:
         state = _distinct([*network.model.variables, *optimizer.variables])
         if engine == "eager":
             eager = _Eager(step, batch, training=True)
-            with _undone([variable.value for variable in state]), _counting() as counted:
-                eager(block, 0, 1, BACKEND.zero())
-            eager.step_flops = float(counted.get_total_flops())
+            eager.step_flops = _step_flops(eager, [variable.value for variable in state], block)
             return eager
         return _Graph(step, state, batch, block, training=True, counter=counter)
 
@@ -168,11 +166,6 @@ def _products() -> Callable[[], object]:
     return run
 
 
-def _counting() -> FlopCounterMode:
-    """Count the operations of matrix products, convolutions and attention; elementwise work is left out."""
-    return FlopCounterMode(display=False)
-
-
 class _Eager:
     """A loop over batches in Python, each of them Keras's own step."""
 
@@ -202,6 +195,8 @@ class _Graph:
         self.step_flops: float | None = None
         self._state, self._training = state, training
         values = [variable.value for variable in state]
+        if training:
+            self.step_flops = _step_flops(_Eager(step, batch, training=True), values, block)
         with _undone(values):
             x, y = _rows(block, 0, batch, shuffled=training)
             self._loop = torch_graph.loop(step, values, x, y, batch, training=training)
@@ -215,9 +210,8 @@ class _Graph:
     def _verify(self, eager: _Eager, values: list[Tensor], block: Block, most: int) -> None:
         """Raise where the loop, from these values on, does not do what Keras's own step does."""
         steps = max(1, min(_VERIFIED_STEPS, most))
-        with torch_graph.shared_draws(), _counting() as counted:
+        with torch_graph.shared_draws():
             expected = _after(values, lambda: eager(block, 0, steps, BACKEND.zero()))
-        self.step_flops = counted.get_total_flops() / steps if self._training else None
         try:
             found = _after(values, lambda: self(block, 0, steps, BACKEND.zero()))
         except RuntimeError as error:  # TorchScript's, of an operation that it runs otherwise than it was traced
@@ -246,6 +240,17 @@ def _rows(block: Block, start: int, batch: int, *, shuffled: bool) -> tuple[Tens
         return block.x.narrow(0, start, batch), block.y.narrow(0, start, batch)
     rows = block.order.narrow(0, start, batch)
     return block.x.index_select(0, rows), block.y.index_select(0, rows)
+
+
+def _step_flops(eager: _Eager, values: list[Tensor], block: Block) -> float | None:
+    """Return the operations of a batch's matrix products, convolutions and attention; elementwise work is left out.
+
+    None where torch's counter fails, whatever it is that it does not know: the trial runs without.
+    """
+    with suppress(Exception), _undone(values), FlopCounterMode(display=False) as counted:
+        eager(block, 0, 1, BACKEND.zero())
+        return float(counted.get_total_flops())
+    return None
 
 
 @contextmanager
