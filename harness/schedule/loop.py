@@ -150,24 +150,28 @@ class Loop:
         if demand is None:
             return
         serving = self._serving(demand)
-        self._calibrate(serving, demand)
-        occupied = {state.worker.node for state in self._states.values() if state.calibrating}
+        kept_quiet = self._calibrate(serving, demand)
         for number, state in enumerate(serving):
-            if state.free and state.worker.node not in occupied:
+            if state.free and state.worker.node not in kept_quiet:
                 ordered = self._queue.take(index=number, workers=len(serving), warm=state.warm)
                 if ordered is not None:
                     self._submit(state, ordered)
 
-    def _calibrate(self, serving: Sequence[_State], demand: Demand) -> None:
-        """Have one free worker of each node measure what such a share can do; nothing else runs there meanwhile."""
-        if not self._policy.calibrate:
-            return
-        for state in serving:
+    def _calibrate(self, serving: Sequence[_State], demand: Demand) -> set[str]:
+        """Have one free worker of each node measure what such a share can do, once all workers there are up.
+
+        Returns the nodes on which nothing else may run meanwhile.
+        """
+        for state in serving if self._policy.calibrate else ():
             place = (state.worker.node, demand)
-            if state.free and place not in self._calibrated:
+            there = [other for other in self._states.values() if other.worker.node == state.worker.node]
+            if place not in self._calibrated and all(other.free for other in there):
                 self._calibrated.add(place)
                 state.calibrating = True
                 self._executor.calibrate(state.worker.name)
+        nodes = {state.worker.node for state in serving if self._policy.calibrate}
+        waiting = {node for node in nodes if (node, demand) not in self._calibrated}
+        return waiting | {state.worker.node for state in self._states.values() if state.calibrating}
 
     def _serving(self, demand: Demand) -> list[_State]:
         """Return the workers that serve a demand, opened if they are not."""
@@ -249,19 +253,24 @@ class Loop:
                         Notice(what="calibrated", worker=event.worker, values=event.values, share=state.worker)
                     )
             case Gone():
-                self._gone.append(event.reason)
-                self._checked(event.worker, None)
-                self._notify(Notice(what="gone", worker=event.worker, text=event.reason))
-                running = state.running
-                del self._states[event.worker]
-                if running is not None:
-                    outcome = Outcome(status="lost", error=event.reason)
-                    yield from self._ended(state, running, outcome)
+                yield from self._lost(state, event.reason)
             case Done():
                 running, state.running = state.running, None
                 assert running is not None
                 yield from self._ended(state, running, event.outcome)
                 self._after(state, running, event)
+
+    def _lost(self, state: _State, reason: str) -> Iterator[Finished]:
+        """Go on without a worker."""
+        worker = state.worker
+        self._gone.append(reason)
+        self._checked(worker.name, None)
+        self._notify(Notice(what="gone", worker=worker.name, text=reason))
+        if state.calibrating:  # another one there may
+            self._calibrated.discard((worker.node, worker.demand))
+        del self._states[worker.name]
+        if state.running is not None:
+            yield from self._ended(state, state.running, Outcome(status="lost", error=reason))
 
     def _after(self, state: _State, running: _Running, event: Done) -> None:
         name, rss = event.worker, event.outcome.facts.rss_bytes

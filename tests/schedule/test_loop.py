@@ -268,3 +268,48 @@ def test_calibration_can_be_left_out() -> None:
     finished, _ = run([trial("completed")], executor, calibrate=False)
     assert len(finished) == 1
     assert executor.calibrated == []
+
+
+def test_calibration_waits_until_every_worker_of_the_node_is_up() -> None:
+    class Late(ScriptedExecutor):
+        late: Ready | None = None
+        up_when_calibrated: bool | None = None
+
+        def open(self, demand: Demand) -> list[Worker]:
+            new = demand not in self._workers
+            workers = super().open(demand)
+            if new:
+                self.late = self._events.pop()  # type: ignore[assignment]
+            return workers
+
+        def calibrate(self, worker: str) -> None:
+            self.up_when_calibrated = self.late is None
+            super().calibrate(worker)
+
+        def wait(self, timeout_s: float) -> list[Event]:
+            events = super().wait(timeout_s)
+            if not events and self.late is not None:
+                events, self.late = [self.late], None
+            return events
+
+    executor = Late(2)
+    finished, _ = run([trial("completed", seed=seed) for seed in range(4)], executor)
+    assert len(finished) == 4
+    assert executor.up_when_calibrated is True
+
+
+def test_another_worker_calibrates_where_the_first_is_lost_with_it() -> None:
+    class Losing(ScriptedExecutor):
+        def calibrate(self, worker: str) -> None:
+            if self.calibrated:
+                super().calibrate(worker)
+                return
+            self.calibrated.append((worker, 0))
+            for serving in self._workers.values():
+                serving[:] = [other for other in serving if other.name != worker]
+            self._events.append(Gone(worker=worker, reason="its node was lost"))
+
+    executor = Losing(2)
+    finished, _ = run([trial("completed", seed=seed) for seed in range(4)], executor)
+    assert [worker for worker, _ in executor.calibrated] == ["0.0", "0.1"]
+    assert len(finished) == 4
