@@ -151,7 +151,7 @@ def run(
 @app.command()
 def aa(
     suite: SuiteFile,
-    repeats: Annotated[int, typer.Option("--repeats", min=3, metavar="N", help="Of each setting and name.")] = 10,
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", help="Of each setting and name, 2 or more.")] = 10,
     results: Results = Path("results"),
     overrides: Set = None,
     where: Where = None,
@@ -173,7 +173,7 @@ def aa(
     """Measure the noise floor: how much this node makes equal things differ.
 
     Runs every setting of a suite under two names, A and B, in the same blocks, and compares them. The noise floor is
-    kept with the run; a difference within it is later not called one.
+    kept in the run's run.json, for comparisons on this node.
     """
     from harness import pipeline
 
@@ -381,6 +381,8 @@ def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -
         if report.noise is not None:
             noise.print_noise(report.noise)
         _say_how_it_ended(request, report)
+    if report.figureless:
+        noise.say_figureless(report.repeats, err=as_json)
     references.conclude(check=check, err=as_json)
     return references.hold
 
@@ -504,9 +506,9 @@ def doctor(results: Results = Path("results"), as_json: Json = False) -> None:
     Its hardware, which counters can be read and why not the others, and what would make numbers noisy.
     """
     from harness.doctor.examine import examine
-    from harness.terminal.doctor import noise_floors, print_examination
+    from harness.terminal.doctor import print_examination, recorded_runs
 
-    found = examine(noise_floors(results))
+    found = examine(recorded_runs(results))
     if as_json:
         typer.echo(json.dumps(found.document(), indent=2))
     else:

@@ -20,7 +20,7 @@ from harness.domain.applied import Applied, resolve
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.judge import share_key
 from harness.domain.outcome import Finished
-from harness.domain.repeats import LABELS, Auto
+from harness.domain.repeats import LABELS, Auto, unlabelled
 from harness.domain.suite import LoadedSuite, load_suite, located
 from harness.domain.trial import Trial
 from harness.plan import Plan, in_full, parse_override, plan
@@ -82,6 +82,7 @@ class Report:
     stopped: str | None  # why it ended early: "SIGINT", "SIGTERM", "max_fail", "budget"
     executor: Executor | None  # its workers are ended; it is left to close
     repeats: Sequence[Repeated] = ()  # with repeats="auto": how it stands with each arm
+    figureless: bool = False  # with repeats="auto": every arm ended, and none of its trials had the figure
     noise: Noise | None = None  # with `Request.noise`, where every trial ended
 
 
@@ -108,8 +109,10 @@ def against_itself(request: Request, repeats: int) -> Request:
     """Return the request to run every setting of a suite under two names, `repeats` times each, in the same blocks.
 
     Raises:
-        SuiteError: for a request that names labels or seeds itself.
+        SuiteError: for a request that names labels or seeds itself, or for a single repeat.
     """
+    if repeats < 2:
+        raise SuiteError(f"--repeats {repeats}: aa needs at least 2 repeats of each name, A and B, to see them vary")
     for text in request.overrides:
         if text.partition("=")[0].strip() in ("label", "seeds", "repeats"):
             raise SuiteError(f"--set {text!r}: aa chooses labels and seeds itself; say how many repeats with --repeats")
@@ -122,7 +125,10 @@ def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
     """Return the suite of a request and its trials, every declaration checked."""
     overrides = [parse_override(text) for text in request.overrides]
     loaded = load_suite(request.suite)
-    return loaded, plan(loaded, overrides=overrides, where=request.where, small=request.small)
+    made = plan(loaded, overrides=overrides, where=request.where, small=request.small)
+    if request.noise:
+        _check_pairs(made)
+    return loaded, made
 
 
 def published(request: Request, loaded: LoadedSuite, made: Plan) -> tuple[Applied, ...]:
@@ -200,11 +206,12 @@ def run(
         stopped = signals.caught[0] if signals.caught else stopped
         counts = _counts(recorder, made)
         left = len(made.trials) - sum(counts.values()) - _unneeded(recorder, made, repeats)
-        code = _exit_code(counts, left, stopped)
+        repeated = repeats.report() if repeats is not None else ()
+        figureless = bool(repeated) and not left and not any(one.repeats for one in repeated)
+        code = EXIT_SOME_FAILED if figureless else _exit_code(counts, left, stopped)
         if executor is not None:
             recorder.add_telemetry(executor.telemetry())
         mark("total_s")
-        repeated = repeats.report() if repeats is not None else ()
         noise = _noise(recorder, made) if request.noise and not left else None
         end: dict[str, Any] = {"counts": counts, "pending": left, "stopped": stopped, "timings": timings}
         end |= _found(repeated, noise, trials=sum(counts.values()) + left)
@@ -219,7 +226,22 @@ def run(
             stopped=stopped,
             executor=executor,
             repeats=repeated,
+            figureless=figureless,
             noise=noise,
+        )
+
+
+def _check_pairs(made: Plan) -> None:
+    """Raise where a setting cannot be compared with itself, as with a --where that leaves one of its names out."""
+    repeats: dict[tuple[str, str], dict[str, set[int]]] = {}
+    for trial in made.trials:
+        named = repeats.setdefault((trial.setting_id, unlabelled(trial.arm)), {label: set() for label in LABELS})
+        named[trial.setting.label].add(trial.repeat)
+    fewest = min(len(set.intersection(*named.values())) for named in repeats.values())
+    if fewest < 2:
+        raise SuiteError(
+            f"aa needs at least 2 repeats of each name, {' and '.join(LABELS)}, of every setting; what was asked for "
+            f"leaves {fewest} of a setting under both: leave label and seed out of --where"
         )
 
 
@@ -259,7 +281,7 @@ def _unneeded(recorder: Recorder, made: Plan, repeats: Repeats | None) -> int:
 
 def _noise(recorder: Recorder, made: Plan) -> Noise:
     """Compare each setting with itself, from what is recorded."""
-    from harness.analyse.noise import floors, same, unlabelled
+    from harness.analyse.noise import floors, same
     from harness.record.reading import load
 
     recorder.flush()
@@ -340,13 +362,9 @@ class _Watch:
             self._describe()
 
     def _describe(self) -> None:
-        """Record the nodes, each with what was calibrated on it: the columns are of the first share that has them."""
+        """Record the nodes, each with what was calibrated on it, by kind of share."""
         for row in self._executor.nodes():
-            calibrated = self._calibrated.get(row["node"], {})
-            columns: dict[str, Any] = {}
-            for values in calibrated.values():
-                columns = {**values, **columns}
-            self._recorder.add_node({**row, **columns, "calibration": calibrated or None})
+            self._recorder.add_node({**row, "calibration": self._calibrated.get(row["node"])})
 
     def tick(self, running: Mapping[str, Trial]) -> None:
         self._display.tick(running, self._executor.progress())
@@ -388,9 +406,16 @@ def _run_trials(
 
 def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder:
     suite = made.suite
+    attempt_info = {"suite_git": git_state(request.suite)}
     if request.resume:
         folder = Recorder.find(request.results, suite=suite.name, run=request.run)
-        return Recorder.resume(folder, suite_sha256=made.sha256, force=request.force, take_over=request.take_over)
+        return Recorder.resume(
+            folder,
+            suite_sha256=made.sha256,
+            force=request.force,
+            take_over=request.take_over,
+            attempt_info=attempt_info,
+        )
     info = {
         "suite_path": str(request.suite),
         "suite_text": loaded.text,
@@ -406,9 +431,8 @@ def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder
         "references": [] if request.noise else [one.plain() for one in published(request, loaded, made)],
         "schedule_seed": int.from_bytes(os.urandom(4), "big"),
         "harness_version": __version__,
-        "suite_git": git_state(request.suite),
     }
-    return Recorder.create(request.results, suite=suite.name, info=info)
+    return Recorder.create(request.results, suite=suite.name, info=info, attempt_info=attempt_info)
 
 
 def _done(recorder: Recorder, trial: Trial, policy: Policy) -> bool:

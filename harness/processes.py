@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PATIENCE_S: Final = 2.0  # for processes to be gone that were killed: one held in the kernel is left to it
 _EVERY_S: Final = 0.05  # looking for processes again is done no sooner,
 _SHARE: Final = 100  # and takes at most one part in so many of the time
+
+_RUN: Final = (
+    "import runpy, sys; root, module = sys.argv[1:3]; del sys.argv[1:3]; root in sys.path or sys.path.insert(0, root); "
+    "runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -46,6 +52,15 @@ class Stat:
     user_cpu_s: float  # of the process alone
     system_cpu_s: float
     usage: Usage
+
+
+def command(module: str) -> list[str]:
+    """Return the words that run a module of the harness, from wherever it is; arguments may follow.
+
+    Python runs with -P: a file in the working directory must not stand in for one of its modules. No variable is set
+    for it, which what the process starts would inherit.
+    """
+    return [sys.executable, "-P", "-c", _RUN, str(Path(__file__).parents[1]), module]
 
 
 def adopt_orphans() -> None:

@@ -42,9 +42,7 @@ def test_a_node_is_recorded_with_all_that_was_calibrated_on_it_and_again_when_mo
     watch.finished(None)  # type: ignore[arg-type]
     here, there = heard.rows
     assert there == {"node": "there", "cpu_model": "b", "calibration": None}
-    assert here["core_flops_per_s"] == 1.0
     assert here["calibration"] == {"jax/cpus=1/gpus=0.5": {"core_flops_per_s": 1.0, "share_flops_per_s": 1.0}}
     watch.notice(calibrated(2, core_flops_per_s=1.1, share_flops_per_s=2.0, dispatch_s=0.1))
     here = heard.rows[2]
-    assert (here["core_flops_per_s"], here["share_flops_per_s"], here["dispatch_s"]) == (1.0, 1.0, 0.1)
     assert set(here["calibration"]) == {"jax/cpus=1/gpus=0.5", "jax/cpus=2/gpus=0.5"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,11 @@ def test_an_orphan_is_adopted_and_waited_for() -> None:
     assert not processes.alive(orphan)
     processes.reap(before)
     assert not os.path.exists(f"/proc/{orphan}")  # noqa: PTH110
+
+
+def test_a_file_in_the_working_directory_does_not_stand_in_for_a_module_of_pythons(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('this is not the json that was asked for')")
+    asked = json.dumps({"cores": sorted(os.sched_getaffinity(0))[:1], "size": 24 << 10})
+    words = [*processes.command("harness.telemetry.rates"), asked]
+    told = json.loads(subprocess.check_output(words, cwd=tmp_path, text=True))
+    assert told.keys() == {"flops_per_s", "bandwidth_bytes_per_s"}

@@ -80,6 +80,11 @@ class Comparison:
     spread: float | None  # standard deviation of the log of one repeat (paired: but for what its block shares)
     floor: float | None  # the node's noise floor that was applied, as a ratio; None: none is known
 
+    @property
+    def different(self) -> bool:
+        """Whether the arms are called different, either way."""
+        return self.verdict in ("different: slower", "different: faster")
+
 
 def compare(
     first: pd.DataFrame, second: pd.DataFrame, *, noise: Spread | None = None, higher_is_slower: bool = True

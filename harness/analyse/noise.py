@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.analyse.compare import Comparison, Spread, compare, figures
-from harness.domain.repeats import LABELS
+from harness.domain.noise_floor import newest_floor
+from harness.domain.repeats import LABELS, unlabelled
 
 _FEWEST: Final = 2  # pairs of a setting that say anything about its spread
 
@@ -31,6 +32,7 @@ class NoiseFloor:
     ratio: float  # which comparisons of equal things with so many repeats exceed in 2 of 100
     spread: Spread
     settings: Mapping[str, Spread]
+    cpu_count: int | None = None  # hardware threads of the node; None: not known
 
     def of(self, setting_id: str) -> Spread:
         """Return the spread of a setting that was measured itself, else that of all."""
@@ -79,7 +81,8 @@ def floors(
         every = [one for of_setting in spreads.values() for one in of_setting]
         spread = _pooled(every)
         repeats = 1 + round(spread.freedom / len(every))  # each has one degree of freedom less than pairs
-        model = described["cpu_model"].get(node) if "cpu_model" in described else None
+        machine: Mapping[Any, Any] = described.loc[node].to_dict() if node in described.index else {}
+        model, threads = machine.get("cpu_model"), machine.get("cpu_count_logical")
         cores = [len(one) for one in here["cores"] if isinstance(one, Sequence | np.ndarray)]
         found.append(
             NoiseFloor(
@@ -94,14 +97,10 @@ def floors(
                 ratio=spread.floor(repeats, repeats, paired=True),
                 spread=spread,
                 settings={setting: _pooled(of_setting) for setting, of_setting in spreads.items()},
+                cpu_count=None if pd.isna(threads) else int(threads),
             )
         )
     return found
-
-
-def unlabelled(arm: str) -> str:
-    """Return what an arm is called without its label."""
-    return ",".join(part for part in arm.split(",") if not part.startswith("label=")) or "default"
 
 
 def _labelled(trials: pd.DataFrame, epochs: pd.DataFrame, figure: str) -> pd.DataFrame:
@@ -147,12 +146,15 @@ def same(trials: pd.DataFrame, epochs: pd.DataFrame, *, figure: str = "train_s")
 
 
 def newest(
-    runs: Iterable[Mapping[str, Any]], node: str, *, figure: str = "train_s", neighbours: int | None = None
+    runs: Iterable[Mapping[str, Any]],
+    node: Mapping[str, Any],
+    *,
+    figure: str = "train_s",
+    neighbours: int | None = None,
 ) -> NoiseFloor | None:
-    """Return the newest noise floor of a node in the run.json of some runs, as ``load(...).runs`` gives them.
+    """Return the newest noise floor that holds for a node, as `newest_floor` finds it.
 
-    With `neighbours` only one that was measured with so many trials beside each other; None where there is none.
+    `runs` is what ``load(...).runs`` gives, `node` a row of ``load(...).nodes``.
     """
-    there = (NoiseFloor.from_plain(run["noise_floor"][node]) for run in runs if node in run.get("noise_floor", {}))
-    fitting = [one for one in there if one.figure == figure and neighbours in (None, one.neighbours)]
-    return max(fitting, key=lambda one: one.date, default=None)
+    found = newest_floor(runs, node, figure=figure, neighbours=neighbours)
+    return None if found is None else NoiseFloor.from_plain(found)

@@ -62,6 +62,7 @@ class Repeats:
         self._auto = auto
         self._target = target
         self._seen: dict[str, dict[str, _Seen]] = defaultdict(dict)
+        self._known: dict[str, dict[Arm, bool]] = {}  # what `_settled` said of a setting since its last trial ended
         for trial in trials:
             seen = self._seen[trial.setting_id].setdefault(trial.arm, _Seen(axes=dict(trial.axes)))
             seen.planned += 1
@@ -79,6 +80,7 @@ class Repeats:
             rows["setting_id"], rows["arm"], rows["repeat"], rows["trial_id"], strict=True
         ):
             self._seen[setting][arm].values[int(repeat)] = found.get((trial, arm))
+        self._known.clear()
 
     def add(self, finished: Finished) -> dict[Arm, bool]:
         """Take in a trial that ended; return for each arm of its setting whether it needs no more."""
@@ -91,6 +93,7 @@ class Repeats:
         if measured:
             value = self._figures(pd.DataFrame([row]), pd.DataFrame(measured)).get(trial.key)
         self._seen[trial.setting_id][trial.arm].values[trial.repeat] = value
+        self._known.pop(trial.setting_id, None)
         return self._settled(trial.setting_id)
 
     def needs(self, trial: Trial) -> bool:
@@ -111,10 +114,11 @@ class Repeats:
         return {key: float(value) for key, value in zip(keys, values, strict=True) if math.isfinite(value)}
 
     def _settled(self, setting_id: str) -> dict[Arm, bool]:
-        arms = self._seen[setting_id]
-        ended = {arm: self._ended(seen) for arm, seen in arms.items()}
-        done = "unfinished" not in ended.values()
-        return {(setting_id, arm): done or how == "failing" for arm, how in ended.items()}
+        if setting_id not in self._known:
+            ended = {arm: self._ended(seen) for arm, seen in self._seen[setting_id].items()}
+            done = "unfinished" not in ended.values()
+            self._known[setting_id] = {(setting_id, arm): done or how == "failing" for arm, how in ended.items()}
+        return self._known[setting_id]
 
     def _ended(self, seen: _Seen) -> Literal["narrow", "cap", "failing", "unfinished"]:
         last = [seen.values[repeat] for repeat in sorted(seen.values)][-self._auto.at_least :]
@@ -148,7 +152,7 @@ class Repeats:
 
 def _columns(epoch: Any) -> dict[str, Any]:
     """Return an epoch's row of `epochs`, as far as a figure can need it."""
-    names = ("epoch", "train_s", "eval_s", "elapsed_train_s", "user_cpu_s", "system_cpu_s", "warmup")
+    names = ("epoch", "train_s", "eval_s", "elapsed_train_s", "warmup")
     metrics = ("loss", "accuracy", "val_loss", "val_accuracy")
     pace = epoch.samples / epoch.train_s if epoch.samples is not None and epoch.train_s > 0 else None
     return {**{name: getattr(epoch, name) for name in (*names, *metrics)}, "samples_per_s": pace, **epoch.extra}

@@ -1,4 +1,4 @@
-"""What hardware is visible here, what can be read of it, and what would make numbers noisy: two seconds in all."""
+"""What hardware is visible here, what can be read of it, and what would make numbers noisy: about 1.5 s in all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from harness import processes
 from harness.doctor.findings import Busy, ByteCode, Clocks, Finding, Seen, can_pin, findings
+from harness.domain.noise_floor import newest_floor
 from harness.telemetry.cgroup import ROOT, read_text
 from harness.telemetry.cores import allowed_cpus, quota_note, shares
 from harness.telemetry.energy import EnergyMeter
@@ -93,12 +94,10 @@ class Examination:
         }
 
 
-def examine(
-    noise_floors: Mapping[str, Mapping[str, Any]] | None = None, *, root: Path = ROOT, watched_s: float = _WATCHED_S
-) -> Examination:
+def examine(runs: Sequence[Mapping[str, Any]] = (), *, root: Path = ROOT, watched_s: float = _WATCHED_S) -> Examination:
     """Watch this machine for a moment. Nothing here needs a privilege, and what cannot be read raises nothing.
 
-    `noise_floors` are the newest ones of nodes by their name, as run.json holds them; `root` is the file system's.
+    `runs` are the run.json of runs that may have measured a noise floor; `root` is the file system's.
     """
     cpus = tuple(allowed_cpus())
     node = describe_node()
@@ -134,7 +133,7 @@ def examine(
         busy=_busy(used, _cpu_times(), time.monotonic() - looked_s),
         gpu_memory_bytes={gpu.uuid: gpu.memory_bytes for gpu in gpus if gpu.memory_bytes},
         byte_code=_byte_code(),
-        noise_floor=(noise_floors or {}).get(node["node"]),
+        noise_floor=newest_floor(runs, node),
     )
     counted = tuple(meter.read())
     absent |= {key: reason for key, reason in meter.absent.items() if key not in absent}

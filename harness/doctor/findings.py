@@ -234,14 +234,14 @@ def _memory(seen: Seen) -> Finding:
     if not total or used is None:
         return Finding(name="memory", state="unknown", seen=seen.lacking("memory_used_bytes"), why=why)
     free = total - used
-    told = f"{_bytes(free)} of {_bytes(total)} can be had"
+    told = f"{size(free)} of {size(total)} can be had"
     limit = seen.node.get("memory_limit_bytes")
     if limit is not None and limit < total:
         left = memory_left_bytes(root=seen.root)
         if left is None:
-            told += f"; of the {_bytes(limit)} that control groups allow, what is left cannot be read"
+            told += f"; of the {size(limit)} that control groups allow, what is left cannot be read"
             return Finding(name="memory", state="unknown", seen=told, why=why)
-        told += f"; control groups allow {_bytes(limit)}, of which {_bytes(left)} are left"
+        told += f"; control groups allow {size(limit)}, of which {size(left)} are left"
         free, total = min(free, left), limit
     if 100.0 * free / total > _MEMORY_FREE_PERCENT:
         return Finding(name="memory", state="ok", seen=told, why=why)
@@ -257,7 +257,7 @@ def _swap(seen: Seen) -> Finding:
         state: State = "ok" if "no swap space" in reason else "unknown"
         return Finding(name="swap", state=state, seen=reason, why=why)
     moved = (seen.grown("swap_in_bytes") or 0.0) + (seen.grown("swap_out_bytes") or 0.0)
-    told = f"{_bytes(used)} in use, {_bytes(moved)} moved within {seen.span_s:.1f} s"
+    told = f"{size(used)} in use, {size(moved)} moved within {seen.span_s:.1f} s"
     total = seen.node.get("memory_bytes")
     over = moved > DOUBTS["swapped"].threshold * 2**20 or (total and 100.0 * used / total > _SWAP_USED_PERCENT)
     mend = "sudo swapoff -a && sudo swapon -a brings it back, where memory is free; else run fewer workers"
@@ -379,8 +379,10 @@ def _noise_floor(seen: Seen) -> Finding:
         return Finding(name="noise_floor", state="unknown", seen=told, why=why)
     told = (
         f"equal settings differ by {100 * (floor['ratio'] - 1):.1f} % or more in 2 of 100 comparisons of "
-        f"{floor['figure']} with {floor['repeats']} repeats (measured {floor['date']})"
+        f"{floor['figure']} with {floor['repeats']} repeats (measured {floor['date']}"
     )
+    other = floor["node"] != seen.node.get("node")
+    told += f" on {floor['node']}, which has the same CPU model and as many hardware threads)" if other else ")"
     return Finding(name="noise_floor", state="ok", seen=told, why=why)
 
 
@@ -399,12 +401,13 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
+def size(count: float) -> str:
+    """Return a number of bytes for people: ``512 B``, ``1.5 KiB``, ``23.5 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
-            return f"{count:.0f} {unit}"
+            return f"{count:.1f}".removesuffix(".0") + f" {unit}"
         count /= 1024
-    return f"{count:.1f} GiB"
+    return f"{count:.1f}".removesuffix(".0") + " TiB"
 
 
 def can_pin(cpus: tuple[int, ...]) -> str | None:

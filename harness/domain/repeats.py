@@ -11,7 +11,9 @@ from harness.domain.component import Declaration
 from harness.domain.errors import SuiteError
 from harness.domain.setting import Setting
 
-TIMES = ("train_s", "eval_s", "user_cpu_s", "system_cpu_s", "samples_per_s", "time_to_target")
+# What has a logarithm: above 0 wherever it was measured. CPU times are counted in ticks, and so often 0.
+TIMES = ("train_s", "eval_s", "samples_per_s", "time_to_target")
+_CPU_TIMES = ("user_cpu_s", "system_cpu_s")
 
 # Half-width of the 98 % confidence interval of a mean log at which two arms can be told apart as designed. For n
 # repeats of standard deviation s it is z.99 s / sqrt(n), and a two-sided test at 2 % finds a ratio r with 95 % power
@@ -21,6 +23,11 @@ WITHIN_TIMES = 0.039
 WITHIN_METRICS = 0.01
 
 LABELS = ("A", "B")  # the names under which `harness aa` runs the same settings
+
+
+def unlabelled(arm: str) -> str:
+    """Return what an arm is called without its label."""
+    return ",".join(part for part in arm.split(",") if not part.startswith("label=")) or "default"
 
 
 class Auto(Declaration):
@@ -84,6 +91,11 @@ class Auto(Declaration):
             raise SuiteError("repeats: auto on time_to_target needs a target; say target=0.9, or choose another figure")
         if self.figure in TIMES:
             return
+        if self.figure in _CPU_TIMES:
+            raise SuiteError(
+                f"repeats: auto cannot go by {self.figure}, which is 0 for short epochs; the figures are "
+                f"{', '.join(TIMES)}, and the metrics"
+            )
         try:
             base.check_measured(self.figure, "repeats")
         except SuiteError as error:

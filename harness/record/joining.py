@@ -27,6 +27,7 @@ from harness.record.journal import Index
 from harness.record.log import Entry
 from harness.record.tables import Record
 from harness.telemetry.join import METRICS, Gaps, Joined, Series, Spans, join, validity
+from harness.telemetry.probe import process_name
 
 Row = dict[str, Any]
 Readings = dict[tuple[str, str], Series]
@@ -78,7 +79,7 @@ class _Known:
 
     nodes: dict[str, Row] = field(default_factory=dict)
     calibrations: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    workers: dict[str, dict[str, frozenset[int]]] = field(default_factory=dict)
+    workers: dict[str, dict[str, frozenset[int]]] = field(default_factory=dict)  # by node and name of their readings
 
     def beside(self, node: str, worker: str, cores: Collection[int]) -> tuple[str, ...]:
         """Return the other workers of the node that have some of these cores: they take turns."""
@@ -102,7 +103,8 @@ def _survey(index: Index) -> _Known:
         elif entry.head["kind"] == "trial":
             trial = entry.body()["trial"]
             cores = known.workers.setdefault(trial["node"], {})
-            cores[trial["worker"]] = cores.get(trial["worker"], frozenset()) | frozenset(trial.get("cores") or ())
+            worker = process_name(trial["worker"])
+            cores[worker] = cores.get(worker, frozenset()) | frozenset(trial.get("cores") or ())
     return known
 
 
@@ -133,7 +135,7 @@ def _complete(bodies: Sequence[Row], store: _Store, known: _Known, gaps: Mapping
     for body in bodies:
         trial = body["trial"]
         cores, gpus = tuple(trial.get("cores") or ()), tuple(trial.get("gpu_uuids") or ())
-        groups.setdefault((trial["node"], trial["worker"], cores, gpus), []).append(body)
+        groups.setdefault((trial["node"], process_name(trial["worker"]), cores, gpus), []).append(body)
         devices.update(f"cpu{core}" for core in cores)
         devices.update(f"gpu:{uuid}" for uuid in gpus)
     beside = {key: known.beside(key[0], key[1], key[2]) for key in groups}

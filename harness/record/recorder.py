@@ -65,12 +65,21 @@ class Recorder:
         self._part_thread.start()
 
     @classmethod
-    def create(cls, results: Path, *, suite: str, info: Mapping[str, Any], run_id: str | None = None) -> Self:
+    def create(
+        cls,
+        results: Path,
+        *,
+        suite: str,
+        info: Mapping[str, Any],
+        run_id: str | None = None,
+        attempt_info: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Begin a new run in ``results/<suite>/<run_id>``; without `run_id` it gets a new one.
 
         `info` is JSON that goes into run.json. These keys of it are read again: ``suite_sha256`` (what `resume`
         compares), ``axes`` (values by dotted path: they fix the types of the axes' columns), ``trials``
-        (how many there are in all) and ``command`` (its words, to tell the user how to go on).
+        (how many there are in all) and ``command`` (its words, to tell the user how to go on). `attempt_info` goes
+        into run.json's entry of this attempt.
 
         Raises:
             ResultsError: when the folder exists, or cannot be written.
@@ -93,7 +102,7 @@ class Recorder:
             raise _cannot_write(folder, "there is a file of that name") from None
         except OSError as error:
             raise _cannot_write(folder, error.strerror) from error
-        return cls._begin(folder, content, Index(), attempt=1, take_over=False)
+        return cls._begin(folder, content, Index(), attempt=1, take_over=False, attempt_info=attempt_info)
 
     @staticmethod
     def find(results: Path, *, suite: str, run: str | None = None) -> Path:
@@ -105,10 +114,19 @@ class Recorder:
         return runs.find_run(results, suite=suite, run=run)
 
     @classmethod
-    def resume(cls, run_folder: Path, *, suite_sha256: str, force: bool = False, take_over: bool = False) -> Self:
+    def resume(
+        cls,
+        run_folder: Path,
+        *,
+        suite_sha256: str,
+        force: bool = False,
+        take_over: bool = False,
+        attempt_info: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Go on with a run that ended early or was killed; what it recorded is in `done`.
 
         `force` resumes although the suite is another by now; `take_over` although its owner may still run.
+        `attempt_info` goes into run.json's entry of this attempt.
 
         Raises:
             ResultsError: when the suite changed, the run has another owner, or its files cannot be read.
@@ -124,7 +142,15 @@ class Recorder:
         attempt = len(content.get("attempts", ())) + 1
         for path in journal.log_files(run_folder)[-1:]:
             attempt = max(attempt, int(path.stem.rpartition("-")[2]) + 1)
-        return cls._begin(run_folder, content, None, attempt=attempt, take_over=take_over, suite_sha256=suite_sha256)
+        return cls._begin(
+            run_folder,
+            content,
+            None,
+            attempt=attempt,
+            take_over=take_over,
+            suite_sha256=suite_sha256,
+            attempt_info=attempt_info,
+        )
 
     @classmethod
     def _begin(
@@ -136,6 +162,7 @@ class Recorder:
         attempt: int,
         take_over: bool,
         suite_sha256: str | None = None,
+        attempt_info: Mapping[str, Any] | None = None,
     ) -> Self:
         try:
             ownership = owner.acquire(folder, attempt=attempt, take_over=take_over)
@@ -165,6 +192,7 @@ class Recorder:
                     "slurm_job_id": me.slurm_job_id,
                     "suite_sha256": content.get("suite_sha256"),
                     "started_at": runs.now_text(),
+                    **(attempt_info or {}),
                 },
             ]
             for name in ("ended_at", "counts"):

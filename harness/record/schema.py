@@ -349,7 +349,7 @@ TELEMETRY = Table(
         "One row a reading of the hardware, in long form; Readings below names all metrics. What they say of trials"
         " and epochs stands in those tables; to put others beside them, compare `time` with `started_at` and "
         "`ended_at` on the same node. A trial's readings are those of the devices `worker:<worker>`, `cpu<N>` for its "
-        "`cores` and `gpu:<UUID>` for its `gpu_uuids`."
+        "`cores` and `gpu:<UUID>` for its `gpu_uuids`; of a worker's name what stands before an `@`, if there is one."
     ),
     key=("run_id", "node", "time", "device", "metric"),
     columns=(

@@ -47,7 +47,8 @@ class InlineExecutor:
     def open(self, demand: Demand) -> list[Worker]:
         if demand.gpus:
             raise SetupError("the inline executor gives out no GPUs; leave --inline away")
-        name = "inline" if not self._workers else f"inline.{demand.backend}.{demand.cpus}"
+        # One process, and one name of readings: see `harness.telemetry.probe.process_name`.
+        name = "inline" if not self._workers else f"inline@{demand.backend}.{demand.cpus}"
         worker = next((one for one in self._workers.values() if one.demand == demand), None)
         if worker is None:
             cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
@@ -108,7 +109,8 @@ class InlineExecutor:
     def stop(self) -> None:
         if self._sampler is not None:
             self._last_rows = self._sampler.stop()
-            self._notes = {socket.gethostname(): sampling_notes(self._sampler)}
+            cores = {core for worker in self._workers.values() for core in worker.cores}
+            self._notes = {socket.gethostname(): sampling_notes(self._sampler, cores=cores)}
             self._sampler = None
 
     def close(self, *, leaving: bool) -> None:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from harness.schedule.process import (
 from harness.schedule.protocol import Calibrated, Checked, Done, Progress, Ready
 from harness.telemetry.calibrate import calibrate_share
 from harness.telemetry.cores import shares
+from harness.telemetry.energy import EnergyMeter
 from harness.telemetry.environment import describe_node
 from harness.telemetry.nvidia import describe_gpus, is_instance
 from harness.telemetry.sampler import Sampler
@@ -196,7 +197,11 @@ class Node:
         rows: list[dict[str, Any]] = []
         notes: dict[str, Any] = {}
         if self._sampler is not None:  # first, lest it note that the workers have ended
-            rows, notes = self._sampler.stop(), sampling_notes(self._sampler)
+            launches = self._launches.values()
+            cores = {core for launch in launches for core in launch.cores}
+            gpus = {uuid for launch in launches for uuid in launch.gpus}
+            rows = self._sampler.stop()
+            notes = sampling_notes(self._sampler, cores=cores, gpus=gpus)
         for worker in workers:
             worker.stop()
         for worker in workers:
@@ -218,9 +223,18 @@ class Node:
             return found
 
 
-def sampling_notes(sampler: Sampler) -> dict[str, Any]:
-    """Return which metrics could not be read, and when nothing was, each with its reason."""
-    return {"absent": sampler.absent(), "gaps": [asdict(gap) for gap in sampler.gaps]}
+def sampling_notes(sampler: Sampler, *, cores: Collection[int], gpus: Collection[str] = ()) -> dict[str, Any]:
+    """Return which metrics could not be read, and when nothing was, each with its reason.
+
+    Workers read the energy counters of these cores and GPUs also where nothing is sampled; what they cannot read has
+    its reason then too.
+    """
+    absent = sampler.absent()
+    if "sampler" in absent:
+        meter = EnergyMeter(gpus=sorted(gpus), cores=cores)
+        absent |= meter.absent
+        meter.close()
+    return {"absent": absent, "gaps": [asdict(gap) for gap in sampler.gaps]}
 
 
 def end_nurseries(processes: Sequence[subprocess.Popen[bytes]]) -> None:

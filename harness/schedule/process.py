@@ -13,7 +13,6 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from harness.domain.trial import Trial
 from harness.schedule.child import Prime
 
 START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk takes this long at worst
-CALIBRATE_TIMEOUT_S: Final = 20.0
+CALIBRATE_TIMEOUT_S: Final = 5.0
 _GRACE_S: Final = 2.0  # for a worker to end a program whose time is up, and say what it printed
 _TAIL_BYTES: Final = 4000
 _CHATTER: Final = re.compile(
@@ -113,7 +112,7 @@ def start_nursery(
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "harness.schedule.child"),
+                *processes.command("harness.schedule.child"),
                 *("--address", address, "--body", launch.body, "--backend", launch.backend),
                 *priming,
             ],

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Collection
 from typing import Any, Final
 
 import psutil
 
+from harness import processes
 from harness.telemetry.cgroup import memory_left_bytes
-from harness.telemetry.environment import cache_bytes
+from harness.telemetry.environment import cache_bytes, last_level_caches
 
 LIMIT_S: Final = 5.0  # for all measurements of a share
-_TIMES_CACHE: Final = 4  # how much larger than the last-level cache the arrays are together
+_TIMES_CACHE: Final = 4  # how much larger than the last-level caches of the cores the arrays are together
 _LEAST_BYTES: Final = 64 << 20
-_MOST_BYTES: Final = 512 << 20
+_MOST_BYTES: Final = 512 << 20  # for each of these caches
 
 
 def calibrate_share(cores: Collection[int]) -> dict[str, Any]:
@@ -41,12 +41,13 @@ def calibrate_share(cores: Collection[int]) -> dict[str, Any]:
 def _measured(cores: list[int], deadline: float) -> dict[str, float]:
     """Return `flops_per_s` and `bandwidth_bytes_per_s` of these cores; nothing where that fails or lasts too long."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(len(cores)))
-    size = _TIMES_CACHE * max(cache_bytes().values(), default=0)
+    caches = last_level_caches(cores)
+    size = caches * min(max(_TIMES_CACHE * max(cache_bytes().values(), default=0), _LEAST_BYTES), _MOST_BYTES)
     left = (int(psutil.virtual_memory().available), memory_left_bytes())
-    size = min(max(size, _LEAST_BYTES), _MOST_BYTES, *(max(0, free) // 4 for free in left if free is not None))
+    size = min(size, *(max(0, free) // 4 for free in left if free is not None))
     try:
         ran = subprocess.run(
-            [sys.executable, "-m", "harness.telemetry.rates", json.dumps({"cores": cores, "size": size})],
+            [*processes.command("harness.telemetry.rates"), json.dumps({"cores": cores, "size": size})],
             env={**os.environ, **threads},
             stdin=subprocess.DEVNULL,
             capture_output=True,

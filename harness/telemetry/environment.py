@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from harness.telemetry.host import memory_total_bytes, physical_core_count
 from harness.telemetry.nvidia import describe_gpus
 
 __all__ = [
-    "cache_bytes", "container", "describe_node", "frequency", "physical_cores", "quota_note", "shares", "topology",
-    "virtualisation",
+    "cache_bytes", "container", "describe_node", "frequency", "last_level_caches", "physical_cores", "quota_note",
+    "shares", "topology", "virtualisation",
 ]  # fmt: skip
 
 # Installed distributions whose version can change speed or results; TensorFlow goes by several names.
@@ -98,6 +98,15 @@ def cache_bytes(*, root: Path = ROOT) -> dict[str, int]:
             if level.isdigit() and number.isdigit() and kind in ("Data", "Unified"):
                 found[f"L{level}" + ("d" if kind == "Data" else "")] = int(number) * units.get(unit, 1)
     return found
+
+
+def last_level_caches(cores: Collection[int], *, root: Path = ROOT) -> int:
+    """Return how many caches of the last level these hardware threads have together; 1 where that is not known."""
+    shared_by = set()
+    for core in cores:
+        levels = sorted((root / f"sys/devices/system/cpu/cpu{core}/cache").glob("index[0-9]*"))
+        shared_by.add(read_text(levels[-1] / "shared_cpu_list") if levels else "")
+    return max(1, len(shared_by - {""}))
 
 
 def frequency(*, root: Path = ROOT) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from harness.telemetry.probe import Reading
 TICKS_S = 0.09  # kernels count CPU time in ticks of 10 ms as a rule: over a shorter span it is noise, not a share
 SECOND_S = 0.95
 SHARE = 50  # no kind of reading takes more than one part in so many of a CPU's time, however large the machine
+WAIT_SHARE = 10  # and what asks devices, as sensors on slow buses are, no more of the time, which all others wait
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _SECTOR_BYTES: Final = 512  # in /proc/diskstats, whatever the disk's own sector is
@@ -99,14 +100,17 @@ class HostProbe:
         for source in list(self._sources):
             if now < source.due_s:
                 continue
-            began_s = time.thread_time()
+            began_s, asked_s = time.thread_time(), time.monotonic()
             try:
                 readings = list(source.read())
             except (OSError, ValueError, LookupError, RuntimeError, psutil.Error) as problem:
                 self.absent.update(dict.fromkeys(source.metrics, str(problem)))
                 self._sources.remove(source)
                 continue
-            source.due_s = now + max(source.every_s, SHARE * (time.thread_time() - began_s))
+            took_s = SHARE * (time.thread_time() - began_s)
+            if source.every_s >= SECOND_S:  # not of the kernel's own counters: there it would be waiting for a CPU
+                took_s = max(took_s, WAIT_SHARE * (time.monotonic() - asked_s))
+            source.due_s = now + max(source.every_s, took_s)
             yield from readings
 
     def close(self) -> None:

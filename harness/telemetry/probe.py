@@ -57,6 +57,11 @@ READINGS: Final[dict[str, str]] = {
 }
 
 
+def process_name(worker: str) -> str:
+    """Return the name under which a worker's process is read: workers that are one process differ after an "@"."""
+    return worker.partition("@")[0]
+
+
 class Reading(NamedTuple):
     """One value of one metric on one device; the metric's name carries its unit.
 

@@ -16,12 +16,17 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.telemetry.cores import allowed_cpus
 from harness.telemetry.probe import Probe
+
+if TYPE_CHECKING:
+    from harness.telemetry.workers import ProcessProbe
+
+_P = TypeVar("_P", bound=Probe)
 
 # Where the system permits it; and `Sampler` gives the process a session of its own, which Linux schedules as a group.
 # What counts is to be let in at once, since a sample takes a fraction of a millisecond. Beside two pinned processes of
@@ -102,13 +107,8 @@ def _stay_on(cpus: Collection[int]) -> None:
 
 def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
     """Read the probes at start + beat / rate, whatever a reading takes; beats that have passed by then are left out."""
-    # Here, since they load psutil and NVML, which the parent, importing this module, has no use for.
-    from harness.telemetry.host import HostProbe
-    from harness.telemetry.rapl import RaplProbe
-    from harness.telemetry.workers import ProcessProbe
-
-    workers = ProcessProbe(request.watch, roots=request.roots)
-    fixed: list[Probe] = [HostProbe(cpus=cpus), workers, RaplProbe()]
+    workers = _made("processes", lambda: _process_probe(request))
+    fixed = [_made("host", lambda: _host_probe(cpus)), workers, _made("packages", _package_probe)]
     gpus = _gpu_probes(request)
     start_s = time.perf_counter()
     beat = 0
@@ -126,7 +126,8 @@ def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
                 return
             if line:
                 before, request = request, Request(**json.loads(line))
-                workers.watch(request.watch)
+                if not isinstance(workers, _Unmade):
+                    workers.watch(request.watch)
                 if request.cpus != before.cpus:
                     _stay_on(request.cpus or cpus)
                 if request.gpus != before.gpus:
@@ -135,17 +136,63 @@ def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
                         probe.close()
 
 
+class _Unmade:
+    """Stands for a probe that could not be made: it costs its own readings, which have a reason, and no others."""
+
+    def __init__(self, name: str, problem: Exception) -> None:
+        self.name = name
+        self.absent = {name: f"cannot be read: {problem!r}"}
+
+    def read(self, now: float) -> tuple[()]:
+        return ()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _made(name: str, make: Callable[[], _P]) -> _P | _Unmade:
+    try:
+        return make()
+    except Exception as problem:  # whatever a module or a kernel does
+        return _Unmade(name, problem)
+
+
+# The probes' modules are imported here, since they load psutil and NVML, which the parent has no use for.
+
+
+def _host_probe(cpus: Collection[int]) -> Probe:
+    from harness.telemetry.host import HostProbe
+
+    return HostProbe(cpus=cpus)
+
+
+def _process_probe(request: Request) -> ProcessProbe:
+    from harness.telemetry.workers import ProcessProbe
+
+    return ProcessProbe(request.watch, roots=request.roots)
+
+
+def _package_probe() -> Probe:
+    from harness.telemetry.rapl import RaplProbe
+
+    return RaplProbe()
+
+
+def _nvidia_probe(request: Request) -> Probe:
+    from harness.telemetry.nvidia import NvidiaProbe
+
+    return NvidiaProbe(request.gpus)
+
+
 def _gpu_probes(request: Request) -> list[Probe]:
     """Return what reads the GPUs that are asked for; NVML is loaded for the first of them."""
     if request.gpus is not None and not request.gpus:
         return []
-    from harness.telemetry.nvidia import NvidiaProbe
-
-    return [NvidiaProbe(request.gpus)]
+    return [_made("nvidia", lambda: _nvidia_probe(request))]
 
 
 def _take(
-    fixed: list[Probe], gpus: list[Probe], anchor_s: float, told: dict[str, str] | None, *, ahead_s: float = 0.0
+    fixed: Sequence[Probe], gpus: Sequence[Probe], anchor_s: float, told: dict[str, str] | None, *, ahead_s: float = 0.0
 ) -> dict[str, str]:
     """Read all probes once and send what they gave; return what the parent then knows to be absent.
 

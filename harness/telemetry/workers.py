@@ -11,7 +11,7 @@ from harness import processes
 from harness.telemetry.probe import Reading
 
 LOOK_INTERVAL_S = 0.95  # of looking for processes that have begun or ended, and of reading those that are no workers
-_LOOK_SHARE = 100  # and one part in so many of the time at most
+_LOOK_SHARE = 100  # and one part in so many of the time at most, also where processes begin all the time
 
 _Identity = tuple[int, int]  # process id, birth: no other process has had both
 
@@ -34,6 +34,8 @@ class ProcessProbe:
     the workers and what is below those. It is for telling our own load from foreign load, so it never steps back: a
     process that ends, or turns out to be a worker, leaves what it had used till then. What a process uses between the
     last look at it and its end is missed. Both counters begin anew with the process that reads.
+
+    What a worker starts is looked for at once, lest it be taken for foreign load until the next look.
     """
 
     name = "processes"
@@ -45,7 +47,8 @@ class ProcessProbe:
         self._pids: dict[str, int] = {}
         self._table = processes.Table()
         self._below: dict[int, list[int]] = {}
-        self._due_s = float("-inf")
+        self._due_s = self._next_look_s = float("-inf")
+        self._newest: bytes | None = None
         self._theirs: set[_Identity] = set()  # of workers that were ever watched, and of what they have started
         self._last: dict[_Identity, tuple[float, float]] = {}  # what each process of ours had used
         self._ended_user_s = self._ended_system_s = 0.0
@@ -69,10 +72,15 @@ class ProcessProbe:
         self._pids = dict(workers)
 
     def read(self, now: float) -> Iterator[Reading]:
-        if now >= self._due_s:
+        newest = _newest_process()
+        due = now >= self._due_s
+        if due or (newest != self._newest and now >= self._next_look_s):
             began_s = time.thread_time()
-            yield from self._look()
-            self._due_s = now + max(LOOK_INTERVAL_S, _LOOK_SHARE * (time.thread_time() - began_s))
+            self._newest = newest
+            yield from self._look(harness=due)
+            self._next_look_s = now + _LOOK_SHARE * (time.thread_time() - began_s)
+            if due:
+                self._due_s = max(now + LOOK_INTERVAL_S, self._next_look_s)
         for name, worker in list(self._workers.items()):
             found = processes.stat(worker.pid)
             if found is None or found.began != worker.began or found.state in "ZX":
@@ -89,12 +97,12 @@ class ProcessProbe:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _look(self) -> Iterator[Reading]:
+    def _look(self, *, harness: bool) -> Iterator[Reading]:
         workers = {worker.pid for worker in self._workers.values()}
         below = self._table.look({*workers, *self._roots})
         own = os.getpid()  # below a worker where the driver trains itself, yet no part of a training
         self._below = {pid: [other for other in below.get(pid, ()) if other != own] for pid in workers}
-        if self._roots:
+        if self._roots and harness:
             yield from self._read_harness(below, workers, own)
 
     def _read_harness(
@@ -128,6 +136,18 @@ class ProcessProbe:
     def _lose(self, name: str, pid: int) -> None:
         self._workers.pop(name, None)
         self.absent[f"worker:{name}"] = f"process {pid} has ended"
+
+
+def _newest_process() -> bytes | None:
+    """Return the number of the process or thread that began last here; None where the kernel does not tell."""
+    try:
+        descriptor = os.open("/proc/loadavg", os.O_RDONLY)
+        try:
+            return os.read(descriptor, 256).split()[-1]
+        finally:
+            os.close(descriptor)
+    except (OSError, IndexError):
+        return None
 
 
 def _still(one: _Identity) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from harness.doctor.findings import size
 from harness.domain.errors import ResultsError
 from harness.record import runs
 from harness.telemetry.throttling import throttle_reasons
@@ -22,18 +23,15 @@ if TYPE_CHECKING:
 _STATES: Final = ("doubt", "unknown", "ok")  # the most urgent first
 
 
-def noise_floors(results: Path) -> dict[str, dict[str, Any]]:
-    """Return the newest noise floor of each node in a results folder, as run.json holds it; none without a folder."""
-    newest: dict[str, dict[str, Any]] = {}
+def recorded_runs(results: Path) -> list[dict[str, Any]]:
+    """Return the run.json of each run in a results folder; none without a folder."""
+    found = []
     for folder in runs.find_runs(results) if results.is_dir() else []:
         try:
-            floors = runs.read_run_file(folder).get("noise_floor") or {}
+            found.append(runs.read_run_file(folder))
         except ResultsError:  # what is wrong with a run is for `status` to say
             continue
-        for node, floor in floors.items():
-            if node not in newest or floor["date"] > newest[node]["date"]:
-                newest[node] = floor
-    return newest
+    return found
 
 
 def print_examination(found: Examination) -> None:
@@ -65,15 +63,15 @@ def _machine(found: Examination) -> Iterator[str]:
     more = known("caches", _caches) + known("cpu_max_hz", lambda hz: f"at most {_hertz(hz)}")
     if more:
         yield f"           {', '.join(more)}"
-    limits = known("memory_limit_bytes", lambda limit: f"control groups allow {_bytes(limit)}")
-    yield f"Memory:    {', '.join([*known('memory_bytes', _bytes), *limits])}"
+    limits = known("memory_limit_bytes", lambda limit: f"control groups allow {size(limit)}")
+    yield f"Memory:    {', '.join([*known('memory_bytes', size), *limits])}"
     under = [*known("container", lambda kind: f"container: {kind}")]
     under += known("virtualisation", lambda kind: f"virtual: {kind}")
     yield f"System:    {', '.join([*known('os'), *known('kernel', lambda kernel: f'kernel {kernel}'), *under])}"
     for gpu in found.gpus:
-        size = "" if gpu.memory_bytes is None else f", {_bytes(gpu.memory_bytes)}"
+        memory = "" if gpu.memory_bytes is None else f", {size(gpu.memory_bytes)}"
         mig = ", a MIG instance" if gpu.uuid.startswith("MIG-") else ""
-        yield f"GPU:       {gpu.name or 'of unknown model'}{size}{mig}, {gpu.uuid}"
+        yield f"GPU:       {gpu.name or 'of unknown model'}{memory}{mig}, {gpu.uuid}"
     if found.gpus:
         cuda = known("gpu_cuda", lambda version: f"serves CUDA up to {version}")
         yield f"Driver:    {', '.join([*known('gpu_driver'), *cuda])}"
@@ -122,8 +120,8 @@ def _value(metric: str, value: float) -> str:
     if metric == "gpu_throttle_mask":
         return ", ".join(throttle_reasons(int(value))) or "not throttled"
     units: dict[str, Callable[[float], str]] = {
-        "_bytes": _bytes,
-        "_bytes_per_s": lambda value: f"{_bytes(value)}/s",
+        "_bytes": size,
+        "_bytes_per_s": lambda value: f"{size(value)}/s",
         "_percent": lambda value: f"{value:.1f} %",
         "_hz": _hertz,
         "_w": lambda value: f"{value:.1f} W",
@@ -140,15 +138,7 @@ def _figure(value: float) -> str:
 
 
 def _caches(caches: Mapping[str, int]) -> str:
-    return ", ".join(f"{kind} {_bytes(size)}" for kind, size in caches.items())
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.1f}".removesuffix(".0") + f" {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    return ", ".join(f"{kind} {size(count)}" for kind, count in caches.items())
 
 
 def _hertz(value: float) -> str:

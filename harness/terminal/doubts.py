@@ -179,7 +179,7 @@ class Doubts:
 
 def doubted(trials: pd.DataFrame, naming: Mapping[str, str]) -> tuple[Doubted, ...]:
     """Return the trials with their warnings; `naming` is the axes that tell them apart, with their columns."""
-    from harness.analyse.summarise import judged, listed
+    from harness.analyse.discard import judged, listed
 
     warnings_of, unjudged_of = (listed(trials, name) for name in ("warnings", "unjudged"))
     found = zip(trials.to_dict("records"), warnings_of, unjudged_of, judged(trials).tolist(), strict=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from harness.domain.component import text
+from harness.domain.repeats import TIMES
 from harness.terminal.text import plural, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.pipeline import Noise
 
 _SHOWN = 20  # settings; run.json has all
+_NO_FLOOR = "No noise floor: too few trials completed; it takes 2 repeats of a setting under each of the names."
 _WHY = {
     "narrow": "known well enough",
     "cap": "the most allowed",
@@ -47,6 +49,19 @@ def print_repeats(repeats: Sequence[Repeated]) -> None:
         typer.echo(f'… and {len(repeats) - _SHOWN} more; run.json has all, under "repeats"')
 
 
+def say_figureless(repeats: Sequence[Repeated], *, err: bool) -> None:
+    """Say that no trial of a run had the figure that its repeats were to go on for."""
+    figure = repeats[0].figure
+    if figure == "time_to_target":
+        told = "No trial reached the target, so no time to it is known: lower the target, or train for more epochs."
+    else:
+        told = (
+            f"No trial has the figure {figure!r}, so that nothing is known of it: see why above, or let repeats go on "
+            f"for one of {', '.join(TIMES)}, or for a metric that the trials report: auto(figure=…)."
+        )
+    typer.echo(f"\n{told}", err=err)
+
+
 def _width(value: float | None, one: Repeated) -> str:
     if value is None:
         return "–"
@@ -69,9 +84,9 @@ def print_noise(noise: Noise) -> None:
     print_table(columns, rows, title="the same settings under two names  (time of an epoch; spread of one repeat)")
     if len(noise.settings) > _SHOWN:
         typer.echo(f"… and {len(noise.settings) - _SHOWN} more")
-    different = sum(same.comparison.verdict.startswith("different") for same, _ in noise.settings)
+    different = sum(same.comparison.different for same, _ in noise.settings)
     typer.echo("")
-    print_lines([sentence(floor) for floor in noise.floors] or ["No noise floor: too few trials completed."])
+    print_lines([sentence(floor) for floor in noise.floors] or [_NO_FLOOR])
     if different:
         told = f"{different} of {plural(len(noise.settings), 'setting')} called different from themselves"
         print_lines([f"{told}: 2 in 100 are to be expected; more, and the machine is noisier than repeats even out."])

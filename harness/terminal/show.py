@@ -123,7 +123,8 @@ def summary(
         ResultsError: when no trial is recorded in it, or none is left.
         SuiteError: when the own file is wrong, or for a warning that there is not.
     """
-    from harness.analyse.summarise import discard, summarise
+    from harness.analyse.discard import discard
+    from harness.analyse.summarise import summarise
     from harness.record.reading import load
 
     few = [

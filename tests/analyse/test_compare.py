@@ -91,9 +91,11 @@ def test_pairs_take_out_what_the_machine_did_to_both() -> None:
     paired = compare(arm(drift), arm(1.1 * drift * own))
     assert paired.paired
     assert paired.verdict == "different: slower"
+    assert paired.different
     apart = compare(arm(drift), arm(1.1 * drift * own, run="another"))
     assert not apart.paired
     assert apart.verdict == "cannot tell: too few repeats"
+    assert not apart.different
 
 
 def test_paired_and_two_sample_agree_with_scipys_t_tests() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from harness.analyse.drift import drift
 
@@ -65,9 +66,47 @@ def test_a_change_below_one_percent_is_not_worth_a_sentence() -> None:
     assert found.sentence == ""
 
 
-def test_the_same_tables_give_the_same_answer() -> None:
-    tables = run(within=0.02)
-    assert drift(*tables) == drift(*tables)
+def correlated(phi: float, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A run of 20 settings in 10 blocks, each of whose trials takes up `phi` of what disturbed the one before."""
+    trials, epochs = [], []
+    order = [rng.permutation(20) for _ in range(10)]
+    state = rng.normal()
+    for position in range(200):
+        block, place = divmod(position, 20)
+        ids = {"run_id": "r", "trial_id": str(position), "setting_id": f"s{order[block][place]}", "arm": "default"}
+        state = phi * state + np.sqrt(1 - phi**2) * rng.normal()
+        trials.append({**ids, "status": "completed", "block": block, "position": position, "worker": "0"})
+        epochs.append({**ids, "epoch": 1, "train_s": float(np.exp(0.05 * state)), "warmup": False})
+    return pd.DataFrame(trials), pd.DataFrame(epochs)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.63, 0.95])
+def test_disturbances_that_last_are_not_taken_for_a_change_within_blocks(phi: float) -> None:
+    rng = np.random.default_rng(3)
+    found = [drift(*correlated(phi, rng)) for _ in range(60)]
+    assert all(one is not None and one.within is not None for one in found)
+    alarms = sum(one is not None and one.within is not None and one.within.found for one in found)
+    assert alarms <= 3  # of 60 at 1 %: more in 3 of 1,000 such tests
+
+
+def test_fewer_than_five_blocks_say_nothing_of_what_happens_within_them() -> None:
+    trials, epochs = run(within=0.5)
+    found = drift(trials[trials["block"] < 4], epochs)
+    assert found is not None
+    assert found.within is None
+    assert found.sentence == ""
+
+
+def test_a_drift_over_thousands_of_blocks_is_found_by_some_of_them() -> None:
+    ids = [{"run_id": "r", "trial_id": str(block), "setting_id": "s", "arm": "default"} for block in range(3000)]
+    trials = [one | {"status": "completed", "block": n, "position": n, "worker": "0"} for n, one in enumerate(ids)]
+    epochs = [
+        one | {"epoch": 1, "train_s": float(np.exp(0.1 * n / 2999)), "warmup": False} for n, one in enumerate(ids)
+    ]
+    found = drift(pd.DataFrame(trials), pd.DataFrame(epochs))
+    assert found is not None
+    assert found.over is not None
+    assert found.over.percent == pytest.approx(100 * np.expm1(0.1))
 
 
 def test_one_setting_has_no_place_within_its_blocks_but_a_place_in_the_run() -> None:

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.analyse.energy import energy
-from harness.analyse.summarise import discard, summarise, time_to_target
-from harness.domain.errors import ResultsError, SuiteError
+from harness.analyse.summarise import summarise, time_to_target
 
 NAN = math.nan
 TARGET: dict[str, Any] = {"metric": "val_accuracy", "at_least": 0.9}
@@ -178,34 +177,6 @@ def test_without_a_target_there_is_no_energy_to_it() -> None:
     (found,) = summarise(trials({}), epochs(**counted(100.0))).to_dict("records")
     assert math.isnan(found["median_gpu_j_to_target"])
     assert found["median_gpu_j_per_sample"] == 1.0
-
-
-def warned(*warnings: list[str] | None, unjudged: list[str] | None = None) -> pd.DataFrame:
-    return trials(*({"warnings": names, "unjudged": unjudged or []} for names in warnings))
-
-
-def test_trials_with_a_warning_are_discarded_with_their_epochs() -> None:
-    rows = warned(["noisy", "contended"], [], ["noisy"], None)
-    measured = pd.concat([epochs(trial) for trial in "abcd"])
-    kept, left, what = discard(rows, measured, ["contended", "throttled"])
-    assert kept["trial_id"].tolist() == ["b", "c", "d"]
-    assert set(left["trial_id"]) == {"b", "c", "d"}
-    assert what.trials["trial_id"].tolist() == ["a"]
-    assert (what.names, what.of, what.unjudged) == (("contended", "throttled"), 4, 1)  # "d" was not looked at
-
-
-def test_trials_that_could_not_be_judged_are_kept_and_counted() -> None:
-    rows = warned([], ["noisy"], unjudged=["throttled"])
-    kept, _, what = discard(rows, epochs(), ["throttled", "noisy"])
-    assert len(kept) == 1
-    assert what.unjudged == 1
-
-
-def test_an_unknown_warning_and_nothing_left_are_errors() -> None:
-    with pytest.raises(SuiteError, match=r"no warning 'hot'; the warnings are .*throttled"):
-        discard(warned([]), epochs(), ["hot"])
-    with pytest.raises(ResultsError, match="all 2 trials"):
-        discard(warned(["noisy"], ["noisy"]), epochs(), ["noisy"])
 
 
 def test_energy_of_many_epochs_is_added_up_without_a_loop_over_trials() -> None:

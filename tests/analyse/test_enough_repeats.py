@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from harness.analyse.compare import half_width
 from harness.analyse.repeats import Repeats
 from harness.domain.outcome import EpochRecord, Finished, Outcome, Placement, Status
 from harness.domain.repeats import Auto
@@ -134,6 +135,19 @@ def test_what_is_recorded_counts_when_a_run_is_resumed() -> None:
     again = Repeats(Auto(), some)
     again.resume(pd.DataFrame(rows), pd.DataFrame(epochs), again=[some[4].key])
     assert again.needs(some[4])
+
+
+def test_a_setting_is_looked_at_once_however_many_trials_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = trials(50)
+    repeats = Repeats(Auto(), some)
+    settled(repeats, some, WILD)
+    looked = []
+    width = half_width
+    monkeypatch.setattr("harness.analyse.repeats.half_width", lambda values: looked.append(1) or width(values))
+    assert all(repeats.needs(trial) for trial in some[6:])
+    assert len(looked) <= 1
+    repeats.add(ended(some[6], 1.0))
+    assert len(looked) >= 1  # what ended since counts
 
 
 def test_a_trial_that_ran_again_counts_once() -> None:

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analyse.noise import NoiseFloor, floors, newest, same, unlabelled
+from harness.analyse.noise import NoiseFloor, floors, newest, same
+from harness.domain.repeats import unlabelled
 
-NODES = pd.DataFrame([{"node": "here", "cpu_model": "a CPU"}, {"node": "there", "cpu_model": None}])
+HERE = {"node": "here", "cpu_model": "a CPU", "cpu_count_logical": 4}
+NODES = pd.DataFrame([HERE, {"node": "there", "cpu_model": None, "cpu_count_logical": None}])
 
 
 def run(
@@ -53,6 +55,7 @@ def test_what_a_block_shares_is_in_the_spread_of_a_trial_but_not_of_a_pair() -> 
 def test_it_says_where_and_how_it_was_measured() -> None:
     found = floor(repeats=5)
     assert (found.node, found.cpu_model, found.cores, found.workers) == ("here", "a CPU", 1, 1)
+    assert found.cpu_count == 4
     assert (found.neighbours, found.repeats, found.date) == (1, 5, "2026-01-02T03:04:05+00:00")
     assert set(found.settings) == {"s", "t"}
     assert found.of("s") == found.settings["s"]
@@ -64,7 +67,7 @@ def test_each_node_has_a_floor_of_its_own() -> None:
     other[0]["run_id"] = other[1]["run_id"] = "q"
     found = floors(pd.concat([one[0], other[0]]), pd.concat([one[1], other[1]]), NODES, date="")
     assert [floor.node for floor in found] == ["here", "there"]
-    assert found[1].cpu_model is None
+    assert (found[1].cpu_model, found[1].cpu_count) == (None, None)
 
 
 def test_it_is_the_same_again_from_json() -> None:
@@ -75,12 +78,39 @@ def test_it_is_the_same_again_from_json() -> None:
 def test_the_newest_floor_of_a_node_is_found_among_runs() -> None:
     older, newer = floor(repeats=5).plain(), floor(repeats=6).plain() | {"date": "2026-02-01T00:00:00+00:00"}
     runs = [{"noise_floor": {"here": newer}}, {"run_id": "without"}, {"noise_floor": {"here": older}}]
-    found = newest(runs, "here")
+    found = newest(runs, HERE)
     assert found is not None
     assert found.repeats == 6
-    assert newest(runs, "there") is None
-    assert newest(runs, "here", neighbours=0) is None
-    assert newest(runs, "here", neighbours=1) == found
+    assert newest(runs, HERE, figure="eval_s") is None
+    assert newest(runs, HERE, neighbours=0) is None
+    assert newest(runs, HERE, neighbours=1) == found
+
+
+@pytest.mark.parametrize(
+    ("node", "holds"),
+    [
+        ({}, True),
+        ({"cpu_model": None}, True),
+        ({"cpu_model": "another"}, False),
+        ({"node": "renamed"}, True),
+        ({"node": "renamed", "cpu_model": "another"}, False),
+        ({"node": "renamed", "cpu_model": None}, False),
+        ({"node": "renamed", "cpu_count_logical": 8}, False),
+    ],
+)
+def test_a_floor_is_that_of_its_node_or_of_an_equal_machine_but_never_of_another_cpu(
+    node: dict[str, object], holds: bool
+) -> None:
+    runs = [{"noise_floor": {"here": floor(repeats=5).plain()}}]
+    assert (newest(runs, HERE | node) is not None) == holds
+
+
+def test_a_floor_of_the_node_itself_counts_before_a_newer_one_of_an_equal_machine() -> None:
+    own = floor(repeats=5).plain()
+    equal = floor(repeats=6).plain() | {"node": "there", "date": "2027-01-01T00:00:00+00:00"}
+    found = newest([{"noise_floor": {"here": own, "there": equal}}], HERE)
+    assert found is not None
+    assert found.node == "here"
 
 
 def test_too_few_pairs_give_no_floor() -> None:

@@ -100,7 +100,7 @@ def row(
         capped += count is None and max(half_width(np.log(first)), half_width(np.log(second))) > AUTO.half_width
         same = judged(first, second, noise)
         slower = judged(first, second * SLOW_DOWN, noise)
-        alarms += same.verdict.startswith("different")
+        alarms += same.different
         found += slower.verdict == "different: slower"
         unsure += slower.verdict == "cannot tell: too few repeats"
     told = str(count) if count is not None else f"auto{', floor' * with_floor}: {int(np.median(counts))}"

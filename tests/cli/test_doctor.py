@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness.doctor.examine import examine
-from harness.doctor.findings import Busy, ByteCode, Clocks, Finding, Seen, can_pin, findings
+from harness.doctor.findings import Busy, ByteCode, Clocks, Finding, Seen, can_pin, findings, size
 
 Say = Callable[..., Any]
 
@@ -146,7 +146,7 @@ def test_a_containers_memory_counts_where_it_is_less(tmp_path: Path) -> None:
         write(tmp_path, **{f"sys/fs/cgroup/memory.{name}": str(text)})
     finding = found(limited, "memory")
     assert finding.state == "doubt"
-    assert "control groups allow 1.0 GiB, of which 65 MiB are left" in finding.seen
+    assert "control groups allow 1 GiB, of which 65 MiB are left" in finding.seen
 
 
 def test_missing_byte_code_is_a_doubt_with_the_command_that_compiles_it(tmp_path: Path) -> None:
@@ -185,6 +185,18 @@ def test_the_newest_noise_floor_of_this_node_is_told_if_one_was_measured(tmp_pat
     nothing = json.loads(say("doctor", "--json", "--results", tmp_path / "nothing").out)
     assert nothing["noise_floor"] is None
     assert [one["state"] for one in nothing["findings"] if one["name"] == "noise_floor"] == ["unknown"]
+
+
+def test_a_noise_floor_of_an_equal_machine_is_told_with_the_name_of_that(tmp_path: Path) -> None:
+    floor = {"node": "before", "ratio": 1.04, "figure": "train_s", "repeats": 10, "date": "2026-01-01"}
+    told = found(seen(tmp_path, noise_floor=floor), "noise_floor").seen
+    assert "measured 2026-01-01 on before, which has the same CPU model and as many hardware threads" in told
+
+
+def test_sizes_are_told_in_units_that_people_read() -> None:
+    assert [size(count) for count in (512, 1536, 2**20, 23.5 * 2**30, 2**41)] == [
+        "512 B", "1.5 KiB", "1 MiB", "23.5 GiB", "2 TiB",
+    ]  # fmt: skip
 
 
 def test_what_was_not_seen_is_unknown_with_its_reason_and_never_in_order(tmp_path: Path) -> None:

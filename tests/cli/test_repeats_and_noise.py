@@ -78,12 +78,13 @@ def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None
     assert row["paired"]
     assert row["low"] < row["ratio"] < row["high"]
     results = api.load(harness.folder / document["folder"])
-    (node,) = set(results.trials["node"])
+    (node,) = results.nodes.to_dict("records")
     assert set(results.trials["label"]) == {"A", "B"}
     assert results.trials["setting_id"].nunique() == 1
     found = newest(results.runs, node)
     assert found is not None
     assert (found.repeats, found.workers, found.neighbours) == (4, 1, 0)
+    assert (found.node, found.cpu_count) == (node["node"], node["cpu_count_logical"])
     assert found.ratio > 1
 
 
@@ -121,7 +122,7 @@ def test_aa_of_what_always_fails_has_no_noise_floor_and_says_so(harness: Any) ->
     where = ("--where", "workload.mode == 'raise'")
     said = harness("aa", FUNCTIONS, *where, "--repeats", "3", "--inline", "--telemetry", "0")
     assert said.returncode == 1
-    assert "No noise floor: too few trials completed." in said.stdout
+    assert "No noise floor: too few trials completed; it takes 2 repeats of a setting under each" in said.stdout
     assert "Traceback" not in said.stderr
 
 
@@ -130,3 +131,44 @@ def test_aa_names_its_arms_and_seeds_itself(say: Any, option: str) -> None:
     said = say("aa", FUNCTIONS, "--set", option)
     assert said.code == 2
     assert "aa chooses labels and seeds itself; say how many repeats with --repeats" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--where", "label == 'A'"], "leaves 0 of a setting under both: leave label and seed out of --where"),
+        (["--where", "seed == 0"], "leaves 1 of a setting under both"),
+        (["--repeats", "1"], "--repeats 1: aa needs at least 2 repeats of each name, A and B"),
+    ],
+)
+def test_aa_that_could_not_compare_anything_ends_before_it_begins(say: Any, words: list[str], told: str) -> None:
+    said = say("aa", FUNCTIONS, *words)
+    assert said.code == 2
+    assert told in said.err
+
+
+def test_two_repeats_of_each_name_are_enough_for_a_noise_floor(harness: Any) -> None:
+    quick = ("--repeats", "2", "--inline", "--telemetry", "0", "--results", "two")
+    said = harness("aa", FUNCTIONS, "--where", "workload.mode == 'ok'", *quick)
+    assert said.returncode == 0, said.stderr
+    assert "Noise floor of " in said.stdout
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_run_none_of_whose_trials_has_the_figure_says_so_and_fails(harness: Any, as_json: bool) -> None:
+    auto = ("--set", "repeats=auto(figure=nonsense,at_least=3,at_most=9)", "--where", "workload.mode == 'ok'")
+    quick = ("--inline", "--telemetry", "0", "--results", f"nonsense{as_json}", *(["--json"] if as_json else []))
+    said = harness("run", FUNCTIONS, *auto, *quick)
+    assert said.returncode == 1
+    assert "No trial has the figure 'nonsense'" in (said.stderr if as_json else said.stdout)
+    if as_json:
+        document = json.loads(said.stdout)
+        assert (document["exit_code"], document["counts"]) == (1, {"completed": 3})
+
+
+@pytest.mark.parametrize("figure", ["user_cpu_s", "system_cpu_s"])
+def test_repeats_do_not_go_by_cpu_time_which_may_be_0(say: Any, figure: str) -> None:
+    said = say("plan", FUNCTIONS, "--set", f"repeats=auto(figure={figure})")
+    assert said.code == 2
+    assert f"auto cannot go by {figure}" in said.err
+    assert "the figures are train_s, eval_s, samples_per_s, time_to_target, and the metrics" in said.err

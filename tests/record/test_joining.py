@@ -224,6 +224,28 @@ def test_a_calibration_stays_known_when_a_node_is_described_again(tmp_path: Path
     assert (nodes["share_flops_per_s"][0], nodes["gpu_flops_per_s"][0]) == (1e9, 4e9)
 
 
+def test_a_column_of_a_node_is_of_the_first_share_that_has_it(tmp_path: Path) -> None:
+    one, other = {"core_flops_per_s": 1.0, "share_flops_per_s": 1.0}, {"core_flops_per_s": 2.0, "dispatch_s": 3.0}
+    with create(tmp_path) as recorder:
+        recorder.add_node({"node": "here", "calibration": {"a": one, "b": other}})
+        recorder.finish("completed")
+    row = load(tmp_path).nodes.iloc[0]
+    assert (row["core_flops_per_s"], row["share_flops_per_s"], row["dispatch_s"]) == (1.0, 1.0, 3.0)
+
+
+def test_workers_that_are_one_process_have_the_same_readings_and_do_not_run_beside_one_another(tmp_path: Path) -> None:
+    with create(tmp_path) as recorder:
+        recorder.write(trial(0))
+        other = trial(1)
+        recorder.write(replace(other, placement=replace(other.placement, worker="0@tensorflow.2")))
+        recorder.add_telemetry(readings(-1, 31), node="here")
+        recorder.finish("completed")
+    trials = load(tmp_path).trials.sort_values("seed")
+    assert trials["worker"].tolist() == ["0", "0@tensorflow.2"]
+    assert trials["foreign_percent"].tolist() == pytest.approx([0.0, 49.9], abs=0.11)
+    assert [list(warnings) for warnings in trials["warnings"]] == [[], ["contended"]]
+
+
 def test_without_telemetry_what_was_not_read_is_null_and_unjudged(tmp_path: Path) -> None:
     with create(tmp_path) as recorder:
         recorder.write(trial(0))

@@ -209,6 +209,18 @@ def test_an_interrupted_run_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert [attempt["attempt"] for attempt in results.runs[0]["attempts"]] == [1, 2]
 
 
+def test_each_attempt_keeps_what_is_said_of_it(tmp_path: Path) -> None:
+    first, second = {"suite_git": {"commit": "a"}}, {"suite_git": {"commit": "b"}}
+    with Recorder.create(tmp_path, suite="suite", info=INFO, attempt_info=first) as recorder:
+        recorder.finish("interrupted")
+    sha256 = INFO["suite_sha256"]
+    with Recorder.resume(recorder.folder, suite_sha256=sha256, attempt_info=second) as recorder:
+        recorder.finish("completed")
+    (run,) = load(tmp_path).runs
+    assert [attempt["suite_git"]["commit"] for attempt in run["attempts"]] == ["a", "b"]
+    assert "suite_git" not in run
+
+
 @pytest.mark.parametrize("state", ["interrupted", "preempted"])
 def test_a_run_left_twice_keeps_every_reading_once(tmp_path: Path, state: str) -> None:
     with create(tmp_path) as recorder:

@@ -17,6 +17,7 @@ from harness.domain.errors import SetupError
 from harness.processes import alive
 from harness.schedule.node import Node, Prestarted, share_out
 from harness.schedule.order import Demand
+from harness.telemetry.energy import EnergyMeter
 
 BODY = "scripted:ScriptedBody"
 
@@ -78,6 +79,26 @@ def test_a_back_end_that_cannot_be_imported_says_why(node: Node, monkeypatch: py
     node.launch([launch])
     with pytest.raises(SetupError, match="this back end cannot be imported"):
         node.ready(launch.name)
+
+
+def test_a_file_in_the_working_directory_is_no_module_of_a_workers(
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('not the module that was asked for')")
+    monkeypatch.chdir(tmp_path)
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([launch])
+    node.ready(launch.name)
+    assert node.run(launch.name, trial()).outcome.status == "completed"
+
+
+def test_what_keeps_energy_from_being_counted_is_told_although_nothing_is_sampled(node: Node) -> None:
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([replace(launch, gpus=("GPU-none",))])
+    meter = EnergyMeter(cores=launch.cores, gpus=["GPU-none"])
+    _, notes = node.stop()
+    assert meter.absent
+    assert notes["absent"] == {"sampler": "switched off (0 Hz)", **meter.absent}
 
 
 def test_stopping_leaves_no_process_and_no_folder(node: Node) -> None:

@@ -80,3 +80,25 @@ def test_no_more_memory_is_asked_for_than_the_control_group_has_left(monkeypatch
         assert calibrate_share(CORES[:1]) == {}
         assert asked[-1] <= most
     assert asked[1] == 10 << 20
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="there is one core")
+def test_the_arrays_are_larger_than_all_caches_that_the_cores_have_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[int, int] = {}
+
+    def run(command: list[str], **options: object) -> None:
+        words = json.loads(command[-1])
+        asked[len(words["cores"])] = words["size"]
+        raise OSError
+
+    class Roomy:
+        available = 1 << 40
+
+    monkeypatch.setattr(calibrate.subprocess, "run", run)
+    monkeypatch.setattr(calibrate.psutil, "virtual_memory", Roomy)
+    monkeypatch.setattr(calibrate, "memory_left_bytes", lambda: None)
+    monkeypatch.setattr(calibrate, "last_level_caches", len)  # as if each core had one of its own
+    for cache, size in ((1 << 20, 64 << 20), (32 << 20, 128 << 20), (1 << 30, 512 << 20)):
+        monkeypatch.setattr(calibrate, "cache_bytes", lambda cache=cache: {"L3": cache})
+        calibrate_share(CORES[:2])
+        assert asked == {1: size, 2: 2 * size}

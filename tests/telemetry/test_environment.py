@@ -18,6 +18,7 @@ from harness.telemetry.environment import (
     container,
     describe_node,
     frequency,
+    last_level_caches,
     topology,
     virtualisation,
 )
@@ -131,6 +132,15 @@ def test_caches_of_data_are_told_in_bytes(tmp_path: Path) -> None:
         for name, text in zip(("level", "type", "size"), parts, strict=True):
             write(tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}/{name}", text)
     assert cache_bytes(root=tmp_path) == {"L1d": 48 << 10, "L2": 2 << 20, "L3": 105 << 20}
+
+
+def test_caches_of_the_last_level_are_counted_once_however_many_cores_share_them(tmp_path: Path) -> None:
+    assert last_level_caches([0, 1], root=tmp_path) == 1
+    for cpu, sharing in enumerate(["0-1", "0-1", "2-3", "2-3"]):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/cache"
+        write(folder / "index2/shared_cpu_list", str(cpu))
+        write(folder / "index3/shared_cpu_list", sharing)
+    assert [last_level_caches(cores, root=tmp_path) for cores in ([0], [0, 1], [1, 2], range(4))] == [1, 1, 2, 2]
 
 
 def test_the_frequency_and_who_governs_it_are_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from harness import processes
+from harness.telemetry import workers
 from harness.telemetry.cores import allowed_cpus
 from harness.telemetry.host import HostProbe
 from harness.telemetry.nvidia import NvidiaProbe
@@ -218,6 +219,15 @@ def test_a_reading_that_takes_long_is_taken_less_often(tmp_path: Path, monkeypat
     assert ["memory_used_bytes" in metrics for metrics in read] == [True, False, False, True]
 
 
+def test_devices_that_are_slow_to_answer_are_asked_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = count()
+    monkeypatch.setattr(time, "monotonic", lambda: 0.15 * next(waits))
+    probe = HostProbe(cpus=[0], root=machine(tmp_path))
+    read = [{metric for _, metric, _ in probe.read(now)} for now in (0.0, 1.0, 2.0)]
+    assert ["disk_read_bytes" in metrics for metrics in read] == [True, False, True]
+    assert all("memory_used_bytes" in metrics for metrics in read)
+
+
 def test_a_busy_core_is_seen_as_busy() -> None:
     probe = HostProbe()
     list(probe.read(0.0))
@@ -292,6 +302,25 @@ def test_a_worker_is_read_with_all_that_it_has_started() -> None:
         finally:
             processes.end(worker.pid)
     assert read["threads"] == 3
+
+
+def test_what_a_worker_starts_is_read_with_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_LOOK_SHARE", 0)  # however long it takes here
+    with subprocess.Popen(["sh", "-c", "read line; sleep 60 & wait"], stdin=subprocess.PIPE) as worker:
+        try:
+            probe = ProcessProbe({"a": worker.pid}, roots=[os.getpid()])
+            threads = [value for _, metric, value in probe.read(0.0) if metric == "threads"]
+            assert worker.stdin is not None
+            worker.stdin.write(b"go on\n")
+            worker.stdin.flush()
+            while not processes.below(worker.pid):
+                time.sleep(0.005)
+            read = list(probe.read(0.1))
+            threads += [value for _, metric, value in read if metric == "threads"]
+        finally:
+            processes.end(worker.pid)
+    assert threads == [1, 2]
+    assert not any(device == "harness" for device, _, _ in read)  # which can wait
 
 
 def test_the_workers_that_are_read_can_change(napping: subprocess.Popen[bytes]) -> None:

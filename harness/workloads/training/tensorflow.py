@@ -19,7 +19,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow.python.framework import ops
 
 from harness.domain.setting import ENGINES
 from harness.workloads.training.engine import Block, Totals
@@ -29,6 +28,11 @@ from harness.workloads.training.rates import QUEUED, ROWS, rates
 from harness.workloads.training.tensorflow_flops import step_flops
 from harness.workloads.training.tensorflow_log import Compilations
 from harness.workloads.training.workload import Network, Updater
+
+try:
+    from tensorflow.python.framework import ops
+except ImportError:  # it is not public; `_stable_names` can do without
+    ops = None
 
 Tensor = Any  # a tf.Tensor; TensorFlow ships no types
 
@@ -245,6 +249,9 @@ def _stable_names(signature: str) -> Iterator[None]:
     which the workers of a run share: without this a program would be found there only by a worker that built the
     same ones before it. Should TensorFlow number them otherwise some day, each worker compiles for itself.
     """
+    if not hasattr(ops, "uid"):
+        yield
+        return
     _traced[signature] += 1  # the same again, built anew, must not get a name that is taken
     digest = hashlib.sha256(f"{signature} {_traced[signature]}".encode()).hexdigest()
     numbers = itertools.count(int(digest[:10], 16) << 20)

@@ -12,8 +12,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
-from tensorflow.python.framework import ops, tensor_util
-from tensorflow.python.util import deprecation
+
+try:
+    from tensorflow.python.framework import ops, tensor_util
+    from tensorflow.python.util import deprecation
+except ImportError:  # not TensorFlow's public interface: a version without them trains, and nothing is counted
+    ops = tensor_util = deprecation = None
 
 Graph = Any  # a FuncGraph; TensorFlow ships no types
 

@@ -14,9 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from tensorflow.python.eager.polymorphic_function import tracing_compilation
-from tensorflow.python.framework import ops
-
 _STANDARD_ERROR: Final = 2
 _WHERE: Final = b"device_compilation_profiler.cc:"
 _WHAT: Final = b"] Compiled "
@@ -28,20 +25,13 @@ class Compilations:
     def __init__(self) -> None:
         self._traced = 0
         self._heard = 0
-        self._deaf = False
+        self._deaf = not self._hook_into_tracing()
         self._file: tuple[int, int] | None = None  # device and inode of the log that was read
         self._read_bytes = 0
-        traced = tracing_compilation._create_concrete_function
-
-        def counting(function_type: Any, context: Any, graph: Any, options: Any) -> Any:
-            # Those within another are part of it; those of tf.data, which Keras makes anew every time, no programs.
-            self._traced += not (ops.inside_function() or str(graph.name).startswith("Dataset_"))
-            return traced(function_type, context, graph, options)
-
-        tracing_compilation._create_concrete_function = counting
 
     def count(self) -> int | None:
-        """Return how many there were; None once XLA has compiled without a word: the log then goes elsewhere."""
+        """Return how many there were. None where this TensorFlow traces otherwise than is known here, and once XLA has
+        compiled without a word: the log then goes elsewhere."""
         self._listen()
         return None if self._deaf else self._traced + self._heard
 
@@ -53,6 +43,28 @@ class Compilations:
         yield
         self._listen()
         self._deaf = self._deaf or self._heard == heard
+
+    def _hook_into_tracing(self) -> bool:
+        """Count tracings from now on; False where TensorFlow's own functions, none of them public, are not there."""
+        try:
+            from tensorflow.python.eager.polymorphic_function import tracing_compilation
+            from tensorflow.python.framework import ops
+
+            traced, inside = tracing_compilation._create_concrete_function, ops.inside_function
+        except (ImportError, AttributeError):
+            return False
+
+        def counting(*arguments: Any, **named: Any) -> Any:
+            try:
+                name = str(arguments[2].name)  # the graph's
+                # Those within another are part of it; those of tf.data, which Keras makes anew every time, no programs.
+                self._traced += not (inside() or name.startswith("Dataset_"))
+            except (LookupError, AttributeError):
+                self._deaf = True
+            return traced(*arguments, **named)
+
+        tracing_compilation._create_concrete_function = counting
+        return True
 
     def _listen(self) -> None:
         with suppress(OSError):
