@@ -57,7 +57,7 @@ Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless the published values that can be judged are reproduced.")
 ]
 Discard = Annotated[
-    str,
+    str | None,
     typer.Option("--discard", metavar="WARNING[,…]", help="Leave out trials with these warnings, e.g. throttled."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
@@ -359,6 +359,7 @@ def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -
 
     table = show.summary(report.folder) if report.counts else None
     references = References() if table is None else table.references
+    doubts = None if table is None else table.doubts
     if as_json:
         document = {
             "run": report.run_id,
@@ -368,18 +369,13 @@ def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -
             "stopped": report.stopped,
             "exit_code": report.exit_code,
             **(show.NOTHING if table is None else table.document()),
-            "repeats": [one.plain() for one in report.repeats],
+            **noise.found_document(report.repeats, report.noise, doubts),
         }
-        if report.noise is not None:
-            document["noise"] = noise.document(report.noise)
         typer.echo(json.dumps(document, indent=2))
     else:
         if table is not None:
             table.print()
-        if report.repeats:
-            noise.print_repeats(report.repeats)
-        if report.noise is not None:
-            noise.print_noise(report.noise)
+        noise.print_found(report.repeats, report.noise, doubts)
         _say_how_it_ended(request, report)
     if report.figureless:
         noise.say_figureless(report.repeats, err=as_json)
@@ -476,7 +472,7 @@ def show_(
         Path | None,
         typer.Option("--references", metavar="FILE", help="Compare with the published values in this TOML file too."),
     ] = None,
-    discard: Discard = "",
+    discard: Discard = None,
     check: Check = False,
     as_json: Json = False,
 ) -> None:
@@ -485,14 +481,18 @@ def show_(
     Per setting the time to the target, how many repeats reached it, the best, the speed.
     """
     from harness import pipeline
-    from harness.terminal import show
+    from harness.terminal import noise, show
 
     folder = show.find_run(run, results)
-    table = show.summary(folder, references, without=_names(discard), with_drift=True)
+    without = () if discard is None else [name.strip() for name in discard.split(",")]
+    table = show.summary(folder, references, without=without, with_drift=True)
+    repeats, measured = noise.recorded_repeats(table.run), noise.recorded_noise(folder, table.run)
     if as_json:
-        typer.echo(json.dumps(table.document(), indent=2))
+        document = table.document() | noise.found_document(repeats, measured, table.doubts)
+        typer.echo(json.dumps(document, indent=2))
     else:
         table.print()
+        noise.print_found(repeats, measured, table.doubts)
         show.print_state(folder)
     table.references.conclude(check=check, err=as_json)
     if check and not table.references.hold:
@@ -500,7 +500,13 @@ def show_(
 
 
 @app.command()
-def doctor(results: Results = Path("results"), as_json: Json = False) -> None:
+def doctor(
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="DIR", help="Where runs are found; ./results, if there, when left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Say what can be measured on this machine.
 
     Its hardware, which counters can be read and why not the others, and what would make numbers noisy.
@@ -613,12 +619,37 @@ def data_verify(
     show.verify(name)
 
 
+def _wrong_words(error: typer.TyperException) -> str:
+    """Return what is wrong with the words of a command as one line: the option, its value and what it may be."""
+    told = error.format_message()
+    from pydantic import ValidationError
+    from typer.core import TyperOption
+
+    if "\n" in told:  # the help, for a command without any words
+        return told
+    cause, option = error.__cause__, getattr(error, "param", None)
+    if isinstance(cause, ValidationError) and isinstance(option, TyperOption):
+        right = "a whole number" if option.type_descriptor.annotation is int else "a number"
+        if option.max is not None:
+            right += f" from {option.min} to {option.max}"
+        elif option.min is not None:
+            right += f", {option.min} or more"
+        what = (option.help or "").rstrip(".")
+        return f"harness: {option.opts[0]} {cause.errors()[0]['input']}: must be {right} ({what[:1].lower()}{what[1:]})"
+    context = getattr(error, "ctx", None)
+    hint = "" if context is None else f"; `{context.command_path} --help` says what there is"
+    return f"harness: {told[:1].lower()}{told[1:].rstrip('.')}{hint}"
+
+
 def main() -> None:
     """Run the command line; a wrong request is one message on standard error and exit code 2."""
     from harness.domain.errors import HarnessError
 
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        print(_wrong_words(error), file=sys.stderr)
+        sys.exit(error.exit_code)
     except HarnessError as error:
         told = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in str(error))
         print(f"harness: {told}", file=sys.stderr)

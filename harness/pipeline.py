@@ -408,7 +408,8 @@ def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder
     suite = made.suite
     attempt_info = {"suite_git": git_state(request.suite)}
     if request.resume:
-        folder = Recorder.find(request.results, suite=suite.name, run=request.run)
+        asked = None if request.force else made.sha256
+        folder = Recorder.find(request.results, suite=suite.name, run=request.run, noise=request.noise, asked=asked)
         return Recorder.resume(
             folder,
             suite_sha256=made.sha256,
@@ -424,6 +425,7 @@ def _open_records(request: Request, loaded: LoadedSuite, made: Plan) -> Recorder
         "overrides": list(request.overrides),
         "where": list(request.where),
         "small": request.small,
+        "noise": request.noise,
         "axes": {path: list(values) for path, values in made.axes.items()},
         "settings": made.settings,
         "trials": len(made.trials),

@@ -19,6 +19,7 @@ from harness.domain.errors import SuiteError
 from harness.domain.expression import Expression
 from harness.domain.grid import MOST_TRIALS, Context, Excluded, check_names, show
 from harness.domain.paths import MISSING, Field, Point, Resolver, value_key
+from harness.domain.repeats import Auto
 from harness.domain.setting import OBSERVATION, Setting
 from harness.domain.suite import OWN_PATHS, LoadedSuite, Suite, Target, located
 from harness.domain.trial import Trial
@@ -91,6 +92,11 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
                 excluded.append(Excluded({**point, "seed": seed}, f"--where {failed}"))
         if not kept:
             continue
+        if isinstance(suite.repeats, Auto) and len(kept) < suite.repeats.at_least:
+            raise SuiteError(
+                f"repeats: auto makes at least {suite.repeats.at_least} repeats, and --where leaves {len(kept)} of "
+                f"{show(point)}; leave seed out of --where, or say how many with --set repeats=N"
+            )
         count += 1
         setting = resolver.setting(fields)
         checks.check(setting, fields, point)
@@ -160,6 +166,8 @@ def _with_own(suite: Suite, changes: Mapping[str, tuple[Any, ...]]) -> Suite:
         return suite
     own: dict[str, Any] = {}
     for path, values in changes.items():
+        if path == "repeats" and values == (None,):
+            raise SuiteError('repeats must be a whole number, "auto" or auto(...), got null')
         if path == "seeds" and not isinstance(values[0], list):
             own[path] = list(values)
         elif len(values) == 1:

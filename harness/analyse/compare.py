@@ -9,6 +9,7 @@ machine did meanwhile; others as two samples (Welch's t). docs/decisions/compari
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -20,16 +21,15 @@ from scipy import special
 from harness.analyse.frames import floats, owners
 from harness.analyse.summarise import time_to_target
 from harness.domain.metrics import better
-from harness.domain.repeats import TIMES
+from harness.domain.noise_floor import SLOW_DOWN as SLOW_DOWN  # the ratio that is to be found with `POWER`
+from harness.domain.repeats import MOST_NEEDED, TIMES
 
 ALARMS: Final = 0.02  # false alarms: two-sided level of the test
 POWER: Final = 0.95
-SLOW_DOWN: Final = 1.10  # the ratio that is to be found with that power
 CONFIDENCE: Final = 1 - ALARMS  # of every interval
 
 Verdict = Literal["different: slower", "different: faster", "no difference found", "cannot tell: too few repeats"]
 
-_MOST: Final = 1_000_000
 _WHERE = ("run_id", "trial_id", "setting_id", "arm", "seed", "repeat", "block", "position", "node", "worker")
 _HOW = ("neighbours", "label", "cpus", "gpus", "cores")
 
@@ -74,8 +74,8 @@ class Comparison:
     verdict: Verdict
     paired: bool
     repeats: tuple[int, int]  # of the first arm and of the second; the same number twice where they are paired
-    # Repeats an arm that would find a slow-down of 10 %, as designed, and lift it over the noise floor; None: no spread
-    # is known.
+    # Repeats an arm that would find a slow-down of 10 %, as designed, and lift it over the noise floor; `MOST_NEEDED` + 1
+    # stands for as many or more; None: no spread is known.
     needed: int | None
     spread: float | None  # standard deviation of the log of one repeat (paired: but for what its block shares)
     floor: float | None  # the node's noise floor that was applied, as a ratio; None: none is known
@@ -216,15 +216,8 @@ def repeats_for_width(spread: float, within: float) -> int:
 
 
 def _least(enough: Callable[[int], bool]) -> int:
-    """Return the least number from 2 on that is enough; whatever is above it is, too."""
-    high = 2
-    while not enough(high) and high < _MOST:
-        high *= 2
-    low = high // 2
-    while low + 1 < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    """Return the least number from 2 on that is enough; whatever is above it is, too. `MOST_NEEDED` + 1 if none is."""
+    return 2 + bisect_left(range(2, MOST_NEEDED + 1), True, key=enough)
 
 
 def figures(

@@ -28,6 +28,8 @@ from harness.telemetry.workers import ProcessProbe
 _WATCHED_S: Final = 1.0  # CPU time is counted in ticks of 10 ms as a rule: a load is then known to 1 %
 _BUSY_PERCENT: Final = 5.0  # of a core: processes below are not named
 _NAMED: Final = 3  # processes at most
+_SHOWN: Final = 60  # characters of a command line
+_PARTS: Final = frozenset({"harness.schedule.child", "harness.telemetry.sampler"})  # modules that a run starts
 _TIME_ERROR: Final = 5  # linux/timex.h: what adjtimex returns while the clock is not synchronised
 _BACKENDS: Final = {"tensorflow": ("tensorflow", "tensorflow-cpu", "tf-nightly"), "jax": ("jax",), "torch": ("torch",)}
 
@@ -120,6 +122,7 @@ def examine(runs: Sequence[Mapping[str, Any]] = (), *, root: Path = ROOT, watche
     time.sleep(watched_s)
     span_s = time.perf_counter() - began_s
     after = _read(probes, time.perf_counter(), absent) | after
+    spent = _spent(used, _cpu_times(), time.monotonic() - looked_s)
     seen = Seen(
         root=root,
         node=node,
@@ -130,7 +133,8 @@ def examine(runs: Sequence[Mapping[str, Any]] = (), *, root: Path = ROOT, watche
         after=after,
         absent=absent,
         clocks=clocks.until(Instant.now()),
-        busy=_busy(used, _cpu_times(), time.monotonic() - looked_s),
+        busy=_busy(spent),
+        others_percent=sum(spent.values()) if spent else None,
         gpu_memory_bytes={gpu.uuid: gpu.memory_bytes for gpu in gpus if gpu.memory_bytes},
         byte_code=_byte_code(),
         noise_floor=newest_floor(runs, node),
@@ -207,14 +211,58 @@ def _cpu_times() -> dict[_Process, float]:
     return times
 
 
-def _busy(before: Mapping[_Process, float], after: Mapping[_Process, float], span_s: float) -> tuple[Busy, ...]:
-    """Return the processes that were busy between two looks, the busiest first."""
-    spent = {one: 100.0 * (used - before.get(one, 0.0)) / span_s for one, used in after.items()}
-    most = sorted(((percent, pid) for (pid, _), percent in spent.items() if percent > _BUSY_PERCENT), reverse=True)
-    return tuple(
-        Busy(pid=pid, name=read_text(Path(f"/proc/{pid}/comm")) or "a process", percent=percent)
-        for percent, pid in most[:_NAMED]
-    )
+def _spent(before: Mapping[_Process, float], after: Mapping[_Process, float], span_s: float) -> dict[int, float]:
+    """Return what each process used between two looks, in percent of a core, by its id."""
+    return {one[0]: 100.0 * (used - before.get(one, 0.0)) / span_s for one, used in after.items()}
+
+
+def _busy(spent: Mapping[int, float]) -> tuple[Busy, ...]:
+    """Return the processes that were busy, the busiest first; those of a run of the harness all, of others a few."""
+    most = sorted(((percent, pid) for pid, percent in spent.items() if percent > _BUSY_PERCENT), reverse=True)
+    if not most:
+        return ()
+    words = {pid: _words(pid) for pid in spent}
+    every = [Busy(pid=pid, name=_named(pid, words[pid]), percent=part, run=run_of(pid, words)) for part, pid in most]
+    named = [one for one in every if one.run is None][:_NAMED]
+    return tuple(one for one in every if one.run is not None or one in named)
+
+
+def run_of(pid: int, words: Mapping[int, Sequence[str]]) -> int | None:
+    """Return the process of the run of the harness that a process belongs to; None where it belongs to none.
+
+    `words` are the command lines of all processes. It is the `harness run` above it, or failing that any in sight, as
+    Ray's processes may have left it; where none is in sight, as on a node that joined a cluster, its worker or sampler.
+    """
+    drivers = [one for one, line in words.items() if _is_driver(line)]
+    parts = {one for one, line in words.items() if not _PARTS.isdisjoint(line)}
+    if drivers or parts:  # Ray may be at work for others
+        parts |= {one for one, line in words.items() if line and line[0].startswith("ray::")}
+    found, at, seen = None, pid, {0, 1}
+    while at not in seen:
+        if at in drivers:
+            return at
+        seen.add(at)
+        found = at if at in parts else found
+        stat = processes.stat(at)
+        at = 0 if stat is None else stat.parent
+    return drivers[0] if found is not None and drivers else found
+
+
+def _is_driver(line: Sequence[str]) -> bool:
+    """Tell whether a command line is that of `harness run` or `harness aa`."""
+    commands = (place for place, word in enumerate(line[:-1]) if Path(word).name == "harness")
+    return any(line[place + 1] in ("run", "aa") for place in commands)
+
+
+def _words(pid: int) -> tuple[str, ...]:
+    return tuple(word for word in read_text(Path(f"/proc/{pid}/cmdline")).split("\0") if word)
+
+
+def _named(pid: int, words: Sequence[str]) -> str:
+    """Return the beginning of a command line; the kernel's own threads have a name alone."""
+    line = " ".join(words) or read_text(Path(f"/proc/{pid}/comm")) or "a process"
+    line = "".join(letter if letter.isprintable() else " " for letter in line)
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
 def _byte_code() -> tuple[ByteCode, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from harness.domain.doubts import DOUBTS
+from harness.domain.noise_floor import SLOW_DOWN
 from harness.telemetry.cgroup import cpu_quota, memory_left_bytes, read_text
 from harness.telemetry.cores import cpu_list, quota_note
 from harness.telemetry.environment import frequency
@@ -50,8 +51,9 @@ class Busy:
     """A process that is not ours and used the CPU while the machine was watched."""
 
     pid: int
-    name: str
+    name: str  # the beginning of its command line
     percent: float  # of one core
+    run: int | None = None  # the process of the harness's run that it belongs to; None: to no such run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,7 @@ class Seen:
     absent: Mapping[str, str]  # what could not be read, and why
     clocks: Clocks
     busy: tuple[Busy, ...] = ()  # the busiest first
+    others_percent: float | None = None  # of one core: what all processes in sight used together; None: not known
     gpu_memory_bytes: Mapping[str, int] = field(default_factory=dict)  # of each GPU, by UUID
     byte_code: tuple[ByteCode, ...] = ()
     noise_floor: Mapping[str, Any] | None = None  # of this node, as run.json holds it
@@ -121,11 +124,25 @@ def _load(seen: Seen) -> Finding:
     busiest = sorted(high.items(), key=lambda one: -one[1])[:4]
     told = ", ".join(f"{load:.0f} % on {cpu}" for cpu, load in busiest)
     told += f" and more than {doubt.threshold:.0f} % on {len(high) - 4} more" if len(high) > 4 else ""
-    whom = [f"{one.name} (process {one.pid}, {one.percent:.0f} %)" for one in seen.busy]
-    told += f" within {seen.span_s:.1f} s, by " + (
-        ", ".join(whom) if whom else "processes that cannot be seen from here"
-    )
-    mend = f"kill {seen.busy[0].pid}, if it may end" if seen.busy else "ask the batch system for the node alone"
+    told += f" within {seen.span_s:.1f} s"
+    runs = dict.fromkeys(one.run for one in seen.busy if one.run is not None)
+    others = [one for one in seen.busy if one.run is None]
+    by_runs = {run: sum(one.percent for one in seen.busy if one.run == run) for run in runs}
+    whom = [f"`{one.name}` (process {one.pid}, {one.percent:.0f} %)" for one in others]
+    hidden = sum(loads.values()) - (seen.others_percent or 0.0)
+    if not seen.busy:
+        whom = ["processes that each use little, have ended or cannot be seen from here"]
+    elif seen.others_percent is not None and hidden > doubt.threshold:
+        whom.append(f"processes that have ended or cannot be seen from here ({hidden:.0f} %)")
+    told += f", by {', '.join(whom)}" if whom else ""
+    told += "".join(f"; a harness run is going on here (process {run}, {part:.0f} %)" for run, part in by_runs.items())
+    mends = [f"wait for the harness run to end (process {run})" for run in runs]
+    alone = [one for one in others if one.percent > sum(high.values()) / 2]  # it alone explains most of the load
+    if alone:
+        mends.append(f"kill {alone[0].pid}, if it may end")
+    elif not runs or max(by_runs.values()) <= sum(high.values()) / 2:
+        mends.append("no single process explains it: see what else runs (top), or ask for the node alone")
+    mend = "; ".join(mends)
     return Finding(name=name, state="doubt", seen=told, why=why, mend=f"{mend}; trials beside it carry `contended`")
 
 
@@ -145,7 +162,7 @@ def _quota(seen: Seen) -> Finding:
     why = "once a quota is used up, the kernel stops the worker for the rest of each period of 0.1 s"
     name = "cpu_quota"
     groups = seen.root / "sys/fs/cgroup"
-    if not read_text(seen.root / "proc/self/cgroup") or not groups.is_dir():
+    if not read_text(seen.root / "proc/self/cgroup") or not _holds_something(groups):
         return Finding(name=name, state="unknown", seen="the control groups cannot be seen from here", why=why)
     quota = cpu_quota(root=seen.root)
     if quota is None:
@@ -383,7 +400,17 @@ def _noise_floor(seen: Seen) -> Finding:
     )
     other = floor["node"] != seen.node.get("node")
     told += f" on {floor['node']}, which has the same CPU model and as many hardware threads)" if other else ")"
-    return Finding(name="noise_floor", state="ok", seen=told, why=why)
+    if floor["ratio"] <= SLOW_DOWN:
+        return Finding(name="noise_floor", state="ok", seen=told, why=why)
+    mend = "quiet the machine (see the doubts here) and run `harness aa` again; more repeats (--repeats) lower it too"
+    return Finding(name="noise_floor", state="doubt", seen=told, why=why, mend=mend)
+
+
+def _holds_something(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _ranges(cpus: list[int]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +22,7 @@ class Declaration(BaseModel):
     """A frozen value of a suite, checked at birth; what is wrong with it is one SuiteError."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+    called: ClassVar[str] = ""  # in messages, where that is not the name of the class
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -170,7 +171,15 @@ _RIGHT = {
 }
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("above", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("below", "lt"),
+}
+
+
+def _explain(error: ValidationError, model: type[Declaration]) -> str:
     """Return what is wrong as one line: each path with its value, and what would be right."""
     found = []
     for problem in error.errors(include_url=False):
@@ -186,8 +195,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
             continue
         if kind == "value_error":
             right = str(context["error"])
-        elif kind == "greater_than_equal":
-            right = f"must be at least {context['ge']}"
+        elif kind in _BOUNDS:
+            words, bound = _BOUNDS[kind]
+            right = f"must be {words} {context[bound]:,}"
         elif kind == "literal_error":
             right = f"must be {context['expected']}"
         elif kind == "model_type":
@@ -198,4 +208,4 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         else:
             right = problem["msg"]
         found.append(f"{path} {right}, got {problem['input']!r}")
-    return f"{model.__name__}: " + "; ".join(dict.fromkeys(found))
+    return f"{model.called or model.__name__}: " + "; ".join(dict.fromkeys(found))

@@ -11,6 +11,7 @@ from typing import Final
 
 # Below these a figure says nothing, and no warning is given.
 CLOCKS_LEAST_S: Final = 0.01  # two clocks that differ by less may do so for how long it took to read both
+CALIBRATION_FOREIGN_PERCENT: Final = 25.0  # load by others beside which a calibration is no measure of the device
 EPOCHS_LEAST: Final = 5  # epochs that are no warm-up: of fewer, neither a spread nor a trend can be told
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Final
 
-from harness.domain.doubts import CLOCKS_LEAST_S, DOUBTS, EPOCHS_LEAST
+from harness.domain.doubts import CALIBRATION_FOREIGN_PERCENT, CLOCKS_LEAST_S, DOUBTS, EPOCHS_LEAST
 
 Figure = float | None  # None: not known
 
@@ -177,7 +177,10 @@ def share_key(backend: str | None, cpus: int, gpus: float) -> str:
 def peak_percent(flops: Figure, share: Mapping[str, Figure], gpus: float) -> Figure:
     """Return what share of its calibrated rate of matrix products a trial reached, in percent.
 
-    `share` is the calibration of its kind of share; None where that, or the trial's rate, is not known.
+    `share` is the calibration of its kind of share; None where that, or the trial's rate, is not known, or others
+    computed on the cores while they were calibrated.
     """
+    if not gpus and (share.get("share_foreign_percent") or 0.0) > CALIBRATION_FOREIGN_PERCENT:
+        return None
     rate = share.get("gpu_flops_per_s") if gpus else share.get("share_flops_per_s")
     return None if flops is None or not rate else 100 * flops / (rate * (gpus or 1))

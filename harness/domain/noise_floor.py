@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
+
+SLOW_DOWN: Final = 1.10  # the ratio that comparisons are laid out to find: a floor above it hides such a one
 
 
 def newest_floor(

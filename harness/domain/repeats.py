@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from harness.domain.component import Declaration
 from harness.domain.errors import SuiteError
@@ -22,12 +24,27 @@ _CPU_TIMES = ("user_cpu_s", "system_cpu_s")
 WITHIN_TIMES = 0.039
 WITHIN_METRICS = 0.01
 
+LEAST, MOST = 3, 10_000  # repeats
+MOST_NEEDED = 1_000_000  # repeats up to which it is told how many would be needed; one more stands for all above
+
 LABELS = ("A", "B")  # the names under which `harness aa` runs the same settings
 
 
 def unlabelled(arm: str) -> str:
     """Return what an arm is called without its label."""
     return ",".join(part for part in arm.split(",") if not part.startswith("label=")) or "default"
+
+
+def _within(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    hint = ""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            hint = f"; write {float(value.strip().removesuffix('%')) / (100 if '%' in value else 1):g}"
+    raise SuiteError(f"auto: within must be a number above 0, got {value!r}{hint}")
 
 
 class Auto(Declaration):
@@ -40,10 +57,12 @@ class Auto(Declaration):
     its `epoch`, "last" or "best"; "time_to_target" the time on the training clock to the suite's target.
     """
 
+    called: ClassVar[str] = "auto"
+
     figure: str = "train_s"
-    within: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] | None = None
-    at_least: Annotated[int, Field(ge=3, strict=True)] = 5
-    at_most: Annotated[int, Field(ge=3, le=10_000, strict=True)] = 50
+    within: Annotated[float | None, BeforeValidator(_within)] = None
+    at_least: Annotated[int, Field(ge=LEAST, le=MOST, strict=True)] = 5
+    at_most: Annotated[int, Field(ge=LEAST, le=MOST, strict=True)] = 50
     epoch: Literal["last", "best"] = "last"
 
     @model_validator(mode="after")

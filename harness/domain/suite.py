@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import re
@@ -15,14 +16,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from harness.domain import sources
+from harness.domain import handy, sources
 from harness.domain.component import Declaration, plain_value
 from harness.domain.duration import duration
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import MOST_TRIALS, Grid
 from harness.domain.metrics import METRICS
 from harness.domain.reference import AnyReference, Direction, Reference
-from harness.domain.repeats import Auto
+from harness.domain.repeats import LEAST, Auto
 from harness.domain.setting import Setting
 
 # What --set and `small` may name besides the paths of a setting.
@@ -164,8 +165,17 @@ class Suite(Declaration):
             raise SuiteError(f"seeds holds a seed twice: {list(self.seeds)}")
         if self.most_repeats is not None and self.most_repeats > len(self.seeds):
             asked = f"auto, {self.repeats}" if isinstance(self.repeats, Auto) else self.repeats
-            raise SuiteError(f"repeats is {asked}, but only {len(self.seeds)} seeds are given; set seeds")
+            enough = f"give at least {self.most_repeats} seeds{self._or_fewer_repeats(len(self.seeds))}"
+            raise SuiteError(f"repeats is {asked}, but only {len(self.seeds)} seeds are given; {enough}")
         return self
+
+    def _or_fewer_repeats(self, count: int) -> str:
+        """Return the repeats, if there are such, for which so many seeds would do."""
+        if not isinstance(self.repeats, Auto):
+            return f", or repeats={count}"
+        if count >= self.repeats.at_least:
+            return f", or at_most={count}"
+        return f", or at_least={count} and at_most={count}" if count >= LEAST else ""
 
     @model_validator(mode="after")
     def _target_is_measured(self) -> Suite:
@@ -261,7 +271,7 @@ def load_suite(path: str | Path) -> LoadedSuite:
         raise SuiteError(f"{here}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from None
     except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, SuiteError) else f"{type(error).__name__}: "
-        raise SuiteError(f"{path}{_line(error, source.path)}: {kind}{error}") from None
+        raise SuiteError(f"{path}{_line(error, source.path)}: {kind}{error}{_taken(error, module)}") from None
     if not hasattr(module, "suite"):
         suites = [name for name, value in vars(module).items() if isinstance(value, Suite)]
         hint = f"; it has a Suite named {suites[0]!r}: rename it" if suites else "; add `suite = Suite(...)`"
@@ -282,6 +292,17 @@ def _line(error: BaseException, path: str) -> str:
             line = f":{step.tb_lineno}"
         step = step.tb_next
     return line
+
+
+def _taken(error: BaseException, module: types.ModuleType) -> str:
+    """Return what the function of ours takes that a suite's file called with other arguments."""
+    match = re.match(r"(\w+)\(\) (got|takes|missing) ", str(error)) if isinstance(error, TypeError) else None
+    if match is None or match[1] not in handy.__all__:
+        return ""
+    called = getattr(handy, match[1])
+    if vars(module).get(match[1], called) is not called:
+        return ""
+    return f"; {match[1]} takes {', '.join(inspect.signature(called).parameters)}"
 
 
 def _beside(file: Path) -> str:

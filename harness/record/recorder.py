@@ -78,8 +78,9 @@ class Recorder:
 
         `info` is JSON that goes into run.json. These keys of it are read again: ``suite_sha256`` (what `resume`
         compares), ``axes`` (values by dotted path: they fix the types of the axes' columns), ``trials``
-        (how many there are in all) and ``command`` (its words, to tell the user how to go on). `attempt_info` goes
-        into run.json's entry of this attempt.
+        (how many there are in all), ``noise`` (whether it measures the noise floor, which `find` goes by) and
+        ``command`` (its words, to tell the user how to go on). `attempt_info` goes into run.json's entry of this
+        attempt.
 
         Raises:
             ResultsError: when the folder exists, or cannot be written.
@@ -105,13 +106,15 @@ class Recorder:
         return cls._begin(folder, content, Index(), attempt=1, take_over=False, attempt_info=attempt_info)
 
     @staticmethod
-    def find(results: Path, *, suite: str, run: str | None = None) -> Path:
-        """Return the folder of the run to resume: `run` by its id, else the suite's latest with something left to do.
+    def find(
+        results: Path, *, suite: str, run: str | None = None, noise: bool = False, asked: str | None = None
+    ) -> Path:
+        """Return the folder of the run to resume, as `runs.find_run` does.
 
         Raises:
             ResultsError: when there is none.
         """
-        return runs.find_run(results, suite=suite, run=run)
+        return runs.find_run(results, suite=suite, run=run, noise=noise, asked=asked)
 
     @classmethod
     def resume(

@@ -140,8 +140,13 @@ def _age(run: RunStatus) -> tuple[str, str, str]:
     return run.run_id[:15], "" if run.started_at is None else run.started_at.isoformat(), run.run_id
 
 
-def find_run(results: Path, *, suite: str, run: str | None = None) -> Path:
+def find_run(
+    results: Path, *, suite: str, run: str | None = None, noise: bool = False, asked: str | None = None
+) -> Path:
     """Return the folder of the run to resume: `run` by its id, else the suite's latest that has something left to do.
+
+    Without an id only runs that measure the noise floor are looked at, or, without `noise`, only the others. One that
+    has nothing left to do will do where it is of what is `asked` for, a suite's sha256; None: whatever it is of.
 
     Raises:
         ResultsError: when there is none.
@@ -153,8 +158,14 @@ def find_run(results: Path, *, suite: str, run: str | None = None) -> Path:
         there = f"its runs are {', '.join(one.run_id for one in found)}" if found else "it has no runs"
         what = f"no run {run!r}" if run is not None else "no run"
         raise ResultsError(f"{results / suite}: {what} of suite {suite!r} to resume; {there}; run it without --resume")
+    there_is = {one.folder: read_run_file(one.folder) for one in found if one.state != "unreadable"}
+    found = [one for one in found if one.folder in there_is and bool(there_is[one.folder].get("noise")) is noise]
     left = [one for one in found if one.state in ("dead", "running", *ENDED[1:]) or set(one.counts) - {"completed"}]
-    return (left or found)[-1].folder
+    same = [one for one in found if asked is None or there_is[one.folder].get("suite_sha256") == asked]
+    if not left and not same:
+        kind = "run of `harness aa`" if noise else "run"
+        raise ResultsError(f"there is no unfinished {kind} of {suite} in {results}/; begin one without --resume")
+    return (left or same)[-1].folder
 
 
 def resume_command(content: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.domain.doubts import DOUBTS
+from harness.domain.doubts import CALIBRATION_FOREIGN_PERCENT, DOUBTS
 from harness.telemetry.probe import READINGS
 
 SCHEMA_VERSION = 3
@@ -273,7 +273,7 @@ TRIALS = Table(
             "peak_percent",
             "float64",
             "flops_per_s against the matrix products that the worker's share, or its GPUs, can do (see `nodes`)",
-            "flops_per_s is not known, or the share was not calibrated",
+            f"flops_per_s is not known, or the share was not calibrated, or beside a load over {CALIBRATION_FOREIGN_PERCENT:g} %",
             "%",
         ),
         _new("clock_step_s", "float64", "by how much the wall clock was set meanwhile", _UNREACHED, "s"),

@@ -37,9 +37,12 @@ _PAGING: Final = {  # the kernel's names in /proc/vmstat, and bytes or one for e
 }
 
 
-def memory_total_bytes() -> int:
-    """Return the machine's memory in bytes, whatever a container may allow of it."""
-    return int(psutil.virtual_memory().total)
+def memory_total_bytes() -> int | None:
+    """Return the machine's memory in bytes, whatever a container may allow of it; None where the kernel hides it."""
+    try:
+        return int(psutil.virtual_memory().total)
+    except (OSError, LookupError, ValueError):
+        return None
 
 
 def physical_core_count() -> int | None:

@@ -30,6 +30,7 @@ LEAST_GAP_S: Final = 0.25  # NVML takes 20 ms for each direction of PCIe traffic
 LEAST_SPAN_S: Final = 1.0  # shorter spans have the loads of the second around their middle: kernels count in ticks
 LEAST_COVERED: Final = 0.5  # of a span, for a mean over it to be told
 LEAST_COVERAGE: Final = 0.95  # of an energy, for it to be valid
+_ROUNDING: Final = 1e-6  # by which a sum of seconds may fall without having begun anew
 _EDGE_S = 1e-3  # instants are stored in microseconds: gaps and readings that meet do not overlap
 
 # What the harness joins; a table of readings has much else.
@@ -163,10 +164,10 @@ class _Curve:
         """
         times, values = _ordered(series)
         rises = np.diff(values)
-        known = rises >= 0
+        known = rises >= -_ROUNDING
         if gaps is not None:
             known &= _unbroken(times, gaps)
-        rates = rises[known] / np.diff(times)[known]
+        rates = np.maximum(rises[known], 0.0) / np.diff(times)[known]
         return cls(times[:-1][known], times[1:][known], rates, rates)
 
     def over(self, start_s: Reals, end_s: Reals) -> tuple[Reals, Reals]:

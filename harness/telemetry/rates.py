@@ -2,11 +2,11 @@
 
     python -m harness.telemetry.rates '{"cores": [0, 1], "size": 134217728}'
 
-prints ``flops_per_s`` and ``bandwidth_bytes_per_s`` as JSON. Products: float32, square, 2·n³ operations each, by
-NumPy's BLAS. Memory: the kernel "Add" of STREAM (J. D. McCalpin, 1995), a = b + c, on three float64 arrays of `size`
-bytes together; 24 bytes are counted for an element, as there, although most CPUs also read what they are to write.
-Each thread has its part of the arrays, which it was first to touch. The best of several rounds counts: whatever
-disturbs one can only slow it down.
+prints ``flops_per_s``, ``bandwidth_bytes_per_s`` and ``foreign_percent``, the load of these cores by others meanwhile,
+as JSON. Products: float32, square, 2·n³ operations each, by NumPy's BLAS. Memory: the kernel "Add" of STREAM (J. D.
+McCalpin, 1995), a = b + c, on three float64 arrays of `size` bytes together; 24 bytes are counted for an element, as
+there, although most CPUs also read what they are to write. Each thread has its part of the arrays, which it was first
+to touch. The best of several rounds counts: whatever disturbs one can only slow it down.
 
 NumPy is imported late, since the threads that its BLAS starts then keep to the cores that this process has by then.
 """
@@ -88,10 +88,34 @@ def _pin(cores: Collection[int]) -> None:
 
 def _main() -> None:
     asked = json.loads(sys.argv[1])
-    _pin(asked["cores"])
-    told = {"flops_per_s": products_per_s(len(asked["cores"]))}
-    told["bandwidth_bytes_per_s"] = traffic_bytes_per_s(asked["cores"], asked["size"])
+    cores = asked["cores"]
+    _pin(cores)
+    before = _use(cores)
+    told: dict[str, float | None] = {"flops_per_s": products_per_s(len(cores))}
+    told["bandwidth_bytes_per_s"] = traffic_bytes_per_s(cores, asked["size"])
+    told["foreign_percent"] = _foreign_percent(before, _use(cores), len(cores))
     print(json.dumps(told))
+
+
+def _use(cores: Collection[int]) -> tuple[float, float, float] | None:
+    """Return the time, the seconds that these cores have been busy or stolen, and this process's own CPU seconds."""
+    names = {f"cpu{core}" for core in cores}
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            lines = [fields for line in file if (fields := line.split())[0] in names]
+    except OSError:
+        return None
+    ticks = sum(sum(map(int, fields[1:9])) - int(fields[4]) - int(fields[5]) for fields in lines)
+    return time.perf_counter(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time()
+
+
+def _foreign_percent(
+    before: tuple[float, float, float] | None, after: tuple[float, float, float] | None, cores: int
+) -> float | None:
+    if before is None or after is None:
+        return None
+    passed_s, busy_s, own_s = (end - start for start, end in zip(before, after, strict=True))
+    return max(0.0, 100 * (busy_s - own_s) / (passed_s * cores))
 
 
 if __name__ == "__main__":

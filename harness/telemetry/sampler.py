@@ -28,6 +28,8 @@ HIGHEST_RATE_HZ = 50.0
 STOP_S = 0.15  # how long `stop` waits for the last sample before it kills the process
 HELD_BYTES = 64 * 2**20  # of samples not yet drained; beyond that the oldest are given up, and a gap says so
 RESTART_S = 0.1  # pause before a restart, doubled with each one that brought no sample
+_SILENCE_S = 1.0  # without a sample, and so many beats, is a gap: the process was stopped, or the machine slept
+_SILENCE_BEATS = 5
 ATTEMPTS = 6  # so many in a row without a sample, and sampling is given up
 
 
@@ -78,6 +80,7 @@ class Sampler:
         self._lines: deque[bytes] = deque()
         self._held_bytes = 0
         self._losing = False
+        self._last_s = 0.0  # of the last sample
         self._gaps: list[Gap] = []
         self._absent = {"sampler": "switched off (0 Hz)"} if rate_hz == 0.0 else {}
 
@@ -247,6 +250,11 @@ class Sampler:
             if first and self._gaps and self._gaps[-1].ended_at is None:
                 gap = self._gaps.pop()
                 self._gaps.append(Gap(started_at=gap.started_at, ended_at=_time_of(sample), reason=gap.reason))
+            now_s = _time_of(sample)
+            if not first and now_s - self._last_s > max(_SILENCE_S, _SILENCE_BEATS / self._rate_hz):
+                reason = f"the sampling process did not come to read for {now_s - self._last_s:.1f} s"
+                self._gaps.append(Gap(started_at=self._last_s, ended_at=now_s, reason=reason))
+            self._last_s = now_s
             self._lines.append(sample)
             self._held_bytes += len(sample)
             while self._held_bytes > HELD_BYTES:
@@ -259,7 +267,8 @@ class Sampler:
 
 
 def _time_of(sample: bytes) -> float:
-    return float(json.loads(sample)["time"])
+    """Return a sample's time, with which it begins; to parse all of it would take longer."""
+    return float(sample[len(b'{"time": ') : sample.index(b",")])
 
 
 if __name__ == "__main__":

@@ -137,11 +137,11 @@ def _sample(request: Request, inbox: _Inbox, cpus: Collection[int]) -> None:
 
 
 class _Unmade:
-    """Stands for a probe that could not be made: it costs its own readings, which have a reason, and no others."""
+    """Stands for a probe that was not made: it costs its own readings, which have a reason, and no others."""
 
-    def __init__(self, name: str, problem: Exception) -> None:
+    def __init__(self, name: str, reason: str) -> None:
         self.name = name
-        self.absent = {name: f"cannot be read: {problem!r}"}
+        self.absent = {name: reason}
 
     def read(self, now: float) -> tuple[()]:
         return ()
@@ -154,7 +154,7 @@ def _made(name: str, make: Callable[[], _P]) -> _P | _Unmade:
     try:
         return make()
     except Exception as problem:  # whatever a module or a kernel does
-        return _Unmade(name, problem)
+        return _Unmade(name, f"cannot be read: {problem!r}")
 
 
 # The probes' modules are imported here, since they load psutil and NVML, which the parent has no use for.
@@ -187,7 +187,7 @@ def _nvidia_probe(request: Request) -> Probe:
 def _gpu_probes(request: Request) -> list[Probe]:
     """Return what reads the GPUs that are asked for; NVML is loaded for the first of them."""
     if request.gpus is not None and not request.gpus:
-        return []
+        return [_Unmade("gpu", "no trial of this run was given a GPU")]
     return [_made("nvidia", lambda: _nvidia_probe(request))]
 
 

@@ -23,10 +23,17 @@ if TYPE_CHECKING:
 _STATES: Final = ("doubt", "unknown", "ok")  # the most urgent first
 
 
-def recorded_runs(results: Path) -> list[dict[str, Any]]:
-    """Return the run.json of each run in a results folder; none without a folder."""
+def recorded_runs(results: Path | None) -> list[dict[str, Any]]:
+    """Return the run.json of each run in a results folder; None: in the usual one, if it is there.
+
+    Raises:
+        ResultsError: when there is no such folder.
+    """
+    usual = Path("results")
+    if results is None and not usual.is_dir():
+        return []
     found = []
-    for folder in runs.find_runs(results) if results.is_dir() else []:
+    for folder in runs.find_runs(results or usual):
         try:
             found.append(runs.read_run_file(folder))
         except ResultsError:  # what is wrong with a run is for `status` to say

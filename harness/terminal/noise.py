@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from harness.domain.component import text
-from harness.domain.repeats import TIMES
+from harness.domain.repeats import MOST_NEEDED, TIMES
+from harness.record.schema import AXIS_COLUMNS
 from harness.terminal.text import plural, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from harness.analyse.noise import NoiseFloor
     from harness.analyse.repeats import Repeated
     from harness.pipeline import Noise
+    from harness.terminal.doubts import Doubts
 
 _SHOWN = 20  # settings; run.json has all
 _NO_FLOOR = "No noise floor: too few trials completed; it takes 2 repeats of a setting under each of the names."
@@ -28,6 +32,81 @@ _WHY = {
 }
 
 
+def recorded_repeats(run: Mapping[str, Any]) -> list[Repeated]:
+    """Return how it stood with the repeats of each arm when a run ended, from its run.json; none where all were asked
+    for."""
+    if not run.get("repeats"):
+        return []
+    from harness.analyse.repeats import Repeated
+
+    return [Repeated(**one) for one in run["repeats"]]
+
+
+def recorded_noise(folder: Path, run: Mapping[str, Any]) -> Noise | None:
+    """Return what a recorded run measured of its nodes' noise: the floors that its run.json holds, and each setting
+    compared with itself; None where it was not run for that."""
+    if run.get("noise_floor") is None:
+        return None
+    from harness.analyse.noise import NoiseFloor, same
+    from harness.domain.repeats import unlabelled
+    from harness.pipeline import Noise
+    from harness.record.reading import load
+
+    results = load(folder)
+    axes = {path: values for path, values in run.get("axes", {}).items() if path != "label"}
+    places = {
+        (row["setting_id"], unlabelled(row["arm"])): {
+            path: value
+            for path, values in axes.items()
+            if (value := _declared(row.get(AXIS_COLUMNS.get(path, path)), values)) is not None
+        }
+        for row in results.trials.to_dict("records")
+    }
+    return Noise(
+        floors=[NoiseFloor.from_plain(floor) for floor in run["noise_floor"].values()],
+        settings=[(one, places[one.setting_id, one.arm]) for one in same(results.trials, results.epochs)],
+    )
+
+
+def _declared(cell: Any, values: Sequence[Any]) -> Any:
+    """Return the one of an axis's values that a column holds; None where there is none, as for other settings."""
+    if cell is None or cell != cell:
+        return None
+    as_text = (value for value in values if json.dumps(value, sort_keys=True, ensure_ascii=False) == cell)
+    return next((value for value in values if value == cell), next(as_text, None))
+
+
+def print_found(repeats: Sequence[Repeated], noise: Noise | None, doubts: Doubts | None) -> None:
+    """Print what a run found out of its repeats and of its nodes' noise; nothing where it was not to."""
+    if (repeats or noise is not None) and doubts is not None and doubts.left_out is not None:
+        print_lines(["", "What follows is as the run ended, of all its trials:"])
+    if repeats:
+        print_repeats(repeats)
+    if noise is not None:
+        print_noise(noise)
+        carrying, of = _doubted(doubts)
+        if noise.floors and carrying:
+            told = f"{carrying} of its {plural(of, 'trial')} carried warnings"
+            print_lines([f"{told}: the floor is that of the node as it was then (`harness show` names them)."])
+
+
+def found_document(repeats: Sequence[Repeated], noise: Noise | None, doubts: Doubts | None) -> dict[str, Any]:
+    """Return the same as plain JSON."""
+    found: dict[str, Any] = {"repeats": [one.plain() for one in repeats]}
+    if noise is not None:
+        carrying, of = _doubted(doubts)
+        found["noise"] = document(noise) | {"trials": of, "trials_with_warnings": carrying}
+    return found
+
+
+def _doubted(doubts: Doubts | None) -> tuple[int, int]:
+    """Return how many trials carry a warning, and how many there are, those left out among them."""
+    if doubts is None:
+        return 0, 0
+    every = [*doubts.trials, *(doubts.left_out.trials if doubts.left_out is not None else ())]
+    return sum(bool(one.warnings) for one in every), len(every)
+
+
 def print_repeats(repeats: Sequence[Repeated]) -> None:
     """Print how many repeats each arm got, what they came to, and how many it would have needed."""
     typer.echo("")
@@ -36,14 +115,15 @@ def print_repeats(repeats: Sequence[Repeated]) -> None:
     rows = []
     for one in repeats[:_SHOWN]:
         name = [_place(one.axes, one.setting_id), *([one.arm] if several else [])]
-        needed = "" if one.needed is None else f"about {one.needed:,}"
+        needed = "" if one.needed is None else _needed(one.needed, about="about ")
         counts = [str(one.repeats), *([str(one.without)] if some_without else [])]
         rows.append([*name, *counts, _width(one.half_width, one), needed, _WHY[one.ended]])
     columns = [("setting", "left"), *([("arm", "left")] if several else [])]
     columns += [("repeats", "right"), *([("without it", "right")] if some_without else [])]
     columns += [("known to", "right"), ("needed", "right"), ("ended as", "left")]
     first = repeats[0]
-    title = f"repeats  (mean {first.figure} to within {_width(first.within, first)}, 98 % confidence)"
+    goal = f"±{100 * first.within:.6g} %" if first.relative else f"±{first.within:.6g}"
+    title = f"repeats  (mean {first.figure} to within {goal}, 98 % confidence)"
     print_table(columns, rows, title=title)
     if len(repeats) > _SHOWN:
         typer.echo(f'… and {len(repeats) - _SHOWN} more; run.json has all, under "repeats"')
@@ -65,7 +145,14 @@ def say_figureless(repeats: Sequence[Repeated], *, err: bool) -> None:
 def _width(value: float | None, one: Repeated) -> str:
     if value is None:
         return "–"
-    return f"±{100 * value:.1f} %" if one.relative else f"±{value:.2g}"
+    if not one.relative:
+        return f"±{value:.2g}"
+    percent = 100 * value
+    return f"±{percent:.2g} %" if 0 < percent < 0.1 else f"±{percent:.1f} %"
+
+
+def _needed(count: int, about: str = "") -> str:
+    return f"more than {MOST_NEEDED:,}" if count > MOST_NEEDED else f"{about}{count:,}"
 
 
 def print_noise(noise: Noise) -> None:
@@ -75,7 +162,7 @@ def print_noise(noise: Noise) -> None:
     for same, axes in noise.settings[:_SHOWN]:
         found = same.comparison
         spread = "–" if found.spread is None else f"{100 * found.spread:.1f} %"
-        needed = "–" if found.needed is None else f"{found.needed:,}"
+        needed = "–" if found.needed is None else _needed(found.needed)
         count = str(min(found.repeats))
         place = _place(axes, same.setting_id)
         rows.append([place, _ratio(found), _interval(found), count, spread, needed, found.verdict])

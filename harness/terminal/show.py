@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _FIRST = 20  # trials, or reasons, that are shown
 _ALIKE = 3  # trials that are named for each reason
 # `Summary.document` where no trial is recorded.
-NOTHING: dict[str, Any] = {"settings": [], "trials": [], "discarded": None, "drift": None, "references": []}
+NOTHING: dict[str, Any] = {"settings": [], "trials": [], "discarded": None, "references": []}
 _ENERGIES = {
     "median_gpu_j_per_sample": "GPU J/sample",
     "median_gpu_j_to_target": "GPU J to target",
@@ -50,7 +51,7 @@ class Summary:
     metric: str  # what the table shows the best of
     failures: dict[tuple[str, str], list[str]]  # trials that did not complete: (status, error) -> labels
     doubts: Doubts
-    drift: str  # what changed over the run, in a sentence; empty where nothing did, or it was not looked for
+    drift: str | None  # what changed over the run, in a sentence; empty where nothing did, None: not looked for
     references: References
 
     def document(self) -> dict[str, Any]:
@@ -60,7 +61,7 @@ class Summary:
             "settings": self.records(),
             "trials": [one.record() for one in self.doubts.trials],
             "discarded": None if left is None else left.record(),
-            "drift": self.drift or None,
+            **({} if self.drift is None else {"drift": self.drift or None}),
             "references": self.references.records(),
         }
 
@@ -90,7 +91,7 @@ class Summary:
         cells = []
         for row, name in zip(self.rows, names, strict=True):
             line = [*name, *([str(row["arm"])] if with_arm else [])]
-            line += [seconds(_number(row["median_time_to_target_s"])), str(row["reached_share"])] if goal else []
+            line += [seconds(_number(row["median_time_to_target_s"])), row["reached_share"] or "–"] if goal else []
             line += [_figure(row["best"]), *([_rate(row["median_samples_per_s"])] if with_samples else [])]
             line += [_significant(row["median_train_s"]), *(_joules(row[name]) for name in energies)]
             line += [f"{row['completed']}/{row['trials']}"]
@@ -142,7 +143,7 @@ def summary(
     target = run.get("target") or {}
     metric = _metric(target, results.epochs)
     naming = _naming(axes, trials)
-    epochs, left_out = results.epochs, None
+    epochs, left_out, every = results.epochs, None, trials
     if without:
         planned = trials.groupby(["setting_id", "arm"], observed=True).ngroups
         trials, epochs, found = discard(trials, epochs, without)
@@ -168,15 +169,29 @@ def summary(
     return Summary(
         run=run,
         folder=folder,
-        rows=[{str(name): value for name, value in row.items()} for row in frame.to_dict("records")],
+        rows=_with_those_left_out(frame, every, list(axes.values())) if without else _records(frame),
         axes=axes,
         naming=naming,
         metric=metric,
         failures=failures,
         doubts=Doubts(trials=doubted(trials, naming), sampling=run.get("sampling") or {}, left_out=left_out),
-        drift=_drift(trials, epochs) if with_drift else "",
+        drift=_drift(trials, epochs) if with_drift else None,
         references=references(folder, results, trials, epochs, axes=naming, own=own_references),
     )
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _with_those_left_out(frame: pd.DataFrame, every: pd.DataFrame, axes: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of a summary with one for each setting that has no trial left: how many it had, and no figure."""
+    known = {(row["setting_id"], row["arm"]): row for row in _records(frame)}
+    groups = every.groupby(["setting_id", "arm"], sort=False, observed=True)
+    planned = groups[axes].first().assign(trials=groups.size()).reset_index()
+    blank = dict.fromkeys(map(str, frame.columns)) | dict.fromkeys(("completed", "failed", "timeout", "lost"), 0)
+    rows = _records(planned.sort_values([*axes, "arm"], kind="stable"))
+    return [known.get((row["setting_id"], row["arm"]), blank | row) for row in rows]
 
 
 def find_run(run: str | None, results: Path) -> Path:
@@ -201,7 +216,10 @@ def print_plan(loaded: LoadedSuite, made: Plan, *, everything: bool) -> None:
     seeds = len({trial.seed for trial in made.trials})
     trials, settings = plural(len(made.trials), "trial"), plural(made.settings, "setting")
     auto = made.suite.repeats if isinstance(made.suite.repeats, Auto) else None
-    most, each = ("", plural(seeds, "seed")) if auto is None else ("up to ", f"{auto} each")
+    most, each = "", plural(seeds, "seed")
+    if auto is not None:  # --where may leave fewer than it allows
+        left = max(Counter((trial.setting_id, trial.arm) for trial in made.trials).values())
+        most, each = "up to ", f"{auto.at_least} to {left} repeats each"
     typer.echo(f"{made.suite.name}: {most}{trials} of {settings}, {each} ({loaded.path})")
     if made.suite.description:
         typer.echo(made.suite.description.splitlines()[0])

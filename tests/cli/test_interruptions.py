@@ -184,7 +184,7 @@ def test_sigterm_while_ray_starts_is_answered_at_once(harness: Any) -> None:
 
 
 def test_a_budget_starts_no_trial_after_it_and_can_be_resumed(harness: Any) -> None:
-    said = harness("run", FUNCTIONS, *STEADY, "--results", "budget", "--inline", "--budget", "1s")
+    said = harness("run", FUNCTIONS, *STEADY, "--results", "budget", "--inline", "--no-calibrate", "--budget", "1s")
     assert said.returncode == 75
     assert "Ended early: the budget is used up." in said.stdout
     assert 1 <= _recorded(harness.folder / "budget") < TRIALS

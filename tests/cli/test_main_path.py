@@ -44,7 +44,7 @@ def test_the_summary_has_a_line_a_setting_and_says_where_the_files_are(harness: 
     assert "time to val_accuracy ≥ 0.85" in first.stdout
     table = [line.split() for line in first.stdout.splitlines() if line.split()[:1] in (["32"], ["128"])]
     assert [line[0] for line in table] == ["32", "128"]
-    assert all(line[-1] == "1/1" for line in table)
+    assert all("1/1" in line for line in table)  # behind it are doubts, if the machine is busy
     assert "Trials: 2 completed" in first.stdout
     assert "Files:  results/batch_size/" in first.stdout
     assert f"harness show {harness.run_of('batch_size').folder.parent.relative_to(harness.folder)}" in first.stdout
@@ -157,7 +157,11 @@ def test_a_finished_run_has_nothing_left_to_resume(harness: Any, folders: list[P
 
 
 def test_a_run_is_not_resumed_with_another_suite_unless_asked_for(harness: Any, folders: list[Path]) -> None:
-    said = harness("run", BATCH_SIZE, "--small", "--set", "epochs=2", "--resume")
+    other = ("run", BATCH_SIZE, "--small", "--set", "epochs=2", "--resume")
+    said = harness(*other)
+    assert said.returncode == 2
+    assert said.stderr == "harness: there is no unfinished run of batch_size in results/; begin one without --resume\n"
+    said = harness(*other, "--run", folders[1].name)
     assert said.returncode == 2
     assert f"{folders[1].name}: the suite has changed since this run began" in said.stderr
     assert "--force" in said.stderr

@@ -67,6 +67,28 @@ def test_the_plan_says_from_how_many_to_how_many(harness: Any) -> None:
     assert "up to 350 trials of 7 settings, 5 to 50 repeats each" in said.stdout
 
 
+def test_a_plan_that_leaves_fewer_repeats_says_how_many(say: Any) -> None:
+    auto = ("--set", "repeats=auto", "--where")
+    assert "up to 49 trials of 7 settings, 5 to 7 repeats each" in say("plan", FUNCTIONS, *auto, "seed < 7").out
+    said = say("plan", FUNCTIONS, *auto, "seed < 3")
+    assert said.code == 2
+    assert "auto makes at least 5 repeats, and --where leaves 3 of workload.mode=" in said.err
+
+
+def test_repeats_cannot_be_null(say: Any) -> None:
+    said = say("plan", FUNCTIONS, "--set", "repeats=null")
+    assert said.code == 2
+    assert 'repeats must be a whole number, "auto" or auto(...), got null' in said.err
+
+
+def test_aa_does_not_resume_a_run_of_another_command(harness: Any) -> None:
+    quick = ("--where", "workload.mode == 'raise'", "--inline", "--telemetry", "0", "--results", "ordinary")
+    assert harness("run", FUNCTIONS, *quick).returncode == 1
+    said = harness("aa", FUNCTIONS, *quick, "--repeats", "2", "--resume")
+    assert said.returncode == 2
+    assert "there is no unfinished run of `harness aa` of functions in ordinary/; begin one" in said.stderr
+
+
 def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None:
     where = ("--where", "workload.mode == 'ok'", "--set", "workload.pause=0.002")
     said = harness("aa", FUNCTIONS, *where, "--repeats", "4", "--inline", "--telemetry", "0", "--json")

@@ -169,11 +169,29 @@ def test_a_wrong_option_of_run_is_named_and_leaves_no_folder(
     assert list(tmp_path.rglob("run.json")) == []
 
 
-@pytest.mark.parametrize("words", [["--max-fail", "0"], ["--workers", "none"], ["--telemetry", "-1"], ["--nonsense"]])
-def test_an_option_that_cannot_be_is_refused_with_its_name(say: Say, words: list[str]) -> None:
-    answer = say("run", BATCH_SIZE, *words)
-    assert answer.code == 2
-    assert words[0] in answer.err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-fail", "0"], "--max-fail 0: must be a whole number, 1 or more (stop once"),
+        (["--workers", "none"], "--workers none: must be a whole number, 1 or more (at most so many workers a node)"),
+        (["--telemetry", "51"], "--telemetry 51: must be a number from 0 to 50 (hardware readings a second; 0: none)"),
+        (["--telemetry", "-1"], "--telemetry -1: must be a number from 0 to 50"),
+        (["--telemetry", "nan"], "--telemetry nan: must be a number from 0 to 50"),
+        (["--telemetry"], "option '--telemetry' requires an argument"),
+        (["--nonsense"], "no such option: --nonsense; `harness run --help` says what there is"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_in_one_line(say: Say, words: list[str], message: str) -> None:
+    told = refused(say, "run", BATCH_SIZE, *words)
+    assert told.startswith(f"harness: {message}")
+    assert told.count("\n") == 1
+
+
+def test_a_command_without_words_is_answered_with_the_help(say: Say) -> None:
+    for words in ([], ["data"]):
+        answer = say(*words)
+        assert answer.code == 2
+        assert "Commands:" in answer.err
 
 
 # Results folders. ---------------------------------------------------------------------------------------------

@@ -172,3 +172,8 @@ def test_the_share_of_the_peak_is_by_what_was_calibrated_for_this_kind_of_share(
     assert peak_percent(None, share, 0) is None
     assert peak_percent(2e9, {}, 0) is None
     assert peak_percent(2e9, {"share_flops_per_s": 4e9}, 1) is None
+
+
+def test_a_calibration_beside_others_is_no_measure_of_the_device() -> None:
+    assert peak_percent(2e9, {"share_flops_per_s": 4e9, "share_foreign_percent": 40.0}, 0) is None
+    assert peak_percent(2e9, {"share_flops_per_s": 4e9, "share_foreign_percent": 4.0}, 0) == 50.0

@@ -147,7 +147,11 @@ def test_automatic_repeats_have_a_seed_for_each_that_there_may_be() -> None:
         (lambda: "often", "repeats must be a whole number, \"auto\" or auto(...), got 'often'"),
         (lambda: True, "repeats must be a whole number"),
         (lambda: auto(at_least=9, at_most=5), "at_least is 9, more than at_most, which is 5"),
-        (lambda: auto(within=0.0), "within"),
+        (lambda: auto(within=0), "auto: within must be a number above 0, got 0"),
+        (lambda: auto(within=float("nan")), "auto: within must be a number above 0, got nan"),
+        (lambda: auto(within="2%"), "auto: within must be a number above 0, got '2%'; write 0.02"),  # type: ignore[arg-type]
+        (lambda: auto(within="0.02"), "got '0.02'; write 0.02"),  # type: ignore[arg-type]
+        (lambda: auto(at_most=99999999), "auto: at_most must be at most 10,000, got 99999999"),
         (lambda: auto(at_least=2), "at_least must be at least 3, got 2"),
         (lambda: auto(within=1.0), "within is relative for train_s, and so below 1, got 1.0"),
         (lambda: auto("val_loss", within=float("inf")), "within"),
@@ -166,6 +170,31 @@ def test_automatic_repeats_that_cannot_be_meant_are_one_clear_error(repeats: Cal
 def test_automatic_repeats_need_as_many_seeds_as_there_may_be_repeats() -> None:
     with pytest.raises(SuiteError, match="repeats is auto, 5 to 50 repeats, but only 2 seeds are given"):
         suite(repeats="auto", seeds=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("repeats", "count", "way_out"),
+    [
+        (auto(at_least=3, at_most=12), 3, "give at least 12 seeds, or at_most=3"),
+        (auto(), 4, "give at least 50 seeds, or at_least=4 and at_most=4"),
+        (auto(), 2, "give at least 50 seeds"),
+        (3, 2, "give at least 3 seeds, or repeats=2"),
+    ],
+)
+def test_too_few_seeds_are_answered_with_how_many_would_do(repeats: Any, count: int, way_out: str) -> None:
+    with pytest.raises(SuiteError) as refused:
+        suite(repeats=repeats, seeds=list(range(count)))
+    assert str(refused.value).endswith(f"only {count} seeds are given; {way_out}")
+
+
+def test_a_call_with_arguments_that_a_function_does_not_take_is_answered_with_those_it_takes(tmp_path: Path) -> None:
+    file = tmp_path / "suite.py"
+    file.write_text("from harness import auto\n\nauto(confidence=0.9)\n")
+    with pytest.raises(SuiteError, match=r"suite.py:3: .*'confidence'; auto takes figure, within, at_least, at_most, e"):
+        load_suite(file)
+    file.write_text("def auto():\n    pass\n\nauto(confidence=0.9)\n")
+    with pytest.raises(SuiteError, match="unexpected keyword argument 'confidence'$"):
+        load_suite(file)
 
 
 def test_automatic_repeats_are_part_of_what_is_asked() -> None:

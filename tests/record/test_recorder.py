@@ -495,6 +495,21 @@ def test_the_run_to_resume_is_the_latest_with_something_left(tmp_path: Path) -> 
         find_run(tmp_path, suite="suite", run="4")
 
 
+def test_runs_of_aa_and_others_are_resumed_each_by_its_own_command(tmp_path: Path) -> None:
+    for run_id, state, noise in (("1", "interrupted", True), ("2", "completed", False)):
+        with Recorder.create(tmp_path, suite="suite", run_id=run_id, info={**INFO, "noise": noise}) as recorder:
+            recorder.write(finished(0))
+            recorder.finish(state)
+    assert find_run(tmp_path, suite="suite", noise=True, asked="another").name == "1"
+    assert find_run(tmp_path, suite="suite", asked=INFO["suite_sha256"]).name == "2"  # to say that all is recorded
+    with pytest.raises(ResultsError, match=r"there is no unfinished run of suite in .*; begin one without --resume"):
+        find_run(tmp_path, suite="suite", asked="another")
+    with Recorder.resume(tmp_path / "suite" / "1", suite_sha256=INFO["suite_sha256"]) as recorder:
+        recorder.finish("completed")
+    with pytest.raises(ResultsError, match="there is no unfinished run of `harness aa` of suite in"):
+        find_run(tmp_path, suite="suite", noise=True, asked="another")
+
+
 def test_broken_tables_are_rebuilt_from_the_log(tmp_path: Path) -> None:
     with create(tmp_path) as recorder:
         recorder.write(finished(0))

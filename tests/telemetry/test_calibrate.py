@@ -15,6 +15,7 @@ from harness.telemetry.calibrate import calibrate_share
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 COLUMNS = {f"{who}_{what}" for who in ("core", "share") for what in ("flops_per_s", "bandwidth_bytes_per_s")}
+FOREIGN = {"core_foreign_percent", "share_foreign_percent"}  # said of the calibration, and no column
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_share_of_one_core_is_measured_once_and_told_as_both() -> None:
     found = calibrate_share(CORES[:1])
-    assert set(found) == COLUMNS <= set(NODES.names())
+    assert COLUMNS <= set(NODES.names())
+    assert set(found) == COLUMNS | FOREIGN
     assert found["core_flops_per_s"] == found["share_flops_per_s"] > 1e6
     assert found["core_bandwidth_bytes_per_s"] == found["share_bandwidth_bytes_per_s"] > 1e6
 
@@ -35,7 +37,7 @@ def test_a_share_of_one_core_is_measured_once_and_told_as_both() -> None:
 @pytest.mark.skipif(len(CORES) < 2, reason="there is one core")
 def test_a_share_of_several_cores_is_measured_beside_one_of_them_alone() -> None:
     found = calibrate_share(CORES[:2])
-    assert set(found) == COLUMNS
+    assert set(found) == COLUMNS | FOREIGN
     assert found["core_flops_per_s"] != found["share_flops_per_s"]
 
 
@@ -56,7 +58,7 @@ def test_memory_that_is_short_makes_the_arrays_small(monkeypatch: pytest.MonkeyP
         available = 1000
 
     monkeypatch.setattr(calibrate.psutil, "virtual_memory", Short)
-    assert set(calibrate_share(CORES[:1])) == COLUMNS
+    assert set(calibrate_share(CORES[:1])) == COLUMNS | FOREIGN
 
 
 def test_the_best_round_counts_and_the_first_is_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,3 +104,25 @@ def test_the_arrays_are_larger_than_all_caches_that_the_cores_have_together(monk
         monkeypatch.setattr(calibrate, "cache_bytes", lambda cache=cache: {"L3": cache})
         calibrate_share(CORES[:2])
         assert asked == {1: size, 2: 2 * size}
+
+
+def test_what_others_disturbed_is_measured_again_and_the_least_disturbed_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads = iter([80.0, 60.0, 70.0])
+
+    def measured(cores: list[int], deadline: float) -> dict[str, float]:
+        load = next(loads)
+        return {"flops_per_s": 1e9 * load, "foreign_percent": load}
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    found = calibrate_share([0])
+    assert (found["share_flops_per_s"], found["share_foreign_percent"]) == (60e9, 60.0)
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="there is no /proc/stat")
+def test_the_load_of_others_is_what_this_process_did_not_do() -> None:
+    assert rates._foreign_percent((0.0, 10.0, 1.0), (2.0, 13.0, 2.0), 2) == 50.0
+    assert rates._foreign_percent((0.0, 10.0, 1.0), (2.0, 11.0, 3.0), 2) == 0.0
+    assert rates._foreign_percent(None, (2.0, 11.0, 3.0), 2) is None
+    assert rates._use([]) is not None

@@ -255,3 +255,12 @@ def test_a_short_program_that_was_not_seen_in_time_is_no_foreign_load() -> None:
     readings = cpu(90.0, worker=0.0)  # what the worker had started was looked for too late
     found = join(readings, spans((10, 10.9), (10, 10.9), cpu_s=[0.85, np.nan]))
     assert found.foreign_percent.tolist() == pytest.approx([5.0, 90.0])
+
+
+def test_a_sum_of_seconds_that_falls_by_rounding_has_not_begun_anew() -> None:
+    readings = cpu(80.0, worker=0.5)
+    times, values = readings["harness", "system_cpu_s"]
+    values = np.full_like(values, 1.4300000000000004)
+    values[len(values) // 2 :] = 1.4300000000000002
+    found = join({**readings, ("harness", "system_cpu_s"): (times, values)}, spans((28.0, 32.0)))
+    assert found.foreign_percent[0] == pytest.approx(30.0, abs=0.5)

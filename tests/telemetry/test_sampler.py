@@ -415,3 +415,24 @@ def test_a_rate_of_once_in_many_years_brings_one_sample(started: Callable[..., S
     time.sleep(0.3)
     assert sampler.gaps == ()
     assert len(times(sampler.stop())) == 1  # the last
+
+
+def test_a_sampling_process_that_is_stopped_for_a_while_leaves_a_gap(started: Callable[..., Sampler]) -> None:
+    sampler = started(50.0)
+    wait_until(lambda: bool(sampler.drain()))
+    pid = sampler.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.5)
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: bool(sampler.gaps))
+    (gap,) = sampler.gaps
+    assert "did not come to read" in gap.reason
+    assert gap.ended_at is not None
+    assert gap.ended_at - gap.started_at > 1.0
+
+
+def test_where_no_gpu_was_given_out_the_reason_is_told(started: Callable[..., Sampler]) -> None:
+    sampler = started(50.0, gpus=[])
+    wait_until(lambda: "gpu" in sampler.absent())
+    assert sampler.absent()["gpu"] == "no trial of this run was given a GPU"
