@@ -74,8 +74,8 @@ class Comparison:
     verdict: Verdict
     paired: bool
     repeats: tuple[int, int]  # of the first arm and of the second; the same number twice where they are paired
-    # Repeats an arm that would find a slow-down of 10 %, as designed, and lift it over the noise floor; `MOST_NEEDED` + 1
-    # stands for as many or more; None: no spread is known.
+    # Repeats an arm that would find a slow-down of 10 %, as designed, and lift it over the noise floor; `MOST_NEEDED`
+    # + 1 stands for as many or more; None: no spread is known.
     needed: int | None
     spread: float | None  # standard deviation of the log of one repeat (paired: but for what its block shares)
     floor: float | None  # the node's noise floor that was applied, as a ratio; None: none is known

@@ -32,8 +32,8 @@ class Repeated:
     without: int  # trials that ended without it: failed, or missed the target
     half_width: float | None  # of the 98 % confidence interval of the mean; None: fewer than 2 repeats
     within: float  # what it was to come to
-    # Repeats that would be needed, given the spread seen; `MOST_NEEDED` + 1 stands for as many or more; None: too few to
-    # say, or narrow enough.
+    # Repeats that would be needed, given the spread seen; `MOST_NEEDED` + 1 stands for as many or more; None: too few
+    # to say, or narrow enough.
     needed: int | None
     ended: Literal["narrow", "cap", "failing", "unfinished"]
 

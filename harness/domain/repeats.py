@@ -43,7 +43,8 @@ def _within(value: Any) -> float | None:
     hint = ""
     if isinstance(value, str):
         with suppress(ValueError):
-            hint = f"; write {float(value.strip().removesuffix('%')) / (100 if '%' in value else 1):g}"
+            meant = float(value.strip().removesuffix("%")) / (100 if "%" in value else 1)
+            hint = f"; write {meant:g}" if 0 < meant < math.inf else ""
     raise SuiteError(f"auto: within must be a number above 0, got {value!r}{hint}")
 
 

@@ -273,7 +273,8 @@ TRIALS = Table(
             "peak_percent",
             "float64",
             "flops_per_s against the matrix products that the worker's share, or its GPUs, can do (see `nodes`)",
-            f"flops_per_s is not known, or the share was not calibrated, or beside a load over {CALIBRATION_FOREIGN_PERCENT:g} %",
+            "flops_per_s is not known, or the share was not calibrated, "
+            f"or beside a foreign load over {CALIBRATION_FOREIGN_PERCENT:g} %",
             "%",
         ),
         _new("clock_step_s", "float64", "by how much the wall clock was set meanwhile", _UNREACHED, "s"),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,20 +20,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAMED = 3  # trials that are named for each warning
+_REASONS = 6  # that are shown
+_UNREAD = "no such reading fell into them"
 
-# The readings that a warning is judged by, as telemetry names them where they are absent.
+# The readings that a warning is judged by, as telemetry names them, and of which devices.
 _READINGS = {
-    "throttled": ("gpu_throttle_mask",),
-    "contended": ("cpu_percent",),
-    "stolen": ("steal_percent",),
-    "swapped": ("swap_in_bytes", "swap_out_bytes"),
+    "throttled": (("gpu", "gpu_throttle_mask"),),
+    "contended": (("core", "cpu_percent"), ("harness", "user_cpu_s")),
+    "stolen": (("core", "steal_percent"),),
+    "swapped": (("host", "swap_in_bytes"), ("host", "swap_out_bytes")),
 }
-_SOURCES = {"sampler", "host", "processes", "nvidia"}  # of readings, which stand there where they fail as a whole
+_SOURCES = {"host", "processes", "nvidia"}  # of readings, which stand there where they fail as a whole
+_PARTLY = "less than half of their time was read, of shorter ones less than half of the second around them"
 # Why the others could not be judged: they look at what the worker itself observed.
 _UNSEEN = {
     "few_cores": "the worker's cores are not known",
     "clock_drift": "the worker could not compare the clocks",
-    "recompiled": "the back end does not tell when it compiles",
+    "recompiled": "it was not told when this back end compiled, as in a process that is not a worker's (--inline)",
 }
 
 
@@ -88,7 +92,7 @@ class Doubts:
     """The warnings of the trials that a table is made of."""
 
     trials: tuple[Doubted, ...]
-    sampling: Mapping[str, Mapping[str, Any]]  # of run.json: what could not be read on each node
+    unread: Mapping[tuple[str, str], Mapping[str, str]]  # why readings lack, by trial (id, arm) and warning
     left_out: LeftOut | None = None
 
     def counts(self, setting_id: str, arm: str) -> dict[str, int]:
@@ -134,31 +138,20 @@ class Doubts:
         unknown = [one for one in self.trials if one.warnings is None]
         if unknown:
             yield f"not judged: any warning of {plural(len(unknown), 'trial')}: recorded before there were warnings"
-        found = Counter(name for one in self.trials for name in one.unjudged)
-        by_readings = [name for name in _in_order(found) if name not in _UNSEEN]
-        if by_readings:
-            of = sum(any(name not in _UNSEEN for name in one.unjudged) for one in self.trials)
-            why = "; ".join(self._reasons(by_readings))
-            yield f"not judged: {', '.join(by_readings)} of {plural(of, 'trial')}: {why}"
-        for name in _in_order(found):
-            if name in _UNSEEN:
-                yield f"not judged: {name} of {plural(found[name], 'trial')}: {_UNSEEN[name]}"
-
-    def _reasons(self, names: Sequence[str]) -> list[str]:
-        """Return why readings for these warnings lack, the commonest reasons, as the run recorded them."""
-        notes = [note for note in self.sampling.values() if note]
-        if not notes:
-            return ["no hardware was read in this run"]
-        wanted = {metric for name in names for metric in _READINGS.get(name, ())} | _SOURCES
-        reasons = Counter(
-            f"{key}: {reason}"
-            for note in notes
-            for key, reason in note.get("absent", {}).items()
-            if key.rpartition("/")[2] in wanted
-        )
-        told = [reason for reason, _ in reasons.most_common(2)]
-        gaps = sum(len(note.get("gaps", ())) for note in notes)
-        return told + ([plural(gaps, "gap") + " in the readings"] if gaps else []) or ["no reading fell into them"]
+        alike: Counter[tuple[tuple[str, ...], str]] = Counter()
+        for one in self.trials:
+            why = self.unread.get((one.trial_id, one.arm), {})
+            by_reason: dict[str, list[str]] = {}
+            for name in _in_order(one.unjudged):
+                if name not in _UNSEEN:
+                    by_reason.setdefault(why.get(name, _UNREAD), []).append(name)
+            alike.update((tuple(names), reason) for reason, names in by_reason.items())
+        for (names, reason), count in alike.most_common(_REASONS):
+            yield f"not judged: {', '.join(names)} of {plural(count, 'trial')}: {reason}"
+        if len(alike) > _REASONS:
+            yield f"… and {len(alike) - _REASONS} more reasons; the column `unjudged` of trials has them all"
+        for name, count in Counter(name for one in self.trials for name in one.unjudged if name in _UNSEEN).items():
+            yield f"not judged: {name} of {plural(count, 'trial')}: {_UNSEEN[name]}"
 
     def _discarded(self) -> Iterator[str]:
         left = self.left_out
@@ -196,6 +189,98 @@ def doubted(trials: pd.DataFrame, naming: Mapping[str, str]) -> tuple[Doubted, .
         )
         for row, warnings, unjudged, known in found
     )
+
+
+def unread(folder: Path, run: Mapping[str, Any], trials: pd.DataFrame) -> dict[tuple[str, str], dict[str, str]]:
+    """Return why the readings for warnings lack, by trial (id, arm) and warning; only where any do, is telemetry read.
+
+    What was read on the trial's devices meanwhile decides; of what was not, run.json holds the reasons, those of the
+    run's last attempt on each node.
+    """
+    from harness.analyse.discard import listed
+
+    lacking = [[name for name in names if name in _READINGS] for names in listed(trials, "unjudged")]
+    if not any(lacking):
+        return {}
+    times = _times(folder)
+    sampling = run.get("sampling") or {}
+    devices = zip(listed(trials, "cores"), listed(trials, "gpu_uuids"), strict=True)
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row, names, (cores, gpus) in zip(trials.to_dict("records"), lacking, devices, strict=True):
+        if names:
+            of = {
+                "core": [f"cpu{core}" for core in cores],
+                "gpu": [f"gpu:{uuid}" for uuid in gpus],
+                "harness": ["harness"],
+                "host": ["host"],
+            }
+            here = times.get(str(row["node"]), {})
+            notes = sampling.get(row["node"]) or {}
+            span = _around(row["started_at"], row["ended_at"])
+            found[row["trial_id"], row["arm"]] = {name: _why(name, of, here, notes, span) for name in names}
+    return found
+
+
+def _times(folder: Path) -> dict[str, dict[tuple[str, str], Any]]:
+    """Return when readings that warnings are judged by were taken, ascending: by node, device and metric."""
+    from harness.record.reading import load
+
+    wanted = {metric for series in _READINGS.values() for _, metric in series}
+    table = load(folder, columns={"telemetry": ["node", "time", "device", "metric"]}).telemetry
+    table = table[table["metric"].isin(wanted)]
+    found: dict[str, dict[tuple[str, str], Any]] = {}
+    for (node, device, metric), of_one in table.groupby(["node", "device", "metric"], observed=True):
+        found.setdefault(str(node), {})[str(device), str(metric)] = of_one["time"].sort_values(ignore_index=True)
+    return found
+
+
+def _around(started_at: Any, ended_at: Any) -> tuple[Any, Any] | None:
+    """Return the time whose readings count for a trial; None where it is not known when it ran."""
+    import pandas as pd
+
+    from harness.telemetry.join import LEAST_SPAN_S
+
+    if pd.isna(started_at) or pd.isna(ended_at):
+        return None
+    more = max(pd.Timedelta(0), pd.Timedelta(seconds=LEAST_SPAN_S) - (ended_at - started_at)) / 2
+    return started_at - more, ended_at + more
+
+
+def _why(
+    name: str,
+    of: Mapping[str, Sequence[str]],
+    times: Mapping[tuple[str, str], Any],
+    notes: Mapping[str, Any],
+    span: Any,
+) -> str:
+    """Return why a warning could not be judged on a trial, of whose node these are the readings and the notes."""
+    if span is None:
+        return "it is not known when they ran"
+
+    def was_read(key: tuple[str, str]) -> bool:
+        first, last = (times[key].searchsorted(instant) for instant in span)
+        return bool(last > first)
+
+    wanted = [(device, metric) for kind, metric in _READINGS[name] for device in of[kind]]
+    missing = [key for key in wanted if key not in times or not was_read(key)]
+    if wanted and not missing:
+        return _PARTLY
+    absent = notes.get("absent", {})
+    if not any(map(was_read, times)):
+        if "sampler" in absent:
+            return f"sampler: {absent['sampler']}"
+        if not times and not notes:
+            return "no hardware was read in this run"
+    names = {f"{device}/{metric}": metric for device, metric in missing} | {metric: metric for _, metric in missing}
+    told = [f"{names.get(key, key)}: {reason}" for key, reason in absent.items() if key in names or key in _SOURCES]
+    if told:
+        return "; ".join(list(dict.fromkeys(told))[:2])
+    return "a gap in the readings" if _in_gap(notes.get("gaps", ()), span) else _UNREAD
+
+
+def _in_gap(gaps: Sequence[Mapping[str, Any]], span: tuple[Any, Any]) -> bool:
+    began, ended = (instant.timestamp() for instant in span)
+    return any(gap["started_at"] < ended and (gap["ended_at"] is None or gap["ended_at"] > began) for gap in gaps)
 
 
 def label_of(row: Mapping[Any, Any], naming: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from harness.domain.suite import LoadedSuite
 from harness.plan import Plan
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
-from harness.terminal.doubts import Doubts, LeftOut, axis, doubted, label_of
+from harness.terminal.doubts import Doubts, LeftOut, axis, doubted, label_of, unread
 from harness.terminal.references import References, references
 from harness.terminal.text import label, plural, print_table, seconds, significant
 
@@ -174,7 +174,7 @@ def summary(
         naming=naming,
         metric=metric,
         failures=failures,
-        doubts=Doubts(trials=doubted(trials, naming), sampling=run.get("sampling") or {}, left_out=left_out),
+        doubts=Doubts(trials=doubted(trials, naming), unread=unread(folder, run, trials), left_out=left_out),
         drift=_drift(trials, epochs) if with_drift else None,
         references=references(folder, results, trials, epochs, axes=naming, own=own_references),
     )

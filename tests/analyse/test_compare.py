@@ -17,7 +17,7 @@ from harness.analyse.compare import (
     repeats_for_comparison,
     repeats_for_width,
 )
-from harness.domain.repeats import WITHIN_TIMES
+from harness.domain.repeats import MOST_NEEDED, WITHIN_TIMES
 
 
 def arm(values: Any, run: str = "r", first_block: int = 0) -> pd.DataFrame:
@@ -197,6 +197,12 @@ def test_half_widths_and_the_repeats_for_one_agree() -> None:
     assert exact <= 0.02 < stats.t.ppf(0.99, count - 2) * 0.05 / math.sqrt(count - 1)
     low, high = stats.t.interval(0.98, 9, values.mean(), stats.sem(values))
     assert half_width(list(values)) == pytest.approx((high - low) / 2)
+
+
+def test_more_repeats_than_are_looked_for_are_one_number_above_them() -> None:
+    assert repeats_for_width(0.5, 1e-6) == repeats_for_width(math.inf, 0.01) == MOST_NEEDED + 1
+    assert repeats_for_comparison(1e6, paired=True) == MOST_NEEDED + 1
+    assert repeats_for_width(0.0, 0.01) == 2
 
 
 def test_a_noise_floor_is_exceeded_by_2_in_100_comparisons_of_equal_things() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.doctor.examine import examine
+from harness.doctor.examine import examine, run_of
 from harness.doctor.findings import Busy, ByteCode, Clocks, Finding, Seen, can_pin, findings, size
 
 Say = Callable[..., Any]
@@ -110,9 +110,42 @@ def test_a_foreign_load_is_named_with_its_core_and_its_process(tmp_path: Path) -
     machine = seen(tmp_path, after={("cpu2", "cpu_percent"): 97.0}, busy=(Busy(pid=77, name="make", percent=96.0),))
     finding = found(machine, "foreign_load")
     assert finding.state == "doubt"
-    assert finding.seen == "97 % on cpu2 within 1.0 s, by make (process 77, 96 %)"
+    assert finding.seen == "97 % on cpu2 within 1.0 s, by `make` (process 77, 96 %)"
     assert str(finding.mend).startswith("kill 77")
     assert "cannot be seen from here" in found(replace(machine, busy=()), "foreign_load").seen
+
+
+def test_a_process_with_a_minor_share_is_not_to_be_ended_and_what_is_hidden_is_told(tmp_path: Path) -> None:
+    busy = (Busy(pid=77, name="python train.py", percent=15.0),)
+    machine = seen(tmp_path, after={("cpu2", "cpu_percent"): 98.0}, busy=busy, others_percent=16.0)
+    finding = found(machine, "foreign_load")
+    assert "`python train.py` (process 77, 15 %)" in finding.seen
+    assert "processes that have ended or cannot be seen from here (85 %)" in finding.seen
+    assert "kill" not in str(finding.mend)
+    assert "no single process explains it" in str(finding.mend)
+
+
+def test_a_run_of_the_harness_is_to_be_waited_for_and_not_to_be_ended(tmp_path: Path) -> None:
+    busy = (Busy(pid=77, name="python", percent=60.0, run=70), Busy(pid=78, name="python", percent=35.0, run=70))
+    machine = seen(tmp_path, after={("cpu2", "cpu_percent"): 97.0}, busy=busy, others_percent=96.0)
+    finding = found(machine, "foreign_load")
+    assert finding.seen == "97 % on cpu2 within 1.0 s; a harness run is going on here (process 70, 95 %)"
+    assert finding.mend == "wait for the harness run to end (process 70); trials beside it carry `contended`"
+
+
+def test_processes_of_a_run_are_told_by_their_command_lines() -> None:
+    lines = {
+        10: ("/usr/bin/python", "-m", "harness", "run", "suite.py"),
+        11: ("/usr/bin/python", "-P", "-c", "import runpy", "/opt", "harness.schedule.child", "--address", "x"),
+        12: ("ray::NodeActor",),
+        13: ("bash", "-c", "python -m harness run suite.py; make"),
+        14: ("/opt/bin/harness", "doctor"),
+    }
+    far = {4_000_000 + pid: line for pid, line in lines.items()}  # numbers beyond what the kernel gives by default
+    assert {pid - 4_000_000: run_of(pid, far) for pid in far} == {
+        10: 4_000_010, 11: 4_000_010, 12: 4_000_010, 13: None, 14: None,
+    }  # fmt: skip
+    assert run_of(4_000_012, {4_000_012: ("ray::Trainable",)}) is None
 
 
 def test_stolen_time_a_clock_that_drifts_and_a_clock_that_was_set_are_doubts(tmp_path: Path) -> None:
@@ -182,6 +215,7 @@ def test_the_newest_noise_floor_of_this_node_is_told_if_one_was_measured(tmp_pat
     assert finding["seen"].startswith(
         "equal settings differ by 4.0 % or more in 2 of 100 comparisons of train_s with 10"
     )
+    (tmp_path / "nothing").mkdir()
     nothing = json.loads(say("doctor", "--json", "--results", tmp_path / "nothing").out)
     assert nothing["noise_floor"] is None
     assert [one["state"] for one in nothing["findings"] if one["name"] == "noise_floor"] == ["unknown"]
@@ -191,6 +225,40 @@ def test_a_noise_floor_of_an_equal_machine_is_told_with_the_name_of_that(tmp_pat
     floor = {"node": "before", "ratio": 1.04, "figure": "train_s", "repeats": 10, "date": "2026-01-01"}
     told = found(seen(tmp_path, noise_floor=floor), "noise_floor").seen
     assert "measured 2026-01-01 on before, which has the same CPU model and as many hardware threads" in told
+
+
+@pytest.mark.parametrize(("ratio", "state"), [(1.05, "ok"), (1.11, "doubt"), (11.378, "doubt")])
+def test_a_noise_floor_that_hides_a_tenth_is_a_doubt(tmp_path: Path, ratio: float, state: str) -> None:
+    floor = {"node": "n", "ratio": ratio, "figure": "train_s", "repeats": 10, "date": "2026-01-01T00:00:00+00:00"}
+    finding = found(seen(tmp_path, node={"node": "n"}, noise_floor=floor), "noise_floor")
+    assert finding.state == state
+    assert ("`harness aa` again" in str(finding.mend)) == (state == "doubt")
+
+
+def test_a_folder_of_results_that_is_not_there_is_refused_as_status_does(tmp_path: Path, say: Say) -> None:
+    (tmp_path / "a.py").touch()
+    for path in (tmp_path / "none", tmp_path / "a.py"):
+        said = say("doctor", "--results", path)
+        assert said.code == 2
+        assert "there is no such folder" in said.err
+
+
+def test_control_groups_of_which_nothing_can_be_seen_are_unknown(tmp_path: Path) -> None:
+    write(tmp_path, proc__self__cgroup="0::/")
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    assert found(seen(tmp_path), "cpu_quota").state == "unknown"
+
+
+def test_memory_that_the_kernel_hides_is_unknown_with_the_reason(monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
+    def hidden() -> None:
+        raise KeyError(b"MemTotal:")
+
+    monkeypatch.setattr("psutil.virtual_memory", hidden)
+    said = say("doctor", "--json")
+    assert said.code == 0
+    document = json.loads(said.out)
+    assert document["node"]["memory_bytes"] is None
+    assert {one["name"]: one["state"] for one in document["findings"]}["memory"] == "unknown"
 
 
 def test_sizes_are_told_in_units_that_people_read() -> None:

@@ -55,6 +55,13 @@ def test_the_run_is_complete_without_the_repeats_that_were_not_needed(harness: A
     assert content["repeats"] == resumed["repeats"]
     shown = harness("show", run.folder)
     assert "left" not in shown.stdout
+    assert "known well enough" in shown.stdout
+    assert "known to" in shown.stdout
+    told = json.loads(harness("show", run.folder, "--json").stdout)
+    assert told["repeats"] == resumed["repeats"]
+    assert "noise" not in told
+    assert "drift" in told
+    assert "drift" not in resumed
     again = harness("run", FUNCTIONS, *AUTO, *WHERE, "--resume")
     assert "6 recorded already" in again.stdout
     assert "known well enough" in again.stdout
@@ -81,6 +88,14 @@ def test_repeats_cannot_be_null(say: Any) -> None:
     assert 'repeats must be a whole number, "auto" or auto(...), got null' in said.err
 
 
+def test_a_goal_out_of_reach_is_told_in_full_and_what_it_needs_as_more_than_a_million(harness: Any) -> None:
+    auto = ("--set", "repeats=auto(within=0.000001,at_least=3,at_most=3)", "--set", "workload.pause=0.002")
+    quick = ("--where", "workload.mode == 'ok'", "--inline", "--telemetry", "0", "--results", "goal")
+    said = harness("run", FUNCTIONS, *auto, *quick)
+    assert "(mean train_s to within ±0.0001 %, 98 % confidence)" in said.stdout
+    assert "more than 1,000,000" in said.stdout
+
+
 def test_aa_does_not_resume_a_run_of_another_command(harness: Any) -> None:
     quick = ("--where", "workload.mode == 'raise'", "--inline", "--telemetry", "0", "--results", "ordinary")
     assert harness("run", FUNCTIONS, *quick).returncode == 1
@@ -103,6 +118,10 @@ def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None
     (node,) = results.nodes.to_dict("records")
     assert set(results.trials["label"]) == {"A", "B"}
     assert results.trials["setting_id"].nunique() == 1
+    shown = harness("show", document["folder"], "--json")
+    assert json.loads(shown.stdout)["noise"] == document["noise"]
+    assert document["noise"]["trials"] == 8
+    assert "Noise floor of " in harness("show", document["folder"]).stdout
     found = newest(results.runs, node)
     assert found is not None
     assert (found.repeats, found.workers, found.neighbours) == (4, 1, 0)

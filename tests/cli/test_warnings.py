@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +15,10 @@ import pytest
 from harness import pipeline
 from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Stopwatches
 from harness.domain.trial import Trial
+from harness.record.tables import arrow_schema
 from harness.schedule.inline import InlineExecutor
 from harness.terminal import show
+from harness.terminal.doubts import unread
 from harness.terminal.live import make_display
 
 Say = Callable[..., Any]
@@ -171,6 +174,11 @@ def test_a_setting_whose_trials_are_all_left_out_is_counted(record: Record, say:
     (line,) = [one for one in told if one.startswith("left out")]
     assert line.startswith("left out: 3 of 6 trials for recompiled (")
     assert line.endswith("; 1 setting without a trial left")
+    assert told[2].startswith("0.1 ")
+    assert told[2].endswith(" 3/3")
+    assert told[3].split() == ["0.5", "–", "–", "–", "–", "–", "0/3"]
+    rows = json.loads(say("show", "--discard", "recompiled", "--json").out)["settings"]
+    assert [(row["workload.rate"], row["completed"], row["trials"]) for row in rows] == [(0.1, 3, 3), (0.5, 0, 3)]
 
 
 def test_that_a_warning_could_not_be_judged_is_said_with_what_is_left_out(record: Record, say: Say) -> None:
@@ -187,6 +195,38 @@ def test_an_unknown_warning_is_answered_with_those_there_are(record: Record, say
     assert told.code == 2
     assert told.err.startswith("harness: there is no warning 'slow'; the warnings are clock_drift, contended, ")
     assert "Traceback" not in told.err
+
+
+@pytest.mark.parametrize("names", ["", "contended,,noisy"])
+def test_an_empty_warning_is_refused_as_an_unknown_one_is(record: Record, say: Say, names: str) -> None:
+    record({})
+    told = say("show", "--discard", names)
+    assert told.code == 2
+    assert "there is no warning ''" in told.err
+
+
+def test_reasons_are_counted_for_the_trials_that_have_them(tmp_path: Path) -> None:
+    at = pd.to_datetime([1e9, 2e9, 3e9], unit="s", utc=True)
+    trials = pd.DataFrame({
+        "trial_id": ["a", "b", "c"], "arm": "default", "node": "n", "cores": [[0]] * 3, "gpu_uuids": [[]] * 3,
+        "started_at": at, "ended_at": at + pd.Timedelta(seconds=0.2),
+        "unjudged": [["stolen"], ["swapped"], ["swapped"]],
+    })  # fmt: skip
+    keys = [("cpu0", "steal_percent", 1e9), ("cpu0", "cpu_percent", 2e9), ("host", "swap_in_bytes", 4e9)]
+    rows: list[dict[str, Any]] = [
+        {"run_id": "r", "node": "n", "time": int(s * 1e6), "device": device, "metric": metric, "value": 0.0}
+        for device, metric, s in keys
+    ]
+    schema = arrow_schema("telemetry")
+    columns = {name: [row[name] for row in rows] for name in schema.names}
+    arrays = [pa.array(columns[field.name]).cast(field.type) for field in schema]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), tmp_path / "telemetry.parquet")
+    (tmp_path / "run.json").write_text(json.dumps({"schema_version": 3, "run_id": "r", "state": "completed"}))
+    absent = {"sampler": "switched off (0 Hz)", "swap_out_bytes": "the kernel does not count pswpout"}
+    found = unread(tmp_path, {"sampling": {"n": {"absent": absent, "gaps": []}}}, trials)
+    assert "less than half of the second around them" in found["a", "default"]["stolen"]
+    assert found["b", "default"] == {"swapped": "swap_out_bytes: the kernel does not count pswpout"}
+    assert found["c", "default"] == {"swapped": "sampler: switched off (0 Hz)"}
 
 
 def test_leaving_out_every_trial_is_refused_with_the_way_out(record: Record, say: Say) -> None:

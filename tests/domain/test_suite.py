@@ -150,6 +150,7 @@ def test_automatic_repeats_have_a_seed_for_each_that_there_may_be() -> None:
         (lambda: auto(within=0), "auto: within must be a number above 0, got 0"),
         (lambda: auto(within=float("nan")), "auto: within must be a number above 0, got nan"),
         (lambda: auto(within="2%"), "auto: within must be a number above 0, got '2%'; write 0.02"),  # type: ignore[arg-type]
+        (lambda: auto(within="nan"), "above 0, got 'nan'"),  # type: ignore[arg-type]
         (lambda: auto(within="0.02"), "got '0.02'; write 0.02"),  # type: ignore[arg-type]
         (lambda: auto(at_most=99999999), "auto: at_most must be at most 10,000, got 99999999"),
         (lambda: auto(at_least=2), "at_least must be at least 3, got 2"),
@@ -190,10 +191,10 @@ def test_too_few_seeds_are_answered_with_how_many_would_do(repeats: Any, count: 
 def test_a_call_with_arguments_that_a_function_does_not_take_is_answered_with_those_it_takes(tmp_path: Path) -> None:
     file = tmp_path / "suite.py"
     file.write_text("from harness import auto\n\nauto(confidence=0.9)\n")
-    with pytest.raises(SuiteError, match=r"suite.py:3: .*'confidence'; auto takes figure, within, at_least, at_most, e"):
+    with pytest.raises(SuiteError, match=r"suite.py:3: .*'confidence'; auto takes figure, within, at_least,"):
         load_suite(file)
     file.write_text("def auto():\n    pass\n\nauto(confidence=0.9)\n")
-    with pytest.raises(SuiteError, match="unexpected keyword argument 'confidence'$"):
+    with pytest.raises(SuiteError, match=r"unexpected keyword argument 'confidence'$"):
         load_suite(file)
 
 
