@@ -646,7 +646,7 @@ def main() -> None:
     from harness.domain.errors import HarnessError
 
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="harness", standalone_mode=False))
     except typer.TyperException as error:
         print(_wrong_words(error), file=sys.stderr)
         sys.exit(error.exit_code)

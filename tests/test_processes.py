@@ -92,4 +92,4 @@ def test_a_file_in_the_working_directory_does_not_stand_in_for_a_module_of_pytho
     asked = json.dumps({"cores": sorted(os.sched_getaffinity(0))[:1], "size": 24 << 10})
     words = [*processes.command("harness.telemetry.rates"), asked]
     told = json.loads(subprocess.check_output(words, cwd=tmp_path, text=True))
-    assert told.keys() == {"flops_per_s", "bandwidth_bytes_per_s"}
+    assert told.keys() == {"flops_per_s", "bandwidth_bytes_per_s", "foreign_percent"}

@@ -21,7 +21,7 @@ from harness.record.runs import list_runs
 FUNCTIONS = Path(__file__).with_name("functions.py")
 TRIALS = 14
 
-COUNT = ("--set", f"repeats={TRIALS}", "--set", "timeout=600")
+COUNT = ("--set", f"repeats={TRIALS}", "--set", "timeout=600", "--no-calibrate")
 STEADY = ("--set", "workload.mode=ok", "--set", "workload.pause=0.1", *COUNT)  # 0.3 s a trial
 
 
@@ -184,7 +184,7 @@ def test_sigterm_while_ray_starts_is_answered_at_once(harness: Any) -> None:
 
 
 def test_a_budget_starts_no_trial_after_it_and_can_be_resumed(harness: Any) -> None:
-    said = harness("run", FUNCTIONS, *STEADY, "--results", "budget", "--inline", "--no-calibrate", "--budget", "1s")
+    said = harness("run", FUNCTIONS, *STEADY, "--results", "budget", "--inline", "--budget", "1s")
     assert said.returncode == 75
     assert "Ended early: the budget is used up." in said.stdout
     assert 1 <= _recorded(harness.folder / "budget") < TRIALS

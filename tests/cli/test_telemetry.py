@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.record.runs import list_runs
 from harness.telemetry.cores import shares
 
 TRIALS = 8
@@ -64,8 +65,7 @@ def disturbed(harness: Any) -> tuple[Path, tuple[float, float]]:
     driver = harness.start("run", "busy.py", "--workers", "1", "--telemetry", "20")
 
     def recorded(count: int) -> bool:
-        folder = harness.folder / "results" / "busy"
-        return folder.exists() and sum(harness.run_of("busy").counts.values()) >= count
+        return sum(sum(run.counts.values()) for run in list_runs(harness.folder / "results")) >= count
 
     harness.wait(driver, lambda: recorded(2))
     for pid in samplers(harness.mark):
