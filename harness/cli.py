@@ -143,8 +143,6 @@ def run(
         force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=fresh_workers,
         calibrate=calibrate,
     )  # fmt: skip
-    if inline and (address or fresh_workers or workers):
-        raise _inline_alone()
     _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=check, as_json=as_json)
 
 
@@ -182,16 +180,8 @@ def aa(
         force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=False,
         calibrate=calibrate,
     )  # fmt: skip
-    if inline and (address or workers):
-        raise _inline_alone()
     request = pipeline.against_itself(request, repeats)
     _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=False, as_json=as_json)
-
-
-def _inline_alone() -> Exception:
-    from harness.domain.errors import SuiteError
-
-    return SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
 
 
 def _request(
@@ -240,8 +230,11 @@ def _go(
 ) -> None:
     """Run what was asked for, tell what came of it, and end this process with the exit code."""
     from harness import pipeline
+    from harness.domain.errors import SuiteError
     from harness.terminal.live import make_display
 
+    if inline and (address or workers or request.policy.fresh_workers):
+        raise SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
     display = make_display(quiet_stdout=as_json)
     try:
         with _only_json_on_stdout(as_json):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from scripted import IdleBody
 
 from harness import pipeline
 from harness.domain.outcome import EpochRecord, Outcome, Stopwatches
@@ -52,25 +53,10 @@ REPRODUCED = "at(0.1, 0.19), at(0.5, 0.75)"
 
 
 @dataclass
-class Learning:
+class Learning(IdleBody):
     """A body that measures nothing: its trials learn as fast as their rate says, or fail."""
 
     fails: str = ""
-
-    def prepare(self, backend: str) -> None: ...
-
-    def preload(self, backend: str) -> None: ...
-
-    def sources(self, sources: Any) -> None: ...
-
-    def check(self, trial: Trial) -> str | None: ...
-
-    def calibrate(self) -> dict[str, Any]:
-        return {}
-
-    def clock(self, anchor_s: float) -> None: ...
-
-    def prime(self, trial: Trial) -> None: ...
 
     def run(self, trial: Trial, on_epoch: Any, on_progress: Any) -> Outcome:
         rate = trial.setting.workload.args["rate"]

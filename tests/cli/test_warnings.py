@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scripted import IdleBody
 
 from harness import pipeline
 from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Stopwatches
@@ -42,26 +43,11 @@ suite = Suite(
 QUIET: dict[str, Any] = {"wall_s": 20.0, "clock_step_s": 0.0, "clock_drift": 0.0, "compilations": 0, "used": None}
 
 
-class Worker:
+class Worker(IdleBody):
     """Trials of 4 epochs of 2 s; those named, as "rate seed", have the figures that are given for them."""
 
     def __init__(self, odd: Mapping[str, Mapping[str, Any]]) -> None:
         self.odd = odd
-
-    def prepare(self, backend: str) -> None: ...
-
-    def preload(self, backend: str) -> None: ...
-
-    def sources(self, sources: Any) -> None: ...
-
-    def check(self, trial: Trial) -> str | None: ...
-
-    def calibrate(self) -> dict[str, Any]:
-        return {}
-
-    def clock(self, anchor_s: float) -> None: ...
-
-    def prime(self, trial: Trial) -> None: ...
 
     def run(self, trial: Trial, on_epoch: Any, on_progress: Any) -> Outcome:
         rate = trial.setting.workload.args["rate"]

@@ -29,6 +29,25 @@ def epoch(number: int) -> EpochRecord:
     )  # fmt: skip
 
 
+class IdleBody:
+    """What a body that neither builds nor measures anything does beside running its trials: nothing."""
+
+    def prepare(self, backend: str) -> None: ...
+
+    def preload(self, backend: str) -> None: ...
+
+    def sources(self, sources: Mapping[str, Source]) -> None: ...
+
+    def check(self, trial: Trial) -> str | None: ...
+
+    def calibrate(self) -> dict[str, object]:
+        return {}
+
+    def clock(self, anchor_s: float) -> None: ...
+
+    def prime(self, trial: Trial) -> None: ...
+
+
 class ScriptedBody:
     def __init__(self) -> None:
         self._before = 0
