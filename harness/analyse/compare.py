@@ -28,7 +28,7 @@ ALARMS: Final = 0.02  # false alarms: two-sided level of the test
 POWER: Final = 0.95
 CONFIDENCE: Final = 1 - ALARMS  # of every interval
 
-Verdict = Literal["different: slower", "different: faster", "no difference found", "cannot tell: too few repeats"]
+Verdict = Literal["different: slower", "different: faster", "no difference shown", "cannot tell: too few repeats"]
 
 _WHERE = ("run_id", "trial_id", "setting_id", "arm", "seed", "repeat", "block", "position", "node", "worker")
 _HOW = ("neighbours", "label", "cpus", "gpus", "cores")
@@ -178,7 +178,7 @@ def _judged(
         if p < ALARMS and abs(effect) > (0 if floor is None else math.log(floor)):
             verdict = "different: slower" if (effect > 0) is higher_is_slower else "different: faster"
         elif min(counts) >= needed:
-            verdict = "no difference found"
+            verdict = "no difference shown"
     return Comparison(
         ratio=math.exp(effect), low=low, high=high, p=p, verdict=verdict, paired=paired, repeats=counts,
         needed=needed, spread=spread if math.isfinite(spread) else None, floor=floor,

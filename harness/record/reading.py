@@ -89,8 +89,8 @@ class Results:
         return _read_parquet(folder / f"{table}.parquet", table, columns)
 
 
-def load(path: str | Path, *, columns: Mapping[str, Sequence[str]] | None = None) -> Results:
-    """Return the results in `path`: one run's folder, a suite's or a results folder.
+def load(path: str | Path | Sequence[str | Path], *, columns: Mapping[str, Sequence[str]] | None = None) -> Results:
+    """Return the results in `path`: one run's folder, a suite's or a results folder; or several of these.
 
     Runs that go on, or were killed, are read from their log and parts. `columns` restricts tables to some
     columns, as ``{"epochs": ["trial_id", "val_accuracy"]}``, which is quicker.
@@ -98,13 +98,15 @@ def load(path: str | Path, *, columns: Mapping[str, Sequence[str]] | None = None
     Raises:
         ResultsError: when no run is there, or a file cannot be read.
     """
-    folder = Path(path)
     for table in columns or {}:
         if table not in TABLES:
             raise ResultsError(f"there is no table {table!r}; the tables are {', '.join(TABLES)}")
-    folders = runs.find_runs(folder)
-    if not folders:
-        raise ResultsError(f"{folder}: no run is recorded here; name a run, a suite's folder or a results folder")
+    folders: dict[Path, None] = {}
+    for folder in map(Path, [path] if isinstance(path, str | Path) else path):
+        found = runs.find_runs(folder)
+        if not found:
+            raise ResultsError(f"{folder}: no run is recorded here; name a run, a suite's folder or a results folder")
+        folders.update(dict.fromkeys(found))
     results = Results(folders=tuple(folders), columns=dict(columns or {}))
     _ = results.runs  # so that a run that cannot be read is an error here
     return results
@@ -225,14 +227,11 @@ def _series(name: str, table: pa.Table) -> Iterator[tuple[str, pd.Series]]:
         if pa.types.is_map(kind):
             yield from _expanded(values)
             continue
-        exact = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-        if pa.types.is_list(kind) or (exact and values.null_count):
-            yield column, pd.Series(pd.arrays.ArrowExtensionArray(values))
-        elif column in _CATEGORIES.get(name, ()):
+        if column in _CATEGORIES.get(name, ()):
             encoded = values if pa.types.is_dictionary(kind) else values.dictionary_encode()
             yield column, encoded.unify_dictionaries().to_pandas()
         else:
-            yield column, values.to_pandas()
+            yield column, pd.Series(pd.arrays.ArrowExtensionArray(values))
 
 
 def _expanded(maps: pa.ChunkedArray) -> Iterator[tuple[str, pd.Series]]:

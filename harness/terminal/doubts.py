@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.domain.component import text
 from harness.domain.doubts import DOUBTS
+from harness.domain.naming import place_and_seed
 from harness.terminal.text import plural
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def doubted(trials: pd.DataFrame, naming: Mapping[str, str]) -> tuple[Doubted, .
             arm=row["arm"],
             seed=int(row["seed"]),
             status=row["status"],
-            label=label_of(row, naming),
+            label=place_and_seed(row, naming),
             warnings=tuple(warnings) if known else None,
             unjudged=tuple(unjudged),
         )
@@ -281,16 +281,6 @@ def _why(
 def _in_gap(gaps: Sequence[Mapping[str, Any]], span: tuple[Any, Any]) -> bool:
     began, ended = (instant.timestamp() for instant in span)
     return any(gap["started_at"] < ended and (gap["ended_at"] is None or gap["ended_at"] > began) for gap in gaps)
-
-
-def label_of(row: Mapping[Any, Any], naming: Mapping[str, str]) -> str:
-    """Return a recorded trial's place in the grid as text: ``batch_size=32 seed=1``."""
-    return " ".join([*(f"{path}={axis(row[column])}" for path, column in naming.items()), f"seed={row['seed']}"])
-
-
-def axis(value: Any) -> str:
-    """Return an axis's value; a setting of another part of the grid does not have it."""
-    return "–" if value is None or value != value else text(value)
 
 
 def _in_order(names: Mapping[str, Any] | Sequence[str]) -> list[str]:

@@ -15,12 +15,13 @@ import typer
 from harness.domain.component import text
 from harness.domain.errors import DataError, ResultsError
 from harness.domain.metrics import METRICS
+from harness.domain.naming import axis, place_and_seed
 from harness.domain.repeats import Auto
 from harness.domain.suite import LoadedSuite
 from harness.plan import Plan
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
-from harness.terminal.doubts import Doubts, LeftOut, axis, doubted, label_of, unread
+from harness.terminal.doubts import Doubts, LeftOut, doubted, unread
 from harness.terminal.references import References, references
 from harness.terminal.text import label, plural, print_table, seconds, significant
 
@@ -165,7 +166,7 @@ def summary(
     bad = trials[trials["status"] != "completed"]
     failures: dict[tuple[str, str], list[str]] = {}
     for row in bad.to_dict("records"):
-        failures.setdefault((row["status"], row["error"]), []).append(label_of(row, naming))
+        failures.setdefault((row["status"], row["error"]), []).append(place_and_seed(row, naming))
     return Summary(
         run=run,
         folder=folder,
@@ -192,23 +193,6 @@ def _with_those_left_out(frame: pd.DataFrame, every: pd.DataFrame, axes: list[st
     blank = dict.fromkeys(map(str, frame.columns)) | dict.fromkeys(("completed", "failed", "timeout", "lost"), 0)
     rows = _records(planned.sort_values([*axes, "arm"], kind="stable"))
     return [known.get((row["setting_id"], row["arm"]), blank | row) for row in rows]
-
-
-def find_run(run: str | None, results: Path) -> Path:
-    """Return the folder that the user meant by a path, a run's id or a suite's name; the latest run for None.
-
-    Raises:
-        ResultsError: when there is none.
-    """
-    if run is not None and (Path(run) / runs.FILE).is_file():
-        return Path(run)
-    if run is not None and Path(run).is_dir():
-        results, run = Path(run), None
-    found = [one for one in runs.list_runs(results) if run is None or run in (one.run_id, one.suite)]
-    if not found:
-        what = "no run is recorded" if run is None else f"there is no run or suite {run!r}"
-        raise ResultsError(f"{results}: {what}; `harness status --results {results}` lists what is there")
-    return found[-1].folder
 
 
 def print_plan(loaded: LoadedSuite, made: Plan, *, everything: bool) -> None:

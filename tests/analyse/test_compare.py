@@ -120,7 +120,7 @@ def test_a_difference_within_the_noise_floor_is_not_called_one() -> None:
     one, other = noise(12, 0.001), 1.02 * noise(12, 0.001, 1)
     assert compare(arm(one), arm(other)).verdict == "different: slower"
     found = compare(arm(one), arm(other), noise=Spread(single=0.05, paired=0.05, freedom=50))
-    assert found.verdict == "no difference found"
+    assert found.verdict == "no difference shown"
     assert found.floor is not None
     assert found.floor > 1.02
 
@@ -156,7 +156,7 @@ def test_an_arm_without_a_repeat_gives_nothing() -> None:
 
 
 def test_equal_values_without_any_spread_are_no_difference_and_others_are() -> None:
-    assert compare(arm([2.0] * 4), arm([2.0] * 4)).verdict == "no difference found"
+    assert compare(arm([2.0] * 4), arm([2.0] * 4)).verdict == "no difference shown"
     assert compare(arm([2.0] * 4), arm([3.0] * 4)).verdict == "different: slower"
 
 

@@ -124,7 +124,7 @@ def test_too_few_pairs_give_no_floor() -> None:
 def test_each_setting_is_compared_with_itself_pair_by_pair() -> None:
     found = same(*run(repeats=20))
     assert [one.setting_id for one in found] == ["s", "t"]
-    assert all(one.comparison.paired and one.comparison.verdict == "no difference found" for one in found)
+    assert all(one.comparison.paired and one.comparison.verdict == "no difference shown" for one in found)
     assert {one.comparison.verdict for one in same(*run(repeats=20, slow_b=1.3))} == {"different: slower"}
 
 

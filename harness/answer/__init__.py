@@ -1,0 +1,1 @@
+"""Recorded runs → what a person asks of them: which runs are meant, and the stages in order for each kind of answer."""

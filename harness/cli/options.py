@@ -1,0 +1,66 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="The suite's Python file.", show_default=False)]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are written and found.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE[,VALUE…]",
+        help="Replace a value or an axis, e.g. optimizer.learning_rate=0.1,0.01.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="EXPRESSION", help="Only these trials, e.g. 'batch_size >= 32 and seed == 0'."),
+]
+Small = Annotated[bool, typer.Option("--small", help="The suite's small variant: seconds instead of minutes.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Exit with 1 unless the published values that can be judged are reproduced.")
+]
+Discard = Annotated[
+    str | None,
+    typer.Option("--discard", metavar="WARNING[,…]", help="Leave out trials with these warnings, e.g. throttled."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")]
+RunId = Annotated[str | None, typer.Option("--run", metavar="RUN", help="With --resume: which run.")]
+Force = Annotated[bool, typer.Option("--force", help="With --resume: although the suite changed since.")]
+TakeOver = Annotated[
+    bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="At most so many workers a node.")]
+Retry = Annotated[
+    str,
+    typer.Option(
+        "--retry",
+        metavar="STATUS,…",
+        help="One more attempt for trials that end failed, timeout or lost; with --resume for those recorded so.",
+    ),
+]
+MaxFail = Annotated[
+    int | None, typer.Option("--max-fail", min=1, metavar="N", help="Stop once so many trials have not completed.")
+]
+Budget = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Start no trial after so long, e.g. 30m.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", metavar="HOST:PORT", help="Join this Ray cluster instead of starting Ray here."),
+]
+Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray: for debugging.")]
+Telemetry = Annotated[
+    float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")
+]
+Calibrate = Annotated[
+    bool,
+    typer.Option(
+        "--calibrate/--no-calibrate",
+        help="Measure first what the cores and the back end can do: about a second for each kind of worker.",
+    ),
+]

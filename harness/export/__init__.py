@@ -1,0 +1,1 @@
+"""Recorded rows → the formats of other tools."""

@@ -1,0 +1,1 @@
+"""Analysed tables → figures, and the report: one HTML page that needs no network. Only `figures` imports Altair."""
