@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.domain.grid import cases, product, zipped
     from harness.domain.handy import (
         adam,
+        alike,
         application,
         auto,
         data_file,
@@ -51,6 +52,7 @@ __all__ = [
     "Suite",
     "SuiteError",
     "adam",
+    "alike",
     "application",
     "auto",
     "cases",

@@ -58,7 +58,7 @@ class Request:
     take_over: bool = False  # resume although another host's process may still own the run
     policy: Policy = field(default_factory=Policy)
     noise: bool = False  # measure the nodes' noise floor by it: see `against_itself`
-    command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
+    command: Sequence[str] = field(default_factory=lambda: (*(Path(word).name for word in sys.argv[:1]), *sys.argv[1:]))
 
 
 @dataclass(frozen=True, kw_only=True)

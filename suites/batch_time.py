@@ -2,7 +2,7 @@
 
 from _experiments import PART_A, RAW_PIXELS, SMALL
 
-from harness import Setting, Suite, direction, mlp, reference, sgd, zipped
+from harness import Setting, Suite, alike, direction, mlp, reference, sgd, zipped
 
 # batch size: epochs, seconds in all on the authors' machine, accuracy at the end
 PUBLISHED = {
@@ -47,5 +47,14 @@ suite = Suite(
             note="16 in place of 32 seemed to hurt",
         ),
         direction("A2", metric="train_s", epoch="all", higher="batch_size == 16", lower=FIRST, source=PART_A),
+        alike(
+            "A2",
+            metric="time_to_target",
+            where="batch_size in [16, 32, 64, 128]",
+            within=0.3,
+            source=PART_A,
+            note='the times to the same accuracy were called "about the same": '
+            "6.90 s is 1.29 times 5.35 s, for accuracies of 0.8965 to 0.9022",
+        ),
     ],
 )

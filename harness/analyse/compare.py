@@ -16,10 +16,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from harness.analyse.frames import floats, owners
-from harness.analyse.summarise import time_to_target
+from harness.analyse.target import time_to_target
 from harness.domain.metrics import better
 from harness.domain.noise_floor import SLOW_DOWN as SLOW_DOWN  # the ratio that is to be found with `POWER`
 from harness.domain.repeats import MOST_NEEDED, TIMES
@@ -67,8 +66,9 @@ class Spread:
 class Comparison:
     """The second arm against the first: `ratio` above 1 means that the figure is larger there."""
 
-    ratio: float | None  # of the geometric means; None: an arm has no repeat
-    low: float | None  # the interval that holds the true ratio with 98 % confidence; None: too few repeats for one
+    ratio: float | None  # of the geometric means; None: an arm has no repeat, or the difference is what was compared
+    # The interval that holds the true ratio (or difference) with 98 % confidence; None: too few repeats for one.
+    low: float | None
     high: float | None
     p: float | None
     verdict: Verdict
@@ -79,6 +79,7 @@ class Comparison:
     needed: int | None
     spread: float | None  # standard deviation of the log of one repeat (paired: but for what its block shares)
     floor: float | None  # the node's noise floor that was applied, as a ratio; None: none is known
+    difference: float | None = None  # of the means, where that was compared: the second less the first
 
     @property
     def different(self) -> bool:
@@ -87,7 +88,13 @@ class Comparison:
 
 
 def compare(
-    first: pd.DataFrame, second: pd.DataFrame, *, noise: Spread | None = None, higher_is_slower: bool = True
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    *,
+    noise: Spread | None = None,
+    higher_is_slower: bool = True,
+    relative: bool = True,
+    within: float | None = None,
 ) -> Comparison:
     """Compare two sets of trials, as `figures` returns them: ``run_id``, ``block`` and ``value``, all above 0.
 
@@ -95,17 +102,24 @@ def compare(
     run, and no block has two of one arm; what has none is then left out. `noise` is the node's: a difference within it
     is not called different.
 
+    With ``relative=False`` values may be any, and the difference of the means takes the place of the ratio, by the same
+    tests. `within` is then what counts as enough repeats: each mean known to ± so much; None: any two of each.
+
     Raises:
-        ValueError: for a value that is not above 0, or not finite.
+        ValueError: for a value that is not finite; or not above 0, where ratios are compared.
     """
     for one in (first, second):
         values = one["value"].to_numpy(dtype=float)
-        if not (np.isfinite(values) & (values > 0)).all():
+        if relative and not (np.isfinite(values) & (values > 0)).all():
             raise ValueError("only figures above 0 can be compared as ratios; leave out what has no such figure")
-    pairs = _pairs(first, second)
+        if not np.isfinite(values).all():
+            raise ValueError("only finite figures can be compared; leave out what has no such figure")
+    scale = _Scale(relative=relative, within=within)
+    pairs = pairs_of(first, second)
     if pairs is not None:
-        differences = np.log(pairs["value_y"].to_numpy()) - np.log(pairs["value_x"].to_numpy())
+        differences = scale.take(pairs["value_y"]) - scale.take(pairs["value_x"])
         return _judged(
+            scale,
             effect=float(differences.mean()),
             error=_deviation(differences) / math.sqrt(len(differences)),
             freedom=len(differences) - 1,
@@ -115,7 +129,7 @@ def compare(
             noise=noise,
             higher_is_slower=higher_is_slower,
         )
-    logs = [np.log(one["value"].to_numpy(dtype=float)) for one in (first, second)]
+    logs = [scale.take(one["value"]) for one in (first, second)]
     counts = (len(logs[0]), len(logs[1]))
     if min(counts) == 0:
         return Comparison(
@@ -129,6 +143,7 @@ def compare(
         freedom = error**4 / sum(part**2 / max(1, count - 1) for part, count in zip(parts, counts, strict=True))
     squares = sum(_deviation(values) ** 2 * (len(values) - 1) for values in logs)
     return _judged(
+        scale,
         effect=float(logs[1].mean() - logs[0].mean()),
         error=error,
         freedom=freedom if min(counts) > 1 else 0,
@@ -140,7 +155,31 @@ def compare(
     )
 
 
-def _pairs(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """What is computed with: the logs of the figures, or the figures as they are."""
+
+    relative: bool
+    within: float | None
+
+    def take(self, values: pd.Series) -> np.ndarray:
+        """Return the figures on this scale."""
+        found = values.to_numpy(dtype=float)
+        return np.log(found) if self.relative else found
+
+    def show(self, effect: float) -> float:
+        """Return a difference on this scale as a ratio or a difference."""
+        return math.exp(effect) if self.relative else effect
+
+    def needed(self, spread: float, *, paired: bool) -> int | None:
+        """Return the repeats of each arm that are enough."""
+        if self.relative:
+            return repeats_for_comparison(spread, paired=paired)
+        return None if self.within is None else repeats_for_width(spread, self.within)
+
+
+def pairs_of(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:
+    """Return the pairs that `compare` goes by, one a row (``value_x``, ``value_y``); None: two samples are compared."""
     keys = ["run_id", "block"]
     if first.duplicated(keys).any() or second.duplicated(keys).any():
         return None
@@ -153,6 +192,7 @@ def _deviation(values: np.ndarray) -> float:
 
 
 def _judged(
+    scale: _Scale,
     *,
     effect: float,
     error: float,
@@ -172,22 +212,32 @@ def _judged(
     verdict: Verdict = "cannot tell: too few repeats"
     if freedom > 0 and math.isfinite(error):
         reach = t_quantile(1 - ALARMS / 2, freedom) * error
-        low, high = math.exp(effect - reach), math.exp(effect + reach)
-        p = 2 * float(special.stdtr(freedom, -abs(effect) / error)) if error > 0 else float(effect == 0)
-        needed = repeats_for_comparison(widest, paired=paired)
+        low, high = scale.show(effect - reach), scale.show(effect + reach)
+        p = 2 * t_share(-abs(effect) / error, freedom) if error > 0 else float(effect == 0)
+        needed = scale.needed(widest, paired=paired)
         if p < ALARMS and abs(effect) > (0 if floor is None else math.log(floor)):
             verdict = "different: slower" if (effect > 0) is higher_is_slower else "different: faster"
-        elif min(counts) >= needed:
+        elif needed is None or min(counts) >= needed:
             verdict = "no difference shown"
     return Comparison(
-        ratio=math.exp(effect), low=low, high=high, p=p, verdict=verdict, paired=paired, repeats=counts,
-        needed=needed, spread=spread if math.isfinite(spread) else None, floor=floor,
+        ratio=math.exp(effect) if scale.relative else None, difference=None if scale.relative else effect,
+        low=low, high=high, p=p, verdict=verdict, paired=paired, repeats=counts, needed=needed,
+        spread=spread if math.isfinite(spread) else None, floor=floor,
     )  # fmt: skip
 
 
 def t_quantile(share: float, freedom: float) -> float:
     """Return the quantile of Student's t distribution."""
+    from scipy import special  # here, since it takes 0.2 s and `figures` needs none of it
+
     return float(special.stdtrit(freedom, share))
+
+
+def t_share(value: float, freedom: float) -> float:
+    """Return how much of Student's t distribution lies below a value."""
+    from scipy import special
+
+    return float(special.stdtr(freedom, value))
 
 
 def repeats_for_comparison(spread: float, *, paired: bool) -> int:

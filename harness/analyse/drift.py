@@ -14,14 +14,14 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.analyse.compare import figures
+from harness.analyse.tails import kendall, kruskal, student
 
 LEVEL: Final = 0.01  # of each of the three tests
 LEAST_PERCENT: Final = 1.0  # a smaller change is not worth a sentence, however certain
 _FEWEST: Final = 5  # blocks, or trials of a worker, that a test needs
-_MOST: Final = 500  # blocks whose slope is taken: it looks at every pair of them
+_MOST: Final = 500  # blocks that the slope and its test are of, evenly spread: they look at every pair of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def _within(table: pd.DataFrame, block: np.ndarray) -> Trend | None:
     if len(slopes) < _FEWEST:
         return None
     slope, error = float(slopes.mean()), float(slopes.std(ddof=1)) / math.sqrt(len(slopes))
-    p = 2 * float(stats.t.sf(abs(slope) / error, len(slopes) - 1)) if error > 0 else float(slope == 0)
+    p = student(slope / error, len(slopes) - 1) if error > 0 else float(slope == 0)
     return Trend(percent=_percent(slope), p=p)
 
 
@@ -131,16 +131,14 @@ def _over(table: pd.DataFrame) -> Trend | None:
         return None
     blocks = means.index.to_numpy(dtype=float)
     some = np.unique(np.linspace(0, len(means) - 1, min(len(means), _MOST)).astype(int))
-    slope = float(stats.theilslopes(means.to_numpy()[some], blocks[some])[0])
-    p = float(stats.kendalltau(blocks, means.to_numpy())[1])
-    return Trend(percent=_percent(slope * (blocks[-1] - blocks[0])), p=1.0 if math.isnan(p) else p)
+    left, first, second = means.to_numpy()[some], *np.triu_indices(len(some), 1)
+    slope = float(np.median((left[second] - left[first]) / (blocks[some][second] - blocks[some][first])))
+    return Trend(percent=_percent(slope * (blocks[-1] - blocks[0])), p=kendall(left))
 
 
 def _between(table: pd.DataFrame, workers: Mapping[str, float]) -> Trend | None:
     samples = [of_one["left"].to_numpy() for _, of_one in table.groupby("worker")]
     if len(samples) < 2 or min(map(len, samples)) < _FEWEST:
         return None
-    if np.ptp(np.concatenate(samples)) == 0:
-        return Trend(percent=0.0, p=1.0)
     gap = (100 + max(workers.values())) / (100 + min(workers.values()))
-    return Trend(percent=100 * (gap - 1), p=float(stats.kruskal(*samples)[1]))
+    return Trend(percent=100 * (gap - 1), p=kruskal(samples))

@@ -15,7 +15,7 @@ QUANTITIES: Final = ("", "_per_sample", "_to_target")  # what ends the names of 
 
 # What energy is known from, the better one first: counters add up every watt between two instants, while power
 # readings are few, and on newer GPUs means over the last second.
-_SOURCES: Final = {"gpu": ("counter", "power"), "cpu": ("counter",)}
+SOURCES: Final = {"gpu": ("counter", "power"), "cpu": ("counter",)}
 
 _LEAST_SHARE: Final = 1e-9  # of an epoch: less is what rounding leaves where the one before ended at the target
 
@@ -36,14 +36,14 @@ def energy(trials: pd.DataFrame, epochs: pd.DataFrame, times: pd.DataFrame | Non
     each kind, ``gpu_j…`` and ``cpu_j…`` are the figure to use, and ``gpu_source…`` and ``cpu_source…`` say where it is
     from: the counter where it is valid, else the power where that is, else NaN and None.
     """
-    names = [f"{kind}_{source}" for kind in KINDS for source in _SOURCES[kind]]
+    names = [f"{kind}_{source}" for kind in KINDS for source in SOURCES[kind]]
     if all(np.isnan(floats(table, f"{name}_j")).all() for name in names for table in (trials, epochs)):
         epochs = epochs[:0]  # spares looking for the trials of millions of epochs
     own = owners(trials, epochs)
     epochs, own = epochs[own >= 0], own[own >= 0]
     columns: dict[str, Any] = {}
     for kind in KINDS:
-        found = {source: _Source(f"{kind}_{source}", trials, epochs, own).figures(times) for source in _SOURCES[kind]}
+        found = {source: _Source(f"{kind}_{source}", trials, epochs, own).figures(times) for source in SOURCES[kind]}
         for quantity in QUANTITIES:
             best = np.full(len(trials), np.nan)
             origin = np.full(len(trials), None, dtype=object)

@@ -17,23 +17,32 @@ def floats(frame: pd.DataFrame, column: str) -> np.ndarray:
 
 def owners(trials: pd.DataFrame, epochs: pd.DataFrame) -> np.ndarray:
     """Return for each epoch the row number of its trial, -1 where there is none."""
-    places = np.zeros(len(trials), dtype=np.int64)
-    codes = np.zeros(len(epochs), dtype=np.int64)
+    places: np.ndarray | None = None  # a number for each trial, made of its keys
+    codes: np.ndarray | None = None  # the same of each epoch, -1 where a key is no trial's
     size = 1
     for key in _KEY:
         if key not in trials.columns or key not in epochs.columns:
             continue
-        names = pd.Index(trials[key].astype(object).unique())
+        values = trials[key].astype(object)
+        names = pd.Index(values.unique())
         column = epochs[key].astype("category")
         translated = np.append(names.get_indexer(column.cat.categories.astype(object)), -1)
         if len(names) == 1 and (translated[:-1] == 0).all() and not column.hasnans:
             continue  # the same in all rows, as the run often is
-        other = translated[column.cat.codes.to_numpy()]
-        codes = np.where((codes < 0) | (other < 0), -1, codes * len(names) + other)
-        places = places * len(names) + names.get_indexer(trials[key].astype(object))
+        place, code = names.get_indexer(values), translated[column.cat.codes.to_numpy()]
+        if places is not None and codes is not None:
+            place += places * len(names)
+            unknown = (codes < 0) | (code < 0)
+            code += codes * len(names)
+            code[unknown] = -1
+        places, codes = place, code
         size *= len(names)
+    if places is None or codes is None:
+        return np.full(len(epochs), len(trials) - 1, dtype=np.int64)  # there is one trial at most
     if size > 16 * len(trials) + 1024:
-        return pd.Index(places).get_indexer(pd.Index(codes))
+        found: np.ndarray = pd.Index(places).get_indexer(pd.Index(codes))
+        return found
     rows = np.full(size + 1, -1, dtype=np.int64)
     rows[places] = np.arange(len(trials))
-    return rows[codes]
+    of_epoch: np.ndarray = rows[codes]
+    return of_epoch

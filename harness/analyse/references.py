@@ -2,6 +2,7 @@
 
 The median over the repeats of a setting is held against the value, within the larger of the tolerance and three
 standard deviations of the repeats, since a published figure is of one run. A bound is held against the median alone.
+The largest median of a likeness is held against the smallest, and called too large only where the repeats show it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from harness.analyse.frames import floats, owners
+from harness.analyse.target import time_to_target
 from harness.domain.applied import Applied, check_paths, holds, joined, plain_setting
 from harness.domain.component import did_you_mean
 from harness.domain.errors import SuiteError
 from harness.domain.expression import Expression
 from harness.domain.metrics import better
 from harness.domain.paths import read
-from harness.domain.reference import ARM_COLUMNS, AnyReference, Direction, Reference
+from harness.domain.reference import ARM_COLUMNS, TIME_TO_TARGET, Alike, AnyReference, Direction, Reference
+
+if TYPE_CHECKING:
+    from harness.analyse.compare import Comparison
 
 Verdict = Literal["reproduced", "missed", "not measured", "none"]
 
@@ -33,19 +38,44 @@ _STANDARD_DEVIATIONS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What one reference comes to for one setting and arm; for settings that its `over` joins, or for two groups."""
+    """What one reference comes to for one setting and arm; for settings that its `over` joins, or for two groups.
+
+    Of a direction the two groups are its `higher` and `lower`; of a likeness, in one arm, the settings with the largest
+    and the smallest median.
+    """
 
     reference: AnyReference
     setting_ids: tuple[str, ...] = ()
     arm: str | None = None
     point: Mapping[str, Any] = field(default_factory=dict)  # the axes' values, by path
-    measured: float | None = None  # the median over the repeats; of a direction, that of `higher`
-    lower: float | None = None  # of a direction, the median of `lower`
+    measured: float | None = None  # the median over the repeats; of two groups, that of the higher
+    lower: float | None = None  # of two groups, the median of the lower
     std: float | None = None  # of the repeats; None: there is only one
-    repeats: int = 0  # how many were judged; of a direction, those of the smaller group
+    repeats: int = 0  # how many were judged; of several groups, those of the smallest
     verdict: Verdict = "none"  # none: it is not to be judged, or was not run
-    by: float | None = None  # of a miss: how far it lies outside; positive: too high
-    reason: str = ""  # why it has no verdict, or was not measured
+    by: float | None = None  # of a miss: how far it lies outside; positive: too high; of a likeness, in ratios
+    reason: str = ""  # why it has no verdict, or was not measured; of a likeness that was missed, why there is no `by`
+    target: Mapping[str, Any] | None = None  # of a time to the target: what was to be reached
+    # Of two groups, the trials of the lower and of the higher; of a likeness, of all settings in the order of their
+    # medians: run_id, block, value.
+    sides: tuple[pd.DataFrame, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def ratio(self) -> float | None:
+        """Of two groups: how many times the lower median the higher is; None where they are not both above 0."""
+        return (
+            self.measured / self.lower if self.measured and self.lower and min(self.measured, self.lower) > 0 else None
+        )
+
+    def comparison(self) -> Comparison | None:
+        """Of two groups: the higher compared with the lower, by their ratio, or by their difference where not all are
+        above 0; "different: slower" means that the higher one is the larger. This loads SciPy."""
+        if not self.sides:
+            return None
+        from harness.analyse.compare import compare
+
+        lower, higher = self.sides[0], self.sides[-1]
+        return compare(lower, higher, relative=all((side["value"] > 0).all() for side in (lower, higher)))
 
 
 def judge(
@@ -55,21 +85,25 @@ def judge(
     nodes: pd.DataFrame,
     *,
     axes: Mapping[str, str] | None = None,
+    target: Mapping[str, Any] | None = None,
     unfinished: bool = False,
 ) -> list[Judged]:
     """Return the references with their verdicts, in order, given the tables of one run.
 
-    `axes` are the columns of `trials` that hold the axes' values, by path; `unfinished` says that some of the run's
-    trials are not recorded yet.
+    `axes` are the columns of `trials` that hold the axes' values, by path; `target` (``metric`` with ``at_least`` or
+    ``at_most``) is what times to the target are measured to; `unfinished` says that some of the run's trials are not
+    recorded yet.
     """
     concerned = trials["setting_id"].isin([one for each in references for group in each.groups for one in group])
     trials = trials[concerned]
     epochs = epochs[epochs["trial_id"].isin(trials["trial_id"])]
-    recorded = _Recorded(trials, epochs, nodes, axes or {}, unfinished)
+    recorded = _Recorded(trials, epochs, nodes, axes or {}, target, unfinished)
     found: list[Judged] = []
     for one in references:
         if isinstance(one.reference, Direction):
             found.append(_direction(one.reference, one.groups, recorded))
+        elif isinstance(one.reference, Alike):
+            found += _alike(one.reference, one.groups, recorded)
         else:
             found += _rows(one.reference, one.groups, recorded)
     return found
@@ -97,7 +131,8 @@ def find(references: Sequence[AnyReference], trials: pd.DataFrame) -> list[Appli
             if isinstance(reference, Direction):
                 groups.append(tuple(dict.fromkeys(ids[row] for row in met)))
             else:
-                groups += joined(reference.over, [(settings[row], ids[row]) for row in met])
+                over = reference.over if isinstance(reference, Reference) else ()
+                groups += joined(over, [(settings[row], ids[row]) for row in met])
         found.append(Applied(reference=reference, groups=tuple(groups)))
     return found
 
@@ -127,9 +162,11 @@ class _Recorded:
         epochs: pd.DataFrame,
         nodes: pd.DataFrame,
         axes: Mapping[str, str],
+        target: Mapping[str, Any] | None,
         unfinished: bool,
     ) -> None:
         self.trials = trials.reset_index(drop=True)
+        self.target = target
         self.unfinished = unfinished
         self._nodes = nodes
         self._axes = axes
@@ -154,6 +191,10 @@ class _Recorded:
         seeds = self.trials["seed"].tolist()
         met = [row for row in rows if holds(condition, partial(read, self._settings[row]), seeds[row])]
         return np.array(met, dtype=np.int64)
+
+    def side(self, rows: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+        """Return trials as `compare` takes them: ``run_id``, ``block``, ``value``."""
+        return self.trials.iloc[rows].reindex(columns=["run_id", "block"]).assign(value=values)
 
     def by_arm(self, rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         arms = self.trials["arm"].to_numpy(dtype=object)[rows]
@@ -226,6 +267,8 @@ class _Recorded:
         return float(np.median(values))
 
     def _column(self, table: _Table, name: str) -> np.ndarray:
+        if (table, name) not in self._columns and name == TIME_TO_TARGET:
+            self._columns[table, name] = self._times_to_target()
         if (table, name) not in self._columns:
             frame = self.trials if table == "trials" else self._epochs
             numbers = [str(column) for column, kind in frame.dtypes.items() if _is_number(kind)]
@@ -234,6 +277,14 @@ class _Recorded:
             values = floats(frame, name)
             self._columns[table, name] = values if table == "trials" else values[self._order]
         return self._columns[table, name]
+
+    def _times_to_target(self) -> np.ndarray:
+        if not self.target:
+            raise _NotRecordedError("the run has no target")
+        metric, *bounds = (self.target.get(key) for key in ("metric", "at_least", "at_most"))
+        epochs = self._epochs
+        times = time_to_target(self.trials, epochs, metric=str(metric), at_least=bounds[0], at_most=bounds[1])
+        return times["time_to_target_s"].to_numpy(dtype=float)
 
 
 def _is_number(kind: Any) -> bool:
@@ -263,7 +314,7 @@ def _not_run(recorded: _Recorded) -> str:
 
 def _row(reference: Reference, ids: tuple[str, ...], arm: str, rows: np.ndarray, recorded: _Recorded) -> Judged:
     about: dict[str, Any] = {"reference": reference, "setting_ids": ids, "arm": arm}
-    about["point"] = recorded.point(rows, without=reference.over)
+    about |= {"point": recorded.point(rows, without=reference.over), "target": _target(reference, recorded)}
     other = ""
     if reference.hardware is not None:
         here = recorded.on(reference.hardware, rows)
@@ -312,6 +363,8 @@ def _no_number(reference: AnyReference, values: np.ndarray) -> str:
     missing = int((~np.isfinite(values)).sum())
     if not missing:
         return ""
+    if reference.needs_target and np.isinf(values).any():
+        return f"{int(np.isinf(values).sum())} of {len(values)} did not reach the target"
     at = f"epoch {reference.epoch}" if isinstance(reference.epoch, int) else "number"
     return f"no {at} in {missing} of {len(values)}"
 
@@ -332,6 +385,87 @@ def _direction(reference: Direction, groups: Sequence[Sequence[str]], recorded: 
         return Judged(**about, verdict="not measured", reason=reason)
     above, below = float(np.median(higher)), float(np.median(lower))
     about |= {"measured": above, "lower": below, "repeats": min(len(higher), len(lower))}
+    about |= {"target": _target(reference, recorded)}
+    about |= {"sides": (recorded.side(found[1], lower), recorded.side(found[0], higher))}
     return Judged(
         **about, verdict="reproduced" if above > below else "missed", by=None if above > below else above - below
     )
+
+
+def _target(reference: AnyReference, recorded: _Recorded) -> Mapping[str, Any] | None:
+    return recorded.target if reference.needs_target else None
+
+
+def _alike(reference: Alike, groups: Sequence[Sequence[str]], recorded: _Recorded) -> list[Judged]:
+    """Hold settings against one another, in each arm by itself; the arms of one setting where there is no other."""
+    about: dict[str, Any] = {"reference": reference, "target": _target(reference, recorded)}
+    found = {ids[0]: recorded.select(ids, reference.where) for ids in groups}
+    run = {identity: rows for identity, rows in found.items() if len(rows)}
+    if not run:
+        reason = _not_run(recorded) if found else "no trial of this run meets it"
+        return [Judged(**about, setting_ids=tuple(found), reason=reason)]
+    if len(run) < len(found):
+        reason = f"not run: {len(found) - len(run)} of {len(found)} settings"
+        return [Judged(**about, setting_ids=tuple(run), reason=reason)]
+    if len(run) == 1:
+        ((identity, rows),) = run.items()
+        return [_likeness(about | {"setting_ids": (identity,)}, [one for _, one in recorded.by_arm(rows)], recorded)]
+    by_arm: dict[str, dict[str, np.ndarray]] = {}
+    for identity, rows in run.items():
+        for arm, of_arm in recorded.by_arm(rows):
+            by_arm.setdefault(arm, {})[identity] = of_arm
+    return [
+        _likeness(about | {"setting_ids": tuple(of_arm), "arm": arm}, list(of_arm.values()), recorded)
+        for arm, of_arm in by_arm.items()
+    ]
+
+
+def _likeness(about: Mapping[str, Any], sets: Sequence[np.ndarray], recorded: _Recorded) -> Judged:
+    """Judge one likeness over sets of trials, a set a setting or arm.
+
+    It is reproduced where the largest of the sets' medians is at most `most` times the smallest. It is missed where it
+    is larger, and the repeats show that: the two sets differ by more than `most` at 2 % (see `compare`), divided by the
+    number of pairs of sets, since these two were picked for being furthest apart (Bonferroni). With one repeat, or
+    where repeats missed the target, which counts as infinite in medians, the medians alone decide.
+    """
+    reference: Alike = about["reference"]
+    if len(sets) < 2:
+        return Judged(**about, reason="one setting alone, and nothing to hold it against")
+    rows = np.concatenate(sets)
+    if bad := recorded.not_completed(rows):
+        return Judged(**about, verdict="not measured", reason=bad)
+    try:
+        values = [recorded.values(reference, part) for part in sets]
+    except _NotRecordedError as error:
+        return Judged(**about, verdict="not measured", reason=str(error))
+    every = np.concatenate(values)
+    if np.isnan(every).any() or (np.isinf(every).any() and not reference.needs_target):
+        return Judged(**about, verdict="not measured", reason=_no_number(reference, every))
+    medians = [float(np.median(part)) for part in values]
+    least, most = int(np.argmin(medians)), int(np.argmax(medians))
+    about = {**about, "repeats": min(map(len, values))}
+    if medians[least] <= 0 or not math.isfinite(medians[least]):
+        reason = "no setting reached the target" if medians[least] > 0 else "a median is not above 0: there is no ratio"
+        return Judged(**about, verdict="not measured", reason=reason)
+    if not math.isfinite(medians[most]):
+        missed = sum(not math.isfinite(one) for one in medians)
+        return Judged(**about, verdict="missed", reason=f"{missed} of {len(sets)} did not reach the target")
+    about |= {"measured": medians[most], "lower": medians[least]}
+    if np.isfinite(every).all():
+        about["sides"] = tuple(recorded.side(sets[one], values[one]) for one in np.argsort(medians, kind="stable"))
+    by = medians[most] / medians[least] - reference.most
+    if by <= 1e-9:
+        return Judged(**about, verdict="reproduced")
+    if about["repeats"] == 1 or "sides" not in about or _beyond(about["sides"], reference.most):
+        return Judged(**about, verdict="missed", by=by)
+    return Judged(**about, verdict="not measured", reason="too few repeats to tell")
+
+
+def _beyond(sides: Sequence[pd.DataFrame], most: float) -> bool:
+    """Return whether the last of the sides is shown to be more than `most` times the first."""
+    from harness.analyse.compare import ALARMS, compare
+
+    first, last = sides[0], sides[-1]
+    seen = compare(first.assign(value=first["value"] * most), last)
+    pairs = len(sides) * (len(sides) - 1) // 2
+    return seen.verdict == "different: slower" and seen.p is not None and seen.p * pairs < ALARMS

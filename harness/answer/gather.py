@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +46,12 @@ def gather(
     where: Sequence[str] = (),
     discard: Sequence[str] = (),
     target: str | float | None = None,
+    targeted: bool = True,
 ) -> Gathered:
     """Return the trials of the runs that the user named (see `find_runs`), of those the ones that `where` selects.
 
-    Trials with a warning of `discard` are left out. A `target`, as 0.9 or "val_loss <= 0.4", replaces that of the runs.
+    Trials with a warning of `discard` are left out. A `target`, as 0.9 or "val_loss <= 0.4", replaces that of the runs;
+    without `targeted` nothing is judged by one, and runs may have different ones.
 
     Raises:
         ResultsError: when there is no such run, none of its trials is recorded, none is left, or targets differ.
@@ -61,7 +64,10 @@ def gather(
 
     loaded = load(find_runs(names, results))
     told = ", ".join(map(str, loaded.folders[:3])) + (" …" if len(loaded.folders) > 3 else "")
-    goal = Target.of(target) if target is not None else _target(loaded)
+    if isinstance(target, str):
+        with suppress(ValueError):
+            target = float(target)
+    goal = Target.of(target) if target is not None else _target(loaded) if targeted else None
     trials, epochs = loaded.trials, loaded.epochs
     if trials.empty:
         states = ", ".join(sorted({str(run.get("state")) for run in loaded.runs}))

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness import __version__
+from harness.cli.compare import compare
+from harness.cli.export import export
 from harness.cli.options import (
     Address,
     Budget,
@@ -37,6 +39,7 @@ from harness.cli.options import (
     Where,
     Workers,
 )
+from harness.cli.plot import plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -437,7 +440,6 @@ def show_(
 
     Per setting the time to the target, how many repeats reached it, the best, the speed.
     """
-    from harness import pipeline
     from harness.answer.gather import find_run
     from harness.terminal import noise, show
 
@@ -454,7 +456,14 @@ def show_(
         show.print_state(folder)
     table.references.conclude(check=check, err=as_json)
     if check and not table.references.hold:
-        raise typer.Exit(pipeline.EXIT_MISSED)
+        from harness.pipeline import EXIT_MISSED
+
+        raise typer.Exit(EXIT_MISSED)
+
+
+app.command()(compare)
+app.command()(export)
+app.command()(plot)
 
 
 @app.command()

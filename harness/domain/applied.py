@@ -15,7 +15,7 @@ from harness.domain.component import Declaration, did_you_mean
 from harness.domain.errors import SuiteError
 from harness.domain.expression import Expression, unknown_path
 from harness.domain.paths import MISSING, elsewhere, leaves, read
-from harness.domain.reference import EPOCH_QUANTITIES, KINDS, AnyReference, Direction
+from harness.domain.reference import EPOCH_QUANTITIES, KINDS, Alike, AnyReference, Direction
 from harness.domain.setting import EXECUTION, OBSERVATION, Dataset, Setting, canonical_numbers
 from harness.domain.trial import Trial
 
@@ -27,7 +27,7 @@ class Applied:
     """A reference with the ids of the settings that it holds for.
 
     The groups of a `Reference` are judged one by one, each holds the settings that its `over` joins; those of a
-    `Direction` are two, the higher and the lower.
+    `Direction` are two, the higher and the lower; those of an `Alike` are held against one another, a setting each.
     """
 
     reference: AnyReference
@@ -99,6 +99,10 @@ def _resolved(reference: AnyReference, trials: Sequence[Trial], fields: _Fields)
     if isinstance(reference, Direction):
         return Applied(reference=reference, groups=tuple(_ids(settings) for settings in groups))
     (settings,) = groups
+    if isinstance(reference, Alike):
+        if len({(setting.setting_id, setting.arm) for setting in settings}) < 2:
+            raise SuiteError(f"one setting alone meets {reference.where!r}; a likeness is one of at least two")
+        return Applied(reference=reference, groups=tuple((one,) for one in _ids(settings)))
     if not reference.over:
         return Applied(reference=reference, groups=tuple((one,) for one in _ids(settings)))
     for path in reference.over:

@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations as people write and read them."""
 
 from __future__ import annotations
 
@@ -26,3 +26,23 @@ def duration(value: Any) -> float:
     if seconds is None or not 0 < seconds < math.inf:
         raise SuiteError(f"{value!r} is no duration; give seconds above 0, or a text such as '90s', '10m' or '1h30m'")
     return seconds
+
+
+def seconds(value: float | None) -> str:
+    """Return a measured duration for people: ``0.32 s``, ``12.1 s``, ``3 min 05 s``, ``2 h 14 min``."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "never"
+    if value < 100:
+        return f"{significant(value)} s"
+    if value < 3600:
+        return f"{int(value // 60)} min {int(value % 60):02d} s"
+    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
+
+
+def significant(value: float) -> str:
+    """Return a figure above 0 with three significant digits: ``0.0581``, ``1.50``, ``12.1``; 0 below a millionth."""
+    if value < 1e-6:
+        return "0"
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"

@@ -5,8 +5,8 @@ fixed set of forms is let through, so an expression can be hashed, shown, stored
 paths, literals, lists, comparisons, ``and or not``, ``+ - * / // % **``, ``x if c else y``, and a few functions.
 
 Two rules are our own. A path that this setting does not have, but another one may, is ``None``: arithmetic with
-``None`` is ``None``, and ``< <= > >=`` with it are false. A path to a component stands for its name where it is
-compared: ``optimizer == 'sgd'``.
+``None`` is ``None``, ``< <= > >=`` with it are false, and nothing is ``in`` it. A path to a component stands for its
+name where it is compared: ``optimizer == 'sgd'``.
 """
 
 from __future__ import annotations
@@ -276,6 +276,8 @@ class _Builder:
         if isinstance(op, ast.Eq | ast.NotEq):
             return (left == right) is isinstance(op, ast.Eq)
         if isinstance(op, ast.In | ast.NotIn):
+            if right is None:  # what a setting does not have holds nothing
+                return isinstance(op, ast.NotIn)
             if not isinstance(right, list) and not (isinstance(right, str) and isinstance(left, str)):
                 raise self.refuse(f"`in` needs a list, got {right!r}", place.col_offset)
             return (left in right) is isinstance(op, ast.In)

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from harness.domain.component import Component, function, make
 from harness.domain.errors import SuiteError
-from harness.domain.reference import Direction, Reference
+from harness.domain.reference import Alike, Direction, Reference
 from harness.domain.repeats import Auto
 from harness.domain.setting import Dataset
 
 __all__ = [
     "adam",
+    "alike",
     "application",
     "auto",
     "data_file",
@@ -303,3 +304,19 @@ def direction(
 ) -> Direction:
     """Return a published order: the settings that meet `higher` have more of `metric` than those that meet `lower`."""
     return Direction(name=name, metric=metric, epoch=epoch, higher=higher, lower=lower, source=source, note=note)
+
+
+def alike(
+    name: str,
+    /,
+    *,
+    metric: str,
+    within: float,
+    where: str = "true",
+    epoch: int | str | None = None,
+    source: str = "",
+    note: str = "",
+) -> Alike:
+    """Return a published likeness: `metric` is about the same for all settings that meet `where`, the largest of their
+    medians at most ``1 + within`` times the smallest; ``metric="time_to_target"`` is the time to the suite's target."""
+    return Alike(name=name, metric=metric, epoch=epoch, where=where, within=within, source=source, note=note)

@@ -8,13 +8,17 @@ from typing import Any
 from harness.domain.component import text
 
 
+def missing(value: Any) -> bool:
+    """Tell whether a cell of a table is empty: None, NaN or pandas's NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # NA is neither equal to itself nor not
+        return True
+
+
 def axis(value: Any) -> str:
     """Return an axis's value as text; a setting of another part of the grid does not have it."""
-    try:
-        missing = value is None or bool(value != value)  # NaN
-    except TypeError:  # pandas's NA
-        missing = True
-    return "–" if missing else text(value)
+    return "–" if missing(value) else text(value)
 
 
 def place(row: Mapping[Any, Any], naming: Mapping[str, str]) -> str:

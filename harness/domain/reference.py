@@ -31,6 +31,9 @@ TRIAL_QUANTITIES = (
     "classes", "initial_val_loss", "initial_val_accuracy", "threads", "peak_rss_bytes", "rss_bytes",
 )  # fmt: skip
 
+# Of a trial as well, though no column: when it reached the suite's target, as `harness show` counts it.
+TIME_TO_TARGET = "time_to_target"
+
 WHICH_EPOCH = ("last", "best", "all")
 
 # The columns of a trial that its arm is made of, by the setting's field.
@@ -79,6 +82,7 @@ class _Published(Declaration):
     """What all references have: a quantity, and where it was published.
 
     `metric` is a quantity of an epoch, where `epoch` says which, or of the whole trial; or an expression over those.
+    ``time_to_target`` is of the whole trial: seconds on the training clock until it reached the suite's own target.
     An `epoch` is a number from 1, "last", "best" (by the metric's own direction) or "all": the median over
     those that are not flagged as warm-up.
     """
@@ -105,16 +109,22 @@ class _Published(Declaration):
             raise SuiteError(
                 f'metric: which way {self.metric!r} is better is not known; "best" takes a single quantity'
             )
+        right = (*TRIAL_QUANTITIES, TIME_TO_TARGET)
         for name in names:
-            if self.epoch is None and name not in TRIAL_QUANTITIES:
-                hint = "" if name in EPOCH_QUANTITIES else did_you_mean(name, TRIAL_QUANTITIES)
+            if self.epoch is None and name not in right:
+                hint = "" if name in EPOCH_QUANTITIES else did_you_mean(name, right)
                 raise SuiteError(
                     f'metric: without an epoch {name!r} is no quantity of a trial;{hint} say epoch=10 or epoch="last", '
-                    f"or take one of: {known(TRIAL_QUANTITIES)}"
+                    f"or take one of: {known(right)}"
                 )
-            if self.epoch is not None and name in TRIAL_QUANTITIES and name not in EPOCH_QUANTITIES:
+            if self.epoch is not None and name in right and name not in EPOCH_QUANTITIES:
                 raise SuiteError(f"metric: {name!r} is of the whole trial; leave epoch={self.epoch!r} away")
         return self
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether it is about the time to the suite's target."""
+        return TIME_TO_TARGET in Expression(self.metric).names
 
 
 class Reference(_Published):
@@ -171,12 +181,37 @@ class Direction(_Published):
         return (self.higher, self.lower)
 
 
-AnyReference = Reference | Direction
-KINDS: dict[str, type[Reference] | type[Direction]] = {"reference": Reference, "direction": Direction}
+class Alike(_Published):
+    """A published likeness: the quantity is about the same for all settings that meet `where`.
+
+    The largest of their medians is at most ``1 + within`` times the smallest. The settings are held against one
+    another in each arm by itself; where there is one setting alone, its arms are.
+    """
+
+    where: _Condition = "true"
+    within: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return (self.where,)
+
+    @property
+    def most(self) -> float:
+        """How many times the smallest median the largest may be."""
+        return 1 + self.within
+
+
+AnyReference = Reference | Direction | Alike
+KINDS: dict[str, type[Reference] | type[Direction] | type[Alike]] = {
+    "reference": Reference,
+    "direction": Direction,
+    "alike": Alike,
+}
 
 
 def load_references(path: Path) -> tuple[AnyReference, ...]:
-    """Return the references in a TOML file: tables ``[[reference]]`` and ``[[direction]]`` with their fields.
+    """Return the references in a TOML file: tables ``[[reference]]``, ``[[direction]]`` and ``[[alike]]`` with their
+    fields.
 
     Raises:
         SuiteError: naming the file, the table, the field and the value, for what is wrong.
@@ -192,7 +227,8 @@ def load_references(path: Path) -> tuple[AnyReference, ...]:
     for kind, tables in content.items():
         if kind not in KINDS:
             hint = did_you_mean(kind, KINDS)
-            raise SuiteError(f"{path}: unknown table {kind!r};{hint} the tables are [[reference]] and [[direction]]")
+            tables_are = "the tables are [[reference]], [[direction]] and [[alike]]"
+            raise SuiteError(f"{path}: unknown table {kind!r};{hint} {tables_are}")
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             raise SuiteError(f"{path}: {kind} is not a list of tables; write [[{kind}]], in double brackets")
         for number, table in enumerate(tables, 1):

@@ -22,7 +22,7 @@ from harness.domain.duration import duration
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import MOST_TRIALS, Grid
 from harness.domain.metrics import METRICS
-from harness.domain.reference import AnyReference, Direction, Reference
+from harness.domain.reference import KINDS, AnyReference
 from harness.domain.repeats import LEAST, Auto
 from harness.domain.setting import Setting
 
@@ -113,11 +113,12 @@ def _small(value: Any) -> Any:
 
 
 def _references(value: Any) -> Any:
-    if isinstance(value, Reference | Direction) or not isinstance(value, list | tuple):
+    kinds = tuple(KINDS.values())
+    if isinstance(value, kinds) or not isinstance(value, list | tuple):
         raise SuiteError(f"references: expected a list, such as [reference(...)], got {value!r}")
     for item in value:
-        if not isinstance(item, Reference | Direction):
-            raise SuiteError(f"references: expected reference(...) or direction(...), got {item!r}")
+        if not isinstance(item, kinds):
+            raise SuiteError(f"references: expected reference(...), direction(...) or alike(...), got {item!r}")
     return tuple(value)
 
 
@@ -183,6 +184,12 @@ class Suite(Declaration):
             self.base.check_measured(self.target.metric, "target")
         if isinstance(self.repeats, Auto):
             self.repeats.check(self.base, with_target=self.target is not None)
+        for one in self.references:
+            if one.needs_target and self.target is None:
+                raise SuiteError(
+                    f"{type(one).__name__.lower()} {one.name!r}: metric: {one.metric!r} is the time to the suite's "
+                    "target, and there is none; say target=0.9, for one"
+                )
         return self
 
     @property

@@ -84,7 +84,7 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     """Return run.json of a run.
 
     Raises:
-        ResultsError: when there is none, it is no JSON object, or a newer harness wrote it.
+        ResultsError: when there is none, it is not what a harness wrote, or a newer one did.
     """
     path = folder / FILE
     try:
@@ -100,6 +100,8 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ResultsError(f"{path}: is not a JSON object; restore it from a copy, or remove the run's folder")
     refuse_newer(path, content.get("schema_version"))
+    if lacking := [name for name in ("suite", "run_id", "state") if not isinstance(content.get(name), str)]:
+        raise ResultsError(f"{path}: lacks {', '.join(lacking)}; restore it from a copy, or remove the run's folder")
     return content
 
 
@@ -189,6 +191,7 @@ def is_live(content: dict[str, Any]) -> bool:
 def _status(folder: Path) -> RunStatus:
     try:
         content = read_run_file(folder)
+        statuses = read_index(folder).statuses if is_live(content) else {}
     except ResultsError as error:
         return RunStatus(
             suite=folder.parent.name,
@@ -202,15 +205,15 @@ def _status(folder: Path) -> RunStatus:
             owner=None,
             hint=str(error),
         )
-    state, holder, counts = content.get("state", ""), None, content.get("counts") or {}
+    state, holder, counts = content["state"], None, content.get("counts") or {}
     if is_live(content):
-        counts = dict(Counter(read_index(folder).statuses.values()))
+        counts = dict(Counter(statuses.values()))
         holder = owner.read(folder)
         state = "dead" if holder is None or holder.alive() is False else "running"
     planned = content.get("trials")
     return RunStatus(
-        suite=str(content.get("suite", folder.parent.name)),
-        run_id=str(content.get("run_id", folder.name)),
+        suite=content["suite"],
+        run_id=content["run_id"],
         folder=folder,
         state=state,
         counts=counts,

@@ -14,7 +14,7 @@ import typer
 
 from harness.domain.doubts import DOUBTS
 from harness.domain.naming import place_and_seed
-from harness.terminal.text import plural
+from harness.terminal.text import plural, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +122,7 @@ class Doubts:
         """Print a line for each warning, what could not be judged, and what was left out; nothing when all is well."""
         lines = [*self._warnings(), *self._unjudged(), *self._discarded()]
         if lines:
-            typer.echo("\n" + "\n".join(lines))
+            typer.echo("\n" + "\n".join(map(printable, lines)))
 
     def _warnings(self) -> Iterator[str]:
         carrying: dict[str, list[str]] = {}
@@ -175,7 +175,8 @@ def doubted(trials: pd.DataFrame, naming: Mapping[str, str]) -> tuple[Doubted, .
     from harness.analyse.discard import judged, listed
 
     warnings_of, unjudged_of = (listed(trials, name) for name in ("warnings", "unjudged"))
-    found = zip(trials.to_dict("records"), warnings_of, unjudged_of, judged(trials).tolist(), strict=True)
+    columns = list(dict.fromkeys(["trial_id", "setting_id", "arm", "seed", "status", *naming.values()]))
+    found = zip(trials[columns].to_dict("records"), warnings_of, unjudged_of, judged(trials).tolist(), strict=True)
     return tuple(
         Doubted(
             trial_id=row["trial_id"],
@@ -206,7 +207,8 @@ def unread(folder: Path, run: Mapping[str, Any], trials: pd.DataFrame) -> dict[t
     sampling = run.get("sampling") or {}
     devices = zip(listed(trials, "cores"), listed(trials, "gpu_uuids"), strict=True)
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for row, names, (cores, gpus) in zip(trials.to_dict("records"), lacking, devices, strict=True):
+    rows = trials[["trial_id", "arm", "node", "started_at", "ended_at"]].to_dict("records")
+    for row, names, (cores, gpus) in zip(rows, lacking, devices, strict=True):
         if names:
             of = {
                 "core": [f"cpu{core}" for core in cores],

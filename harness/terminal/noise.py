@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from harness.domain.component import text
+from harness.domain.naming import missing
 from harness.domain.repeats import MOST_NEEDED, TIMES
 from harness.record.schema import AXIS_COLUMNS
 from harness.terminal.text import plural, print_lines, print_table
@@ -70,7 +71,7 @@ def recorded_noise(folder: Path, run: Mapping[str, Any]) -> Noise | None:
 
 def _declared(cell: Any, values: Sequence[Any]) -> Any:
     """Return the one of an axis's values that a column holds; None where there is none, as for other settings."""
-    if cell is None or cell != cell:
+    if missing(cell):
         return None
     as_text = (value for value in values if json.dumps(value, sort_keys=True, ensure_ascii=False) == cell)
     return next((value for value in values if value == cell), next(as_text, None))

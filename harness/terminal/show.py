@@ -15,7 +15,7 @@ import typer
 from harness.domain.component import text
 from harness.domain.errors import DataError, ResultsError
 from harness.domain.metrics import METRICS
-from harness.domain.naming import axis, place_and_seed
+from harness.domain.naming import axis, missing, place_and_seed
 from harness.domain.repeats import Auto
 from harness.domain.suite import LoadedSuite
 from harness.plan import Plan
@@ -23,7 +23,7 @@ from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
 from harness.terminal.doubts import Doubts, LeftOut, doubted, unread
 from harness.terminal.references import References, references
-from harness.terminal.text import label, plural, print_table, seconds, significant
+from harness.terminal.text import label, plural, print_table, printable, seconds, significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ class Summary:
         for (state, error), labels in list(self.failures.items())[:_FIRST]:
             more = f"; and {len(labels) - _ALIKE} more" if len(labels) > _ALIKE else ""
             count = f"{len(labels)} × " if len(labels) > 1 else ""
-            typer.echo(f"{count}{state}: {error}\n    {'; '.join(labels[:_ALIKE])}{more}")
+            typer.echo(f"{count}{state}: {printable(error)}\n    {printable('; '.join(labels[:_ALIKE]))}{more}")
         if len(self.failures) > _FIRST:
             typer.echo(f"… and {len(self.failures) - _FIRST} more reasons; the column `error` of trials has them all")
         self.doubts.print()
@@ -119,7 +119,7 @@ def summary(
 ) -> Summary:
     """Return the summary of a run, finished or not, with its references and those of the user's own file.
 
-    Trials that carry a warning of `without` are left out of every figure. Looking for drift loads SciPy: 0.7 s.
+    Trials that carry a warning of `without` are left out of every figure.
 
     Raises:
         ResultsError: when no trial is recorded in it, or none is left.
@@ -367,7 +367,7 @@ def _goal(target: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)
+    return None if missing(value) else float(value)
 
 
 def _figure(value: Any) -> str:
@@ -405,4 +405,4 @@ def _json(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_json(item) for item in value]
-    return None if value != value else str(value)
+    return None if missing(value) else str(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.domain.component import text
+from harness.domain.duration import seconds as seconds
+from harness.domain.duration import significant as significant
 from harness.domain.trial import Trial
 
 
@@ -23,34 +24,19 @@ def label(trial: Trial) -> str:
     return " ".join([f"{path}={text(value)}" for path, value in told] + [f"seed={trial.seed}"])
 
 
-def seconds(value: float | None) -> str:
-    """Return a measured duration for people: ``0.32 s``, ``12.1 s``, ``3 min 05 s``, ``2 h 14 min``."""
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "never"
-    if value < 100:
-        return f"{significant(value)} s"
-    if value < 3600:
-        return f"{int(value // 60)} min {int(value % 60):02d} s"
-    return f"{int(value // 3600)} h {int(value % 3600 // 60):02d} min"
-
-
 def about(value: float) -> str:
     """Return an estimated duration, or one that still grows: whole seconds below a minute."""
     return f"{value:.0f} s" if value < 100 else seconds(value)
 
 
-def significant(value: float) -> str:
-    """Return a figure above 0 with three significant digits: ``0.0581``, ``1.50``, ``12.1``; 0 below a millionth."""
-    if value < 1e-6:
-        return "0"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
-
-
 def plural(count: int, noun: str) -> str:
     """Return ``1 trial`` or ``12 trials``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def printable(text: str) -> str:
+    """Return text for one line of a terminal: what would break the line or steer the terminal is a question mark."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def fits(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> bool:
@@ -77,6 +63,8 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]
     On a terminal cells are folded to fit; in a file or a pipe each row is one line.
     """
     console = Console(highlight=False)
+    columns = [(printable(heading), side) for heading, side in columns]
+    rows = [[printable(cell) for cell in row] for row in rows]
     if title is not None:
         console.print(Text(title, style="italic"), soft_wrap=True)
     if not console.is_terminal:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from harness.analyse.energy import energy
-from harness.analyse.summarise import summarise, time_to_target
+from harness.analyse.summarise import summarise
+from harness.analyse.target import time_to_target
 
 NAN = math.nan
 TARGET: dict[str, Any] = {"metric": "val_accuracy", "at_least": 0.9}

@@ -323,7 +323,7 @@ def test_nodes_are_told_apart(tmp_path: Path) -> None:
         recorder.finish("completed")
     trials = load(tmp_path).trials.set_index("node")
     assert trials["cpu_percent"]["here"] == pytest.approx(50.0)
-    assert np.isnan(trials["cpu_percent"]["there"])
+    assert trials["cpu_percent"]["there"] is pd.NA
 
 
 def test_a_quota_below_what_the_trials_asked_for_together_leaves_each_too_few_cores(tmp_path: Path) -> None:

@@ -57,10 +57,11 @@ def test_a_run_a_suite_and_a_results_folder_are_read_alike(tmp_path: Path) -> No
 def test_frames_have_fitting_types(tmp_path: Path) -> None:
     results = load(make(tmp_path))
     assert results.epochs["trial_id"].dtype == "category"
-    assert results.epochs["epoch"].dtype == "int64"
-    assert results.epochs["val_loss"].dtype == "float64"
-    assert str(results.epochs["started_at"].dtype) == "datetime64[us, UTC]"
+    assert results.epochs["epoch"].dtype == "int64[pyarrow]"
+    assert results.epochs["val_loss"].dtype == "double[pyarrow]"
+    assert str(results.epochs["started_at"].dtype) == "timestamp[us, tz=UTC][pyarrow]"
     assert results.trials["parameters"].tolist() == [101_770] * 2
+    assert results.trials["parameters"].dtype == "int64[pyarrow]"
     assert results.trials["val_samples"].isna().all()
     assert results.trials["cores"].tolist() == [[0, 1]] * 2
     merged = results.epochs.merge(results.trials, on=["run_id", "trial_id", "arm"], suffixes=("", "_trial"))
@@ -74,7 +75,7 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
     live = load(make(tmp_path, run_id="live", state=""), columns={"epochs": ["loss"], "telemetry": ["time"]})
     assert list(live.epochs) == ["loss"]
     assert list(live.telemetry) == ["time"]
-    with pytest.raises(ResultsError, match=r"epochs.parquet: has no column 'val_acuracy'; it has run_id, "):
+    with pytest.raises(ResultsError, match=r"run: epochs has no column 'val_acuracy'; it has run_id, "):
         _ = load(tmp_path / "suite" / "run", columns={"epochs": ["val_acuracy"]}).epochs
     with pytest.raises(ResultsError, match="no table 'epoch'; the tables are trials"):
         load(tmp_path, columns={"epoch": []})

@@ -1,0 +1,356 @@
+"""Two sets of trials → the settings that both have, each compared, and all of them together.
+
+docs/decisions/comparison.md says which tests these are, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+
+from harness.analyse.compare import ALARMS, Comparison, compare, figures, pairs_of
+from harness.analyse.frames import floats, owners
+from harness.analyse.noise import NoiseFloor, newest
+from harness.analyse.overall import Overall, overall
+from harness.analyse.pairing import Groups, Mixture, Pair, pair_up, refuse_mixing
+from harness.analyse.ranks import Ranks, fisher, holm, rank_test
+from harness.analyse.target import time_to_target
+from harness.domain.component import did_you_mean
+from harness.domain.errors import ResultsError
+from harness.domain.metrics import better
+from harness.domain.repeats import TIMES, WITHIN_METRICS
+
+Verdict = Literal[
+    "slower", "faster", "worse", "better", "reached less often", "reached more often", "no difference shown",
+    "cannot tell: too few repeats", "the same trials", "no figure in A", "no figure in B", "no figure in either",
+]  # fmt: skip
+
+_UNITS: Final = ("_s", "_j", "_bytes")  # of what has a true zero, so that a ratio says how much more it is
+_IDENTITY: Final = ["run_id", "trial_id", "arm", "seed", "block", "node", "neighbours"]
+
+
+class Tables(Protocol):
+    """What is compared: what ``harness.load`` returns, or anything else with these tables."""
+
+    @property
+    def trials(self) -> pd.DataFrame: ...
+
+    @property
+    def epochs(self) -> pd.DataFrame: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """One setting, or one arm of it, in both sides; two values in brackets are A's and B's."""
+
+    setting_id: str
+    arms: tuple[str, str]
+    trials: tuple[int, int]  # all that there are
+    measured: tuple[int, int]  # those that have the figure
+    medians: tuple[float | None, float | None]  # of the figure; in time_to_target a miss counts as infinite
+    verdict: Verdict
+    worse: int  # 1: B is called different, and worse; -1: different, and better; 0: neither
+    alone: bool  # it would be called different, were it the only setting
+    comparison: Comparison | None  # None: the same trials, or a side without the figure
+    pairs: Literal["block", "seed"] | None  # what makes a pair; None: two samples
+    p_holm: float | None  # `comparison.p`, corrected for the number of settings
+    ranks: Ranks | None
+    reached: tuple[tuple[int, int], tuple[int, int]] | None  # time_to_target: how many trials did, of how many
+    reached_p: float | None  # Fisher's exact test of these shares; None where all did
+    reached_p_holm: float | None
+    floor: NoiseFloor | None  # the one that was applied
+
+    @property
+    def effect(self) -> float | None:
+        """The ratio, or the difference where that was compared."""
+        found = self.comparison
+        return None if found is None else found.difference if found.ratio is None else found.ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """One figure of two sets of trials, compared."""
+
+    figure: str
+    relative: bool  # ratios were compared, else differences
+    higher_is_better: bool
+    rows: tuple[Matched, ...]
+    overall: Overall | None  # of the rows that have an interval; None unless there are two
+    only: tuple[Groups, Groups]  # settings, with their arms, that one side alone has
+    mixture: Mixture
+    without_floor: tuple[str, ...]  # nodes that ran the trials and of which no noise floor of this figure is known
+
+    @property
+    def floors(self) -> list[NoiseFloor]:
+        """The noise floors that were applied, each once."""
+        return list({(row.floor.node, row.floor.date): row.floor for row in self.rows if row.floor}.values())
+
+    @property
+    def same(self) -> bool:
+        """Whether both sides are the same trials."""
+        return all(row.verdict == "the same trials" for row in self.rows)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row a matched setting.
+
+        ``setting_id``, ``arm_a``, ``arm_b``, ``n_a``, ``n_b``, ``median_a``, ``median_b``, ``ratio`` or ``difference``
+        with ``low`` and ``high`` (98 %), ``p`` and ``p_holm`` (Student's t, as it is and corrected for the number of
+        settings), ``p_ranks``, ``superiority``, ``cliffs_delta``, ``floor`` (a ratio), ``needed`` (repeats of each
+        side), ``verdict``.
+        """
+        return pd.DataFrame([_record(row, "ratio" if self.relative else "difference") for row in self.rows])
+
+
+def match(
+    first: Tables,
+    second: Tables,
+    *,
+    figure: str = "train_s",
+    target: Mapping[str, Any] | None = None,
+    mix: Collection[str] = (),
+    runs: Iterable[Mapping[str, Any]] = (),
+    nodes: pd.DataFrame | None = None,
+) -> Match:
+    """Compare a figure in the settings that A (`first`) and B (`second`) both have.
+
+    `figure` is a quantity of an epoch: where it has a unit, the median over a trial's epochs that are no warm-up, else
+    (a metric, and ``elapsed_train_s``) that of the last epoch; or a number of a trial, as ``compile_s``; or
+    "time_to_target", for which `target` is ``metric`` with ``at_least`` or ``at_most``. Times, rates, energies and
+    bytes are compared as ratios; the rest, and what is not above 0 everywhere, as differences. Noise floors are those
+    that `runs` (run.json files) hold for the `nodes` (as ``load(...).nodes``).
+
+    Repeats are pairs where both ran in the same blocks of one run; figures that the seed decides (metrics and the time
+    to the target) also where both have the same seeds. Of several settings one is called different if Holm's correction
+    leaves it below 2 %, and a time or rate only where it exceeds the noise floor.
+
+    Raises:
+        ResultsError: as `pair_up` and `refuse_mixing`, and for a figure that no matched trial has.
+        SuiteError: for a name in `mix` that is none.
+    """
+    sides = (first, second)
+    pairs, only = pair_up(first.trials, second.trials)
+    mixture = refuse_mixing(first.trials, second.trials, pairs, mix)
+    values = [_values(side.trials, side.epochs, figure, target) for side in sides]
+    here = [values[place][pair.rows[place]] for pair in pairs for place in (0, 1)]
+    known = np.concatenate([one[np.isfinite(one)] for one in here])
+    if not len(known) and figure != "time_to_target":
+        raise ResultsError(f"no trial of the matched settings has the figure {figure!r}; choose another with --figure")
+    rates = figure in TIMES or figure.endswith(_UNITS)
+    figures_floor = "train_s" if figure == "samples_per_s" else figure  # one is the other's inverse but for a constant
+    judge = _Judge(
+        figure=figure, relative=rates and bool((known > 0).all()),
+        lower=figure == "time_to_target" or better(figure) == "lower",
+        within=None if rates else WITHIN_METRICS,
+        floors=_Floors(list(runs), nodes, figures_floor),
+    )  # fmt: skip
+    rows: list[Matched] = []
+    compared: list[tuple[Comparison, tuple[pd.DataFrame, pd.DataFrame]]] = []
+    for pair in pairs:
+        parts = [_part(side.trials, values[place], pair.rows[place]) for place, side in enumerate(sides)]
+        row, used = judge.row(pair, parts[0], parts[1])
+        rows.append(row)
+        if row.comparison is not None and row.comparison.p is not None:
+            compared.append((row.comparison, used))
+    together = overall(compared, relative=judge.relative, within=judge.within) if len(compared) > 1 else None
+    return Match(
+        figure=figure, relative=judge.relative, higher_is_better=not judge.lower, rows=tuple(judge.corrected(rows)),
+        overall=together, only=only, mixture=mixture, without_floor=tuple(judge.floors.missing),
+    )  # fmt: skip
+
+
+def _values(trials: pd.DataFrame, epochs: pd.DataFrame, figure: str, target: Mapping[str, Any] | None) -> np.ndarray:
+    """Return the figure of each trial, NaN where it has none; of time_to_target infinity for a miss."""
+    if figure == "time_to_target":
+        if target is None:
+            raise ResultsError("time_to_target needs a target: say --target 0.9, or --target 'METRIC >= VALUE'")
+        bounds = {name: target.get(name) for name in ("at_least", "at_most")}
+        return time_to_target(trials, epochs, metric=str(target["metric"]), **bounds)["time_to_target_s"].to_numpy(
+            float
+        )
+    found = np.full(len(trials), np.nan)
+    if figure in epochs.columns and _numeric(epochs[figure]):
+        if figure.endswith(_UNITS) and figure not in TIMES and figure != "elapsed_train_s":
+            table = figures(trials, epochs.assign(train_s=epochs[figure]))  # the median, as of train_s
+        else:
+            table = figures(trials, epochs, figure=figure)
+        found[owners(trials, table)] = table["value"]
+    elif figure in trials.columns and _numeric(trials[figure]):
+        found = np.where(trials["status"] == "completed", floats(trials, figure), np.nan)
+    else:
+        right = ["time_to_target", *_numbers(epochs), *_numbers(trials)]
+        raise ResultsError(
+            f"--figure {figure!r}: no such quantity is recorded;{did_you_mean(figure, right)} "
+            f"there are {', '.join(dict.fromkeys(right))}"
+        )
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def _numbers(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in frame.columns if _numeric(frame[name]) and frame[name].notna().any()]
+
+
+def _numeric(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+def _part(trials: pd.DataFrame, values: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
+    names = [name for name in _IDENTITY if name in trials.columns]
+    return trials[names].iloc[rows].assign(value=values[rows]).reset_index(drop=True)
+
+
+@dataclass(kw_only=True)
+class _Judge:
+    """What is the same for all settings of one figure."""
+
+    figure: str
+    relative: bool
+    lower: bool  # is better
+    within: float | None  # differences: how well each mean is to be known
+    floors: _Floors
+
+    def row(
+        self, pair: Pair, first: pd.DataFrame, second: pd.DataFrame
+    ) -> tuple[Matched, tuple[pd.DataFrame, pd.DataFrame]]:
+        """Return one setting compared, and the trials that were."""
+        both = (first, second)
+        used = tuple(one[np.isfinite(one["value"])].reset_index(drop=True) for one in both)
+        counted = tuple(int(one["value"].notna().sum()) for one in both)
+        matched = Matched(
+            setting_id=pair.setting_id, arms=pair.arms, trials=(len(first), len(second)),
+            measured=(len(used[0]), len(used[1])), medians=(_median(first), _median(second)),
+            verdict="the same trials" if pair.same else "cannot tell: too few repeats", worse=0, alone=False,
+            comparison=None, pairs=None, p_holm=None, ranks=None, reached=None, reached_p=None, reached_p_holm=None,
+            floor=None,
+        )  # fmt: skip
+        if self.figure == "time_to_target":
+            shares = ((len(used[0]), counted[0]), (len(used[1]), counted[1]))
+            told = not pair.same and min(counted) > 0 and shares[0][0] + shares[1][0] < sum(counted)
+            matched = replace(matched, reached=shares, reached_p=fisher(*shares) if told else None)
+        if pair.same:
+            return matched, (used[0], used[1])
+        if min(counted) == 0:
+            nowhere: Verdict = "no figure in either" if max(counted) == 0 else "no figure in A"
+            return replace(matched, verdict="no figure in B" if counted[0] else nowhere), (used[0], used[1])
+        if min(map(len, used)) == 0:  # a side that never reached the target
+            return matched, (used[0], used[1])
+        return self._compared(matched, first, used[0], used[1])
+
+    def _compared(
+        self, matched: Matched, everyone: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame
+    ) -> tuple[Matched, tuple[pd.DataFrame, pd.DataFrame]]:
+        kind: Literal["block", "seed"] | None = "block"
+        found = pairs_of(first, second)
+        if found is None and (self.figure == "time_to_target" or not self.relative):
+            kind = "seed"
+            seeded = [one.assign(run_id="", block=one["seed"]) for one in (first, second)]
+            found = pairs_of(seeded[0], seeded[1])
+            if found is not None:
+                first, second = seeded
+        floor = self.floors.of(pd.concat([first, second])) if self.relative else None
+        comparison = compare(
+            first, second, noise=None if floor is None else floor.of(matched.setting_id), higher_is_slower=self.lower,
+            relative=self.relative, within=self.within,
+        )  # fmt: skip
+        if found is None:
+            kind = None
+            ranks = rank_test(first["value"].to_numpy(float), second["value"].to_numpy(float), paired=False)
+        else:
+            ranks = rank_test(found["value_x"].to_numpy(float), found["value_y"].to_numpy(float), paired=True)
+        return replace(matched, comparison=comparison, pairs=kind, ranks=ranks, floor=floor), (first, second)
+
+    def corrected(self, rows: Sequence[Matched]) -> list[Matched]:
+        """Return the settings with verdicts, all tests that were made of them together at a level of 2 %."""
+        times = [None if row.comparison is None else row.comparison.p for row in rows]
+        both = holm([*times, *(row.reached_p for row in rows)])
+        return [
+            self._verdict(row, p_holm, reached_p_holm)
+            for row, p_holm, reached_p_holm in zip(rows, both[: len(rows)], both[len(rows) :], strict=True)
+        ]
+
+    def _verdict(self, row: Matched, p_holm: float | None, reached_p_holm: float | None) -> Matched:
+        row = replace(row, p_holm=p_holm, reached_p_holm=reached_p_holm)
+        if row.reached is not None and reached_p_holm is not None and reached_p_holm < ALARMS:
+            (hits, of), (other_hits, other_of) = row.reached
+            less = other_hits * of < hits * other_of
+            return replace(row, verdict="reached less often" if less else "reached more often", worse=1 if less else -1)
+        alone = row.reached_p is not None and row.reached_p < ALARMS
+        found = row.comparison
+        if found is None:
+            return replace(row, alone=alone)
+        if found.different and p_holm is not None and p_holm < ALARMS:
+            worse = found.verdict == "different: slower"
+            times = self.figure in TIMES or self.figure.endswith("_s")
+            word: Verdict = ("slower" if worse else "faster") if times else ("worse" if worse else "better")
+            return replace(row, verdict=word, worse=1 if worse else -1)
+        enough = found.needed is None or min(found.repeats) >= found.needed
+        known = found.p is not None and enough
+        verdict: Verdict = "no difference shown" if known else "cannot tell: too few repeats"
+        return replace(row, verdict=verdict, alone=alone or found.different)
+
+
+def _median(part: pd.DataFrame) -> float | None:
+    found = part["value"].dropna()
+    return float(found.median()) if len(found) else None
+
+
+class _Floors:
+    """The noise floors of the nodes that ran something, each looked for once."""
+
+    def __init__(self, runs: Sequence[Mapping[str, Any]], nodes: pd.DataFrame | None, figure: str) -> None:
+        self.missing: dict[str, None] = {}
+        self._runs = runs
+        self._figure = figure
+        rows = [] if nodes is None else nodes.to_dict("records")
+        self._nodes: dict[tuple[Any, Any], dict[str, Any]] = {
+            (row["run_id"], row["node"]): {
+                name: None if pd.api.types.is_scalar(row[name]) and pd.isna(row[name]) else row[name]
+                for name in ("node", "cpu_model", "cpu_count_logical")
+                if name in row
+            }
+            for row in rows
+        }
+        self._found: dict[tuple[Any, ...], NoiseFloor | None] = {}
+
+    def of(self, trials: pd.DataFrame) -> NoiseFloor | None:
+        """Return the highest of the floors of the nodes that ran these trials, with as many neighbours."""
+        if "node" not in trials.columns or "neighbours" not in trials.columns:
+            return None
+        found = []
+        for node, here in trials.groupby("node", sort=False, observed=True):
+            most = int(here["neighbours"].max())
+            one = self._newest(str(here["run_id"].iloc[0]), str(node), most)
+            if one is None:
+                self.missing[str(node)] = None
+            else:
+                found.append(one)
+        return max(found, key=lambda one: one.spread.single, default=None)
+
+    def _newest(self, run_id: str, node: str, neighbours: int) -> NoiseFloor | None:
+        described: Mapping[str, Any] = self._nodes.get((run_id, node), {"node": node})
+        key = (*described.values(), neighbours)
+        if key not in self._found:
+            self._found[key] = newest(self._runs, described, figure=self._figure, neighbours=neighbours)
+        return self._found[key]
+
+
+def _record(row: Matched, effect: str) -> dict[str, Any]:
+    found, ranks = row.comparison, row.ranks
+
+    def of(name: str) -> Any:
+        return None if found is None else getattr(found, name)
+
+    return {
+        "setting_id": row.setting_id, "arm_a": row.arms[0], "arm_b": row.arms[1],
+        "n_a": row.measured[0], "n_b": row.measured[1], "median_a": row.medians[0], "median_b": row.medians[1],
+        effect: row.effect, "low": of("low"), "high": of("high"), "p": of("p"), "p_holm": row.p_holm,
+        "p_ranks": None if ranks is None else ranks.p,
+        "superiority": None if ranks is None else ranks.superiority,
+        "cliffs_delta": None if ranks is None else ranks.cliffs_delta,
+        "floor": of("floor"), "needed": of("needed"), "verdict": row.verdict,
+    }  # fmt: skip

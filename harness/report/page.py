@@ -1,0 +1,191 @@
+"""What a report shows → the text of one HTML file that needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import numpy as np
+import pandas as pd
+import vl_convert
+from markupsafe import Markup
+
+from harness.report.content import Content, Figure
+from harness.report.figures.basis import COLOURS, theme
+
+DIGITS: Final = 5  # significant ones, of the numbers that charts are drawn from
+_HERE: Final = Path(__file__).parent
+# For charts of more settings than `COLOURS` has: of like contrast to white and to near-black, but less unlike.
+_FURTHER: Final = (
+    "#6f7bd9", "#5b9e2d", "#e0559a", "#00939a", "#b4562f", "#8c62c9", "#8f8d00", "#d9626d", "#2f8fd0", "#a2679b",
+    "#47a06f", "#c97800", "#7a86a8", "#a85a52", "#549c98", "#97794f", "#c95fc4",
+)  # fmt: skip
+
+
+def render(content: Content) -> str:
+    """Return the page.
+
+    Names and texts reach it escaped, or as JSON in which no tag can end, so that none of them is ever markup. Its
+    policy allows only the two scripts that stand in it, by their hashes, and no connection.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [_charts(), (_HERE / "page.js").read_text(encoding="utf-8")]
+    return environment.get_template("page.html.j2").render(
+        content=content,
+        policy=_policy(scripts),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8") + _variables()),
+        scripts=[Markup(script) for script in scripts],
+        page=_json(_page(content)),
+        datasets={name: _json(_columns(frame)) for name, frame in content.datasets.items()},
+    )
+
+
+@cache
+def _charts() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script that no text in it can end."""
+    bundle: str = vl_convert.javascript_bundle()
+    return bundle.replace("</script", "<\\/script").replace("<!--", "\\x3c!--")
+
+
+def _policy(scripts: list[str]) -> str:
+    """Return a content security policy: nothing is loaded, and no other script runs.
+
+    Charts need no 'unsafe-eval', because the page has Vega interpret its expressions. Styles are free, since Vega sets
+    them on the elements it draws.
+    """
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _page(content: Content) -> dict[str, Any]:
+    """Return what the script must know beside the rows of the charts."""
+    places = [{value: place for place, value in enumerate(axis.values)} for axis in content.axes]
+    return {
+        "axes": [{"name": axis.name, "values": axis.values} for axis in content.axes],
+        "settings": [
+            {
+                "key": row.key,
+                "label": row.label,
+                "axes": [of_axis.get(value, -1) for of_axis, value in zip(places, row.axes, strict=True)],
+            }
+            for row in content.rows
+        ],
+        "figures": {figure.id: _figure(figure) for figure in content.figures if figure.specs},
+        "theme": {"config": _config(), "colours": [*COLOURS, *_FURTHER]},
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {
+        "title": figure.title,
+        "most": figure.most if figure.by_setting else None,
+        "controls": [{"name": one.name, "field": one.field} for one in figure.controls],
+        "specs": figure.specs,
+    }
+
+
+def _config() -> dict[str, Any]:
+    """Return the theme of the charts with a variable of CSS for what differs between light and dark.
+
+    So a chart that is drawn goes from one to the other, and to the light one on paper, without being drawn again.
+    """
+    names = {colours: f"var({name})" for name, colours in _themed().items()}
+
+    def merged(light: Any, dark: Any) -> Any:
+        if isinstance(light, Mapping):
+            return {name: merged(light[name], dark[name]) for name in light}
+        return light if light == dark else names[light, dark]
+
+    return {**merged(theme(), theme(dark=True)), "background": "transparent"}
+
+
+def _variables() -> str:
+    """Return the same variables as CSS."""
+    told = (f"  {name}: light-dark({light}, {dark});\n" for name, (light, dark) in _themed().items())
+    return f"\n:root {{\n{''.join(told)}}}\n"
+
+
+@cache
+def _themed() -> dict[str, tuple[str, str]]:
+    """Return the colours that differ between the light theme and the dark one, by a name for each pair."""
+
+    def pairs(light: Any, dark: Any) -> Iterator[tuple[str, str]]:
+        if isinstance(light, Mapping):
+            for name in light:
+                yield from pairs(light[name], dark[name])
+        elif light != dark:
+            yield light, dark
+
+    return {f"--chart-{place}": pair for place, pair in enumerate(dict.fromkeys(pairs(theme(), theme(dark=True))))}
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return a table by columns, each text once, numbers to `DIGITS`: a third of what rows would take."""
+    return {"rows": len(frame), "columns": {str(name): _column(frame[name]) for name in frame.columns}}
+
+
+def _column(values: pd.Series) -> dict[str, Any]:
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return {"values": [None if pd.isna(one) else bool(one) for one in values.tolist()]}
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return {"values": rounded(values.to_numpy(dtype=np.float64, na_value=np.nan))}
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return {"values": [None if pd.isna(one) else one.isoformat() for one in values]}
+    plain = values.astype(object)
+    plain = plain.where(plain.notna(), None)
+    if any(not isinstance(one, str | None) for one in plain):
+        return {"values": [finite(one) for one in plain]}
+    codes, names = pd.factorize(plain)
+    return {"names": list(names), "codes": codes.tolist()}
+
+
+def rounded(numbers: np.ndarray) -> list[float | int | None]:
+    """Return numbers with `DIGITS` significant digits, whole ones as such, None for what is no finite number."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        places = DIGITS - 1 - np.floor(np.log10(np.abs(numbers)))
+    places = np.where(np.isfinite(places), np.clip(places, -300, 300), 0)
+    found: list[float | int | None] = []
+    for number, decimals in zip(numbers.tolist(), places.astype(int).tolist(), strict=True):
+        if not math.isfinite(number):
+            found.append(None)
+        elif number == int(number) and abs(number) < 2**53:
+            found.append(int(number))
+        else:
+            found.append(round(number, decimals))
+    return found
+
+
+def finite(value: Any) -> Any:
+    """Return a value as JSON can hold it: None for what is no finite number or not known, rounded otherwise."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [finite(one) for one in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | float | np.number):
+        return rounded(np.array([value], dtype=np.float64))[0]
+    return None if value is None or value is pd.NA or value is pd.NaT else str(value)
+
+
+def _json(value: Any) -> Markup:
+    """Return JSON that can stand in a script element: no tag and no comment can begin in it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
