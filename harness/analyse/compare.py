@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -28,6 +28,8 @@ POWER: Final = 0.95
 CONFIDENCE: Final = 1 - ALARMS  # of every interval
 
 Verdict = Literal["different: slower", "different: faster", "no difference shown", "cannot tell: too few repeats"]
+
+Pairs = tuple[np.ndarray, np.ndarray]  # places in the first set of figures and in the second
 
 _WHERE = ("run_id", "trial_id", "setting_id", "arm", "seed", "repeat", "block", "position", "node", "worker")
 _HOW = ("neighbours", "label", "cpus", "gpus", "cores")
@@ -108,16 +110,33 @@ def compare(
     Raises:
         ValueError: for a value that is not finite; or not above 0, where ratios are compared.
     """
-    for one in (first, second):
-        values = one["value"].to_numpy(dtype=float)
+    keys = [list(zip(one["run_id"].tolist(), one["block"].tolist(), strict=True)) for one in (first, second)]
+    return compare_values(
+        first["value"].to_numpy(dtype=float), second["value"].to_numpy(dtype=float), pairs=pairs_of(*keys),
+        noise=noise, higher_is_slower=higher_is_slower, relative=relative, within=within,
+    )  # fmt: skip
+
+
+def compare_values(
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    pairs: Pairs | None,
+    noise: Spread | None = None,
+    higher_is_slower: bool = True,
+    relative: bool = True,
+    within: float | None = None,
+) -> Comparison:
+    """Compare two sets of figures as `compare` does; `pairs` are places in both."""
+    for values in (first, second):
         if relative and not (np.isfinite(values) & (values > 0)).all():
             raise ValueError("only figures above 0 can be compared as ratios; leave out what has no such figure")
         if not np.isfinite(values).all():
             raise ValueError("only finite figures can be compared; leave out what has no such figure")
     scale = _Scale(relative=relative, within=within)
-    pairs = pairs_of(first, second)
+    logs = (scale.take(first), scale.take(second))
     if pairs is not None:
-        differences = scale.take(pairs["value_y"]) - scale.take(pairs["value_x"])
+        differences = logs[1][pairs[1]] - logs[0][pairs[0]]
         return _judged(
             scale,
             effect=float(differences.mean()),
@@ -129,7 +148,6 @@ def compare(
             noise=noise,
             higher_is_slower=higher_is_slower,
         )
-    logs = [scale.take(one["value"]) for one in (first, second)]
     counts = (len(logs[0]), len(logs[1]))
     if min(counts) == 0:
         return Comparison(
@@ -162,10 +180,9 @@ class _Scale:
     relative: bool
     within: float | None
 
-    def take(self, values: pd.Series) -> np.ndarray:
+    def take(self, values: np.ndarray) -> np.ndarray:
         """Return the figures on this scale."""
-        found = values.to_numpy(dtype=float)
-        return np.log(found) if self.relative else found
+        return np.log(values) if self.relative else values
 
     def show(self, effect: float) -> float:
         """Return a difference on this scale as a ratio or a difference."""
@@ -178,13 +195,17 @@ class _Scale:
         return None if self.within is None else repeats_for_width(spread, self.within)
 
 
-def pairs_of(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:
-    """Return the pairs that `compare` goes by, one a row (``value_x``, ``value_y``); None: two samples are compared."""
-    keys = ["run_id", "block"]
-    if first.duplicated(keys).any() or second.duplicated(keys).any():
+def pairs_of(first: Sequence[Hashable], second: Sequence[Hashable]) -> Pairs | None:
+    """Return the places of what has the same key in both, in the first's order; None where two samples are to be
+    compared, since a key is there twice or less than half of the larger set has a counterpart."""
+    places = {key: place for place, key in enumerate(second)}
+    if len(places) < len(second) or len(set(first)) < len(first):
         return None
-    found = first.merge(second, on=keys)
-    return found if 2 * len(found) >= max(len(first), len(second)) and len(found) > 1 else None
+    found = [(place, places[key]) for place, key in enumerate(first) if key in places]
+    if 2 * len(found) < max(len(first), len(second)) or len(found) < 2:
+        return None
+    both = np.array(found)
+    return both[:, 0], both[:, 1]
 
 
 def _deviation(values: np.ndarray) -> float:

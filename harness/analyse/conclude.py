@@ -5,6 +5,10 @@ against the others was picked because it came first, and one of several equal on
 is called different from another only if that also holds after Holm's correction (A simple sequentially rejective
 multiple test procedure, 1979) for all k (k - 1) / 2 pairs. Only the pairs with the first are computed and ranked, as if
 all others had larger p values, which at most makes it stricter. Of very many only the nearest and the last are.
+
+With fewer than 5 repeats two settings say little about their own spread: t of 3 pairs has 2 degrees of freedom. Then
+the variance within all settings is taken in its place, with all their degrees of freedom, as in an analysis of
+variance; unless the two have a larger one of their own, in which case theirs counts, as it does from 5 repeats on.
 """
 
 from __future__ import annotations
@@ -12,13 +16,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from harness.analyse.compare import ALARMS, Comparison, Spread, compare, figures, half_width
+from harness.analyse.compare import ALARMS, Comparison, Spread, compare, compare_values, figures, half_width, t_quantile
 from harness.analyse.discard import listed
 from harness.analyse.frames import floats, owners
 from harness.analyse.groups import BY, groups
@@ -28,10 +33,11 @@ from harness.analyse.target import time_to_target
 from harness.domain.duration import seconds
 from harness.domain.metrics import better
 from harness.domain.naming import axis, place
+from harness.domain.repeats import WITHIN_METRICS
 
 Verdict = Literal[
-    "different",  # the first is shown to be ahead of the next, and so of all
-    "no difference shown",  # although there were repeats enough to find 10 %
+    "different",  # the first is shown to be ahead of the next
+    "no difference shown",  # although there were repeats enough to find one, as `compare` counts
     "cannot tell: too few repeats",
     "nothing to compare",  # one setting, or one alone that reached the target
     "target not reached",
@@ -39,8 +45,10 @@ Verdict = Literal[
 ]
 
 _LONGEST: Final = 60  # letters of a label, or of a reason
+_KEPT: Final = 12  # letters of what long labels have in common
 _MOST: Final = 3  # things that are named one by one
 _MINUTES: Final = 100  # seconds from which times are told in minutes
+_FEW: Final = 5  # repeats from which two groups show their own spread well enough
 _NEAREST: Final = 20  # settings next to the first that are compared with it, besides the last
 _FEWEST: Final = 3  # repeats that have an interval worth saying
 _STATUSES: Final = {"failed": "failed", "timeout": "timed out", "lost": "were lost"}
@@ -60,14 +68,20 @@ class _Group:
     """The trials of one setting, arm and whatever else tells groups apart."""
 
     name: str
-    rows: np.ndarray  # row numbers in the trials
     values: np.ndarray  # of the repeats that have the figure; infinite: a miss
+    finite: np.ndarray  # those of them that did not miss
     median: float
-    finite: pd.DataFrame  # run_id, block, value of those that did not miss
+    places: pd.DataFrame  # run_id and block of all trials
+    rows: np.ndarray  # where in them those that did not miss stand
 
     @property
     def complete(self) -> bool:
         return len(self.finite) == len(self.values)
+
+    @property
+    def figures(self) -> pd.DataFrame:
+        """The finite values as `compare` takes them."""
+        return self.places.iloc[self.rows].assign(value=self.finite)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +106,18 @@ class _Trials:
 
     def having(self, values: np.ndarray) -> list[_Group]:
         """Return the groups with a figure of each trial, the NaN ones left out, and those that have none."""
-        table = self.trials.reindex(columns=["run_id", "block"]).reset_index(drop=True).assign(value=values)
+        places = self.trials.reindex(columns=["run_id", "block"])
+        order = np.argsort(self.of_trial, kind="stable")
+        ends = np.searchsorted(self.of_trial, np.arange(1, len(self.names)), sorter=order)
         found = []
-        for number, name in enumerate(self.names):
-            rows = np.flatnonzero((self.of_trial == number) & ~np.isnan(values))
+        for name, members in zip(self.names, np.split(order, ends), strict=True):
+            rows = members[~np.isnan(values[members])]
             if len(rows):
-                finite = table.iloc[rows[np.isfinite(values[rows])]]
-                median = float(np.median(values[rows]))
-                found.append(_Group(name=name, rows=rows, values=values[rows], median=median, finite=finite))
+                had, finite = values[rows], rows[np.isfinite(values[rows])]
+                median = float(np.median(had))
+                found.append(
+                    _Group(name=name, values=had, finite=values[finite], median=median, places=places, rows=finite)
+                )
         return found
 
     def of(self, figure: str) -> list[_Group]:
@@ -243,8 +261,9 @@ def _by_metric(run: _Trials, metric: str) -> Conclusion | None:
     if not ranked:
         return None
     first, *others = ranked
-    held = _held(others)
-    seen = [_difference(first, one, lower=lower) for one in held]
+    held, common = _held(others), _common(ranked, relative=False)
+    sign = 1 if lower else -1
+    seen = [_steadied(first, one, _difference(first, one, lower=lower), common, sign=sign) for one in held]
     behind = _corrected(held, [None] * len(held), seen, of=len(ranked))
     best = f"{first.median:.4g}{_of_repeats(first)}"
     if not behind:
@@ -312,7 +331,7 @@ def _ranked(found: Sequence[_Group], *, lower: bool = True) -> list[_Group]:
     sign = 1 if lower else -1
 
     def rank(one: _Group) -> tuple[float, float]:
-        return sign * one.median, sign * float(one.finite["value"].mean()) if len(one.finite) else math.inf
+        return sign * one.median, sign * float(one.finite.mean()) if len(one.finite) else math.inf
 
     return sorted(found, key=rank)
 
@@ -322,12 +341,13 @@ def _compared(first: _Group, others: Sequence[_Group], noise: Spread | None) -> 
     where some of the first did, or a time is 0, nothing is called different."""
 
     def seen(one: _Group) -> Comparison | None:
-        positive = all((side.finite["value"] > 0).all() for side in (first, one))
-        return compare(first.finite, one.finite, noise=noise) if positive and first.complete else None
+        positive = all((side.finite > 0).all() for side in (first, one))
+        return compare(first.figures, one.figures, noise=noise) if positive and first.complete else None
 
-    held = _held(others)
+    held, common = _held(others), _common([first, *others], relative=True)
     ratios = [one.median / first.median if first.median > 0 else None for one in held]
-    return _corrected(held, ratios, [seen(one) for one in held], of=len(others) + 1)
+    found = [_steadied(first, one, seen(one), common, sign=1) for one in held]
+    return _corrected(held, ratios, found, of=len(others) + 1)
 
 
 def _held(others: Sequence[_Group]) -> list[_Group]:
@@ -335,19 +355,74 @@ def _held(others: Sequence[_Group]) -> list[_Group]:
     return [*others[:_NEAREST], *others[_NEAREST:][-1:]]
 
 
-def _difference(first: _Group, other: _Group, *, lower: bool) -> Comparison | None:
-    """Compare values of a metric with the first. Shares of a few samples fall on few values, so that differences of
-    pairs can happen to be equal although the values vary; as if without any spread, they would pass for sure."""
-    seen = compare(first.finite, other.finite, higher_is_slower=lower, relative=False)
+def _difference(first: _Group, other: _Group, *, lower: bool) -> Comparison:
+    """Compare values of a metric with the first.
+
+    Shares of a few samples take few values, so that the differences of pairs can happen to be equal although the values
+    vary. As if without any spread they would pass for sure, so that they are then compared as two samples.
+    """
+    how: dict[str, Any] = {"higher_is_slower": lower, "relative": False, "within": WITHIN_METRICS}
+    seen = compare(first.figures, other.figures, **how)
     finest = 1e-9 * float(np.abs(first.values).max())
-    by_luck = seen.spread is not None and seen.spread <= finest < float(np.ptp(first.values))
-    return None if by_luck else seen
+    if seen.spread is None or not seen.spread <= finest < float(np.ptp(first.values)):
+        return seen
+    return compare_values(first.finite, other.finite, pairs=None, **how)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Common:
+    """The variance within groups, of logs or of the values, that all groups together show."""
+
+    variance: float
+    freedom: int
+    relative: bool
+
+    def scale(self, values: np.ndarray) -> np.ndarray:
+        return np.log(values) if self.relative else values
+
+
+def _common(found: Sequence[_Group], *, relative: bool) -> _Common | None:
+    """Return the variance that the groups share; None where there is none, or one of them has no logs."""
+    if relative and any((one.finite <= 0).any() for one in found):
+        return None
+    none = _Common(variance=0.0, freedom=0, relative=relative)
+    values = [none.scale(one.finite) for one in found if len(one.finite) > 1]
+    freedom = sum(len(one) - 1 for one in values)
+    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in values)
+    return _Common(variance=squares / freedom, freedom=freedom, relative=relative) if squares > 0 else None
+
+
+def _steadied(
+    first: _Group, other: _Group, seen: Comparison | None, common: _Common | None, *, sign: int
+) -> Comparison | None:
+    """Return a comparison of few repeats by the spread that all groups have in common, where the two do not show a
+    larger one: their own few repeats say too little about it. `sign` says which way is behind: 1, what is larger."""
+    if seen is None or seen.p is None or common is None or min(seen.repeats) >= _FEW:
+        return seen
+    values = [common.scale(one.finite) for one in (first, other)]
+    counts = [len(one) for one in values]
+    own = sum(float(((one - one.mean()) ** 2).sum()) for one in values) / (sum(counts) - 2)
+    if own > common.variance:
+        return seen
+    effect = float(values[1].mean() - values[0].mean())
+    error = math.sqrt(common.variance * sum(1 / count for count in counts))
+    reach = t_quantile(1 - ALARMS / 2, common.freedom) * error
+    p = 2 * float(special.stdtr(common.freedom, -abs(effect) / error))
+    verdict = seen.verdict
+    if p < ALARMS and abs(effect) > math.log(seen.floor or 1):
+        verdict = "different: slower" if effect * sign > 0 else "different: faster"
+    elif seen.different:
+        verdict = "cannot tell: too few repeats"
+    low, high = effect - reach, effect + reach
+    if not common.relative:
+        return replace(seen, difference=effect, low=low, high=high, p=p, verdict=verdict)
+    return replace(seen, ratio=math.exp(effect), low=math.exp(low), high=math.exp(high), p=p, verdict=verdict)
 
 
 def _corrected(
     others: Sequence[_Group], ratios: Sequence[float | None], seen: Sequence[Comparison | None], *, of: int
 ) -> list[_Behind]:
-    """Return the others with whether they are shown to be behind, after Holm's correction for all pairs `of` so many."""
+    """Return the others with whether they are shown to be behind, after Holm's correction for all pairs of `of`."""
     pairs = of * (of - 1) // 2
     shown = set()
     ranked = sorted((one.p, number) for number, one in enumerate(seen) if one is not None and one.p is not None)
@@ -449,7 +524,7 @@ def _repeats(first: _Group, shared: str) -> str:
     """Return how far the repeats of the first lie apart, and which others missed."""
     told = []
     if len(first.values) > 1 and len(first.finite):
-        values = first.finite["value"]
+        values = first.finite
         but = "" if first.complete else f", and {len(first.values) - len(values)} missed"
         took = _range(float(values.min()), float(values.max()))
         told.append(f"the {len(first.values)} repeats of {first.name} took {took}{but}")
@@ -506,16 +581,38 @@ def _names(firsts: pd.DataFrame, naming: Mapping[str, str], by: Sequence[str]) -
     for column in sorted(by, key=lambda name: name == "setting_id"):  # an identity says least, so it comes last
         if len(set(names)) < len(names) and firsts[column].nunique(dropna=False) > 1:
             names = [f"{name} {axis(row[column])}".strip() for name, row in zip(names, rows, strict=True)]
-    short = [_short(name) or "the setting" for name in names]
+    short = [name or "the setting" for name in _shortened(names)]
     again = Counter(short)
     return [f"{name} #{number}" if again[name] > 1 else name for number, name in enumerate(short, 1)]
 
 
+def _shortened(names: Sequence[str]) -> list[str]:
+    """Return names of which long ones lack most of what all have in common at the beginning and at the end."""
+    lines = [_line(name) for name in names]
+    start = max(0, _in_common(lines) - _KEPT)
+    end = max(0, _in_common([line[::-1] for line in lines]) - _KEPT)
+    found = []
+    for line in lines:
+        if len(line) > _LONGEST and start + end < len(line):
+            line = ("…" if start else "") + line[start : len(line) - end] + ("…" if end else "")
+        found.append(_short(line))
+    return found
+
+
+def _in_common(lines: Sequence[str]) -> int:
+    """Return how many letters from the first on are the same in all."""
+    places = enumerate(zip(*lines, strict=False))
+    return next((place for place, letters in places if len(set(letters)) > 1), min(map(len, lines)))
+
+
 def _short(text: str) -> str:
     """Return a text as one line, without its middle where it is long."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    half = _LONGEST // 2
+    line, half = _line(text), _LONGEST // 2
     return line if len(line) <= _LONGEST else f"{line[:half]}…{line[1 - half :]}"
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _capital(text: str) -> str:

@@ -39,9 +39,11 @@ def gaps(
     trained = metric.removeprefix("val_")
     gap = sign * (floats(epochs, trained) - value) if trained != metric else np.full(len(epochs), np.nan)
 
-    kept = np.flatnonzero((own >= 0) & ~np.isnan(value))
-    kept = kept[in_order(own[kept], epoch[kept])]
-    own, value, epoch, gap = own[kept], value[kept], epoch[kept], gap[kept]
+    kept = (own >= 0) & ~np.isnan(value)
+    if not kept.all():
+        own, value, epoch, gap = own[kept], value[kept], epoch[kept], gap[kept]
+    order = in_order(own, epoch)
+    own, value, epoch, gap = own[order], value[order], epoch[order], gap[order]
     first = np.flatnonzero(starts(own))
     last = np.append(first[1:], len(own))[: len(first)] - 1
     best = _first_best(sign * value, own, first)

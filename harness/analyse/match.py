@@ -5,24 +5,24 @@ docs/decisions/comparison.md says which tests these are, and why.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
-from harness.analyse.compare import ALARMS, Comparison, compare, figures, pairs_of
+from harness.analyse.compare import ALARMS, Comparison, compare_values, figures, pairs_of
 from harness.analyse.frames import floats, owners
 from harness.analyse.noise import NoiseFloor, newest
-from harness.analyse.overall import Overall, overall
+from harness.analyse.overall import Overall, Sample, overall
 from harness.analyse.pairing import Groups, Mixture, Pair, pair_up, refuse_mixing
 from harness.analyse.ranks import Ranks, fisher, holm, rank_test
 from harness.analyse.target import time_to_target
 from harness.domain.component import did_you_mean
 from harness.domain.errors import ResultsError
-from harness.domain.metrics import better
+from harness.domain.metrics import METRICS, better
 from harness.domain.repeats import TIMES, WITHIN_METRICS
 
 Verdict = Literal[
@@ -31,7 +31,6 @@ Verdict = Literal[
 ]  # fmt: skip
 
 _UNITS: Final = ("_s", "_j", "_bytes")  # of what has a true zero, so that a ratio says how much more it is
-_IDENTITY: Final = ["run_id", "trial_id", "arm", "seed", "block", "node", "neighbours"]
 
 
 class Tables(Protocol):
@@ -80,7 +79,7 @@ class Match:
     relative: bool  # ratios were compared, else differences
     higher_is_better: bool
     rows: tuple[Matched, ...]
-    overall: Overall | None  # of the rows that have an interval; None unless there are two
+    overall: Overall | None  # of the rows with an interval, or of all where less than two have one; None of one row
     only: tuple[Groups, Groups]  # settings, with their arms, that one side alone has
     mixture: Mixture
     without_floor: tuple[str, ...]  # nodes that ran the trials and of which no noise floor of this figure is known
@@ -121,9 +120,9 @@ def match(
 
     `figure` is a quantity of an epoch: where it has a unit, the median over a trial's epochs that are no warm-up, else
     (a metric, and ``elapsed_train_s``) that of the last epoch; or a number of a trial, as ``compile_s``; or
-    "time_to_target", for which `target` is ``metric`` with ``at_least`` or ``at_most``. Times, rates, energies and
-    bytes are compared as ratios; the rest, and what is not above 0 everywhere, as differences. Noise floors are those
-    that `runs` (run.json files) hold for the `nodes` (as ``load(...).nodes``).
+    "time_to_target", for which `target` is ``metric`` with ``at_least`` or ``at_most``. Times, rates, bytes and
+    energies (where these are valid) are compared as ratios; the rest, and what is not above 0 everywhere, as
+    differences. Noise floors are those that `runs` (run.json files) hold for the `nodes` (as ``load(...).nodes``).
 
     Repeats are pairs where both ran in the same blocks of one run; figures that the seed decides (metrics and the time
     to the target) also where both have the same seeds. Of several settings one is called different if Holm's correction
@@ -146,20 +145,18 @@ def match(
     judge = _Judge(
         figure=figure, relative=rates and bool((known > 0).all()),
         lower=figure == "time_to_target" or better(figure) == "lower",
-        within=None if rates else WITHIN_METRICS,
+        within=WITHIN_METRICS if figure in METRICS or figure.startswith("val_") else None,
         floors=_Floors(list(runs), nodes, figures_floor),
     )  # fmt: skip
-    rows: list[Matched] = []
-    compared: list[tuple[Comparison, tuple[pd.DataFrame, pd.DataFrame]]] = []
-    for pair in pairs:
-        parts = [_part(side.trials, values[place], pair.rows[place]) for place, side in enumerate(sides)]
-        row, used = judge.row(pair, parts[0], parts[1])
-        rows.append(row)
-        if row.comparison is not None and row.comparison.p is not None:
-            compared.append((row.comparison, used))
-    together = overall(compared, relative=judge.relative, within=judge.within) if len(compared) > 1 else None
+    parts = [_Part.of(side.trials, values[place]) for place, side in enumerate(sides)]
+    found = [judge.row(pair, *(part.take(pair.rows[place]) for place, part in enumerate(parts))) for pair in pairs]
+    every = [sample for _, sample in found if sample is not None]
+    known_well = [sample for sample in every if sample.comparison.p is not None]
+    samples = known_well if len(known_well) > 1 else every
+    together = overall(samples, relative=judge.relative, within=judge.within) if len(samples) > 1 else None
+    rows = judge.corrected([row for row, _ in found])
     return Match(
-        figure=figure, relative=judge.relative, higher_is_better=not judge.lower, rows=tuple(judge.corrected(rows)),
+        figure=figure, relative=judge.relative, higher_is_better=not judge.lower, rows=tuple(rows),
         overall=together, only=only, mixture=mixture, without_floor=tuple(judge.floors.missing),
     )  # fmt: skip
 
@@ -176,12 +173,12 @@ def _values(trials: pd.DataFrame, epochs: pd.DataFrame, figure: str, target: Map
     found = np.full(len(trials), np.nan)
     if figure in epochs.columns and _numeric(epochs[figure]):
         if figure.endswith(_UNITS) and figure not in TIMES and figure != "elapsed_train_s":
-            table = figures(trials, epochs.assign(train_s=epochs[figure]))  # the median, as of train_s
+            table = figures(trials, epochs.assign(train_s=_valid(epochs, figure)))  # the median, as of train_s
         else:
             table = figures(trials, epochs, figure=figure)
         found[owners(trials, table)] = table["value"]
     elif figure in trials.columns and _numeric(trials[figure]):
-        found = np.where(trials["status"] == "completed", floats(trials, figure), np.nan)
+        found = np.where(trials["status"] == "completed", _valid(trials, figure), np.nan)
     else:
         right = ["time_to_target", *_numbers(epochs), *_numbers(trials)]
         raise ResultsError(
@@ -189,6 +186,13 @@ def _values(trials: pd.DataFrame, epochs: pd.DataFrame, figure: str, target: Map
             f"there are {', '.join(dict.fromkeys(right))}"
         )
     return np.where(np.isfinite(found), found, np.nan)
+
+
+def _valid(frame: pd.DataFrame, figure: str) -> np.ndarray:
+    """Return a column, NaN where the column beside it says that an energy is to be doubted."""
+    beside = f"{figure.removesuffix('_j')}_validity"
+    values = floats(frame, figure)
+    return np.where(frame[beside].fillna("") == "valid", values, np.nan) if beside in frame.columns else values
 
 
 def _numbers(frame: pd.DataFrame) -> list[str]:
@@ -199,9 +203,31 @@ def _numeric(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
 
 
-def _part(trials: pd.DataFrame, values: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
-    names = [name for name in _IDENTITY if name in trials.columns]
-    return trials[names].iloc[rows].assign(value=values[rows]).reset_index(drop=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """The figures of some trials, with where and how these ran: arrays of one length."""
+
+    values: np.ndarray
+    runs: np.ndarray
+    blocks: np.ndarray
+    seeds: np.ndarray
+    nodes: np.ndarray
+    neighbours: np.ndarray
+
+    @classmethod
+    def of(cls, trials: pd.DataFrame, values: np.ndarray) -> _Part:
+        names = ("run_id", "block", "seed", "node", "neighbours")
+        runs, blocks, seeds, nodes, neighbours = (trials[name].to_numpy(dtype=object) for name in names)
+        return cls(values=values, runs=runs, blocks=blocks, seeds=seeds, nodes=nodes, neighbours=neighbours)
+
+    def take(self, rows: np.ndarray) -> _Part:
+        """Return the trials at these places, or for which a mask is true."""
+        return _Part(**{one.name: getattr(self, one.name)[rows] for one in fields(self)})
+
+    @property
+    def keys(self) -> list[tuple[Any, Any]]:
+        """The block of each trial, unique over runs."""
+        return list(zip(self.runs.tolist(), self.blocks.tolist(), strict=True))
 
 
 @dataclass(kw_only=True)
@@ -214,55 +240,50 @@ class _Judge:
     within: float | None  # differences: how well each mean is to be known
     floors: _Floors
 
-    def row(
-        self, pair: Pair, first: pd.DataFrame, second: pd.DataFrame
-    ) -> tuple[Matched, tuple[pd.DataFrame, pd.DataFrame]]:
-        """Return one setting compared, and the trials that were."""
-        both = (first, second)
-        used = tuple(one[np.isfinite(one["value"])].reset_index(drop=True) for one in both)
-        counted = tuple(int(one["value"].notna().sum()) for one in both)
+    def row(self, pair: Pair, first: _Part, second: _Part) -> tuple[Matched, Sample | None]:
+        """Return one setting compared, and what of it was; None: nothing."""
+        used = [one.take(np.isfinite(one.values)) for one in (first, second)]
+        counted = [int((~np.isnan(one.values)).sum()) for one in (first, second)]
         matched = Matched(
-            setting_id=pair.setting_id, arms=pair.arms, trials=(len(first), len(second)),
-            measured=(len(used[0]), len(used[1])), medians=(_median(first), _median(second)),
+            setting_id=pair.setting_id, arms=pair.arms, trials=(len(first.values), len(second.values)),
+            measured=(len(used[0].values), len(used[1].values)), medians=(_median(first), _median(second)),
             verdict="the same trials" if pair.same else "cannot tell: too few repeats", worse=0, alone=False,
             comparison=None, pairs=None, p_holm=None, ranks=None, reached=None, reached_p=None, reached_p_holm=None,
             floor=None,
         )  # fmt: skip
         if self.figure == "time_to_target":
-            shares = ((len(used[0]), counted[0]), (len(used[1]), counted[1]))
-            told = not pair.same and min(counted) > 0 and shares[0][0] + shares[1][0] < sum(counted)
+            shares = ((matched.measured[0], counted[0]), (matched.measured[1], counted[1]))
+            told = not pair.same and min(counted) > 0 and sum(matched.measured) < sum(counted)
             matched = replace(matched, reached=shares, reached_p=fisher(*shares) if told else None)
         if pair.same:
-            return matched, (used[0], used[1])
+            return matched, None
         if min(counted) == 0:
             nowhere: Verdict = "no figure in either" if max(counted) == 0 else "no figure in A"
-            return replace(matched, verdict="no figure in B" if counted[0] else nowhere), (used[0], used[1])
-        if min(map(len, used)) == 0:  # a side that never reached the target
-            return matched, (used[0], used[1])
-        return self._compared(matched, first, used[0], used[1])
+            return replace(matched, verdict="no figure in B" if counted[0] else nowhere), None
+        if min(matched.measured) == 0:  # a side that never reached the target
+            return matched, None
+        return self._compared(matched, used[0], used[1])
 
-    def _compared(
-        self, matched: Matched, everyone: pd.DataFrame, first: pd.DataFrame, second: pd.DataFrame
-    ) -> tuple[Matched, tuple[pd.DataFrame, pd.DataFrame]]:
+    def _compared(self, matched: Matched, first: _Part, second: _Part) -> tuple[Matched, Sample]:
         kind: Literal["block", "seed"] | None = "block"
-        found = pairs_of(first, second)
-        if found is None and (self.figure == "time_to_target" or not self.relative):
-            kind = "seed"
-            seeded = [one.assign(run_id="", block=one["seed"]) for one in (first, second)]
-            found = pairs_of(seeded[0], seeded[1])
-            if found is not None:
-                first, second = seeded
-        floor = self.floors.of(pd.concat([first, second])) if self.relative else None
-        comparison = compare(
-            first, second, noise=None if floor is None else floor.of(matched.setting_id), higher_is_slower=self.lower,
-            relative=self.relative, within=self.within,
+        keys: tuple[Sequence[Hashable], Sequence[Hashable]] = (first.keys, second.keys)
+        pairs = pairs_of(*keys)
+        if pairs is None and (self.figure == "time_to_target" or not self.relative):
+            seeds = (first.seeds.tolist(), second.seeds.tolist())
+            kind, pairs = "seed", pairs_of(*seeds)
+            keys = keys if pairs is None else seeds
+        floor = self.floors.of(first, second) if self.relative else None
+        comparison = compare_values(
+            first.values, second.values, pairs=pairs, noise=None if floor is None else floor.of(matched.setting_id),
+            higher_is_slower=self.lower, relative=self.relative, within=self.within,
         )  # fmt: skip
-        if found is None:
-            kind = None
-            ranks = rank_test(first["value"].to_numpy(float), second["value"].to_numpy(float), paired=False)
-        else:
-            ranks = rank_test(found["value_x"].to_numpy(float), found["value_y"].to_numpy(float), paired=True)
-        return replace(matched, comparison=comparison, pairs=kind, ranks=ranks, floor=floor), (first, second)
+        values = (first.values, second.values)
+        ranked = values if pairs is None else (first.values[pairs[0]], second.values[pairs[1]])
+        row = replace(
+            matched, comparison=comparison, pairs=None if pairs is None else kind, floor=floor,
+            ranks=rank_test(*ranked, paired=pairs is not None),
+        )  # fmt: skip
+        return row, Sample(comparison=comparison, values=values, keys=keys, pairs=pairs)
 
     def corrected(self, rows: Sequence[Matched]) -> list[Matched]:
         """Return the settings with verdicts, all tests that were made of them together at a level of 2 %."""
@@ -294,9 +315,9 @@ class _Judge:
         return replace(row, verdict=verdict, alone=alone or found.different)
 
 
-def _median(part: pd.DataFrame) -> float | None:
-    found = part["value"].dropna()
-    return float(found.median()) if len(found) else None
+def _median(part: _Part) -> float | None:
+    known = part.values[~np.isnan(part.values)]
+    return float(np.median(known)) if len(known) else None
 
 
 class _Floors:
@@ -317,25 +338,22 @@ class _Floors:
         }
         self._found: dict[tuple[Any, ...], NoiseFloor | None] = {}
 
-    def of(self, trials: pd.DataFrame) -> NoiseFloor | None:
+    def of(self, *parts: _Part) -> NoiseFloor | None:
         """Return the highest of the floors of the nodes that ran these trials, with as many neighbours."""
-        if "node" not in trials.columns or "neighbours" not in trials.columns:
-            return None
-        found = []
-        for node, here in trials.groupby("node", sort=False, observed=True):
-            most = int(here["neighbours"].max())
-            one = self._newest(str(here["run_id"].iloc[0]), str(node), most)
-            if one is None:
-                self.missing[str(node)] = None
-            else:
-                found.append(one)
-        return max(found, key=lambda one: one.spread.single, default=None)
+        most: dict[tuple[str, str], int] = {}
+        for part in parts:
+            for key, count in zip(zip(part.runs, part.nodes, strict=True), part.neighbours, strict=True):
+                most[key] = max(int(count), most.get(key, 0))
+        found = [self._newest(run_id, node, count) for (run_id, node), count in most.items()]
+        return max((one for one in found if one is not None), key=lambda one: one.spread.single, default=None)
 
     def _newest(self, run_id: str, node: str, neighbours: int) -> NoiseFloor | None:
         described: Mapping[str, Any] = self._nodes.get((run_id, node), {"node": node})
         key = (*described.values(), neighbours)
         if key not in self._found:
             self._found[key] = newest(self._runs, described, figure=self._figure, neighbours=neighbours)
+            if self._found[key] is None:
+                self.missing[node] = None
         return self._found[key]
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
-from harness.analyse.compare import ALARMS, POWER, SLOW_DOWN, Comparison, pairs_of, t_quantile
+from harness.analyse.compare import ALARMS, POWER, SLOW_DOWN, Comparison, Pairs, t_quantile
 
-_CLUSTER: Final = ["run_id", "block"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One setting compared, and what it was made of; two values in brackets are A's and B's."""
+
+    comparison: Comparison
+    values: tuple[np.ndarray, np.ndarray]
+    keys: tuple[Sequence[Hashable], Sequence[Hashable]]  # the block that each was measured in, unique over runs
+    pairs: Pairs | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,16 +37,10 @@ class Overall:
     verdict: Literal["larger", "smaller", "no difference shown", "cannot tell: too few repeats"]
 
 
-def overall(
-    compared: Sequence[tuple[Comparison, tuple[pd.DataFrame, pd.DataFrame]]],
-    *,
-    relative: bool,
-    within: float | None = None,
-) -> Overall:
+def overall(compared: Sequence[Sample], *, relative: bool, within: float | None = None) -> Overall:
     """Return the mean effect over settings, each of which counts the same, and how well it is known.
 
-    `compared` holds each setting's comparison and the trials it was made of (``run_id``, ``block``, ``value``). Ratios
-    are averaged as logs: the geometric mean is the one mean of normalised figures that does not depend on which
+    Ratios are averaged as logs: the geometric mean is the one mean of normalised figures that does not depend on which
     side they are normalised by (Fleming and Wallace 1986).
 
     What is inferred to is these settings, measured again, not others. The variance is that of the sum of the repeats'
@@ -48,11 +49,12 @@ def overall(
     settings in it, and what disturbs both sides' block alike cancels. With complete blocks it is the t test of the
     blocks' means. Degrees of freedom by Welch and Satterthwaite over the sides.
     """
-    effects = [_effect(one, relative) for one, _ in compared]
+    effects = [_effect(one.comparison, relative) for one in compared]
     effect = float(np.mean(effects))
-    logs = [math.log(one.floor) for one, _ in compared if one.floor is not None]
+    floors = [one.comparison.floor for one in compared]
+    logs = [math.log(one) for one in floors if one is not None]
     floor = float(np.mean(logs)) if logs and relative else None
-    error, freedom = _error([parts for _, parts in compared], relative=relative)
+    error, freedom = _error(compared, relative=relative)
     low = high = p = None
     verdict: Literal["larger", "smaller", "no difference shown", "cannot tell: too few repeats"]
     verdict = "cannot tell: too few repeats"
@@ -76,50 +78,53 @@ def overall(
 
 def _effect(found: Comparison, relative: bool) -> float:
     value = found.ratio if relative else found.difference
-    assert value is not None  # one that has an interval
+    assert value is not None  # neither side was empty
     return math.log(value) if relative else value
 
 
-def _error(compared: Sequence[tuple[pd.DataFrame, pd.DataFrame]], *, relative: bool) -> tuple[float, float | None]:
+def _error(compared: Sequence[Sample], *, relative: bool) -> tuple[float, float | None]:
     """Return the standard error of the mean effect and its degrees of freedom; None where there are none."""
-    parts = [
-        part
-        for number, sides in enumerate(compared)
-        for part in _influences(number, sides, relative=relative, of=len(compared))
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    clusters = table.groupby(_CLUSTER, sort=False, observed=True).agg(
-        influence=("influence", "sum"),
-        sides=("side", lambda found: "".join(sorted(set(found)))),
-        settings=("setting", lambda found: tuple(sorted(set(found)))),
-    )
-    variance = freedom = 0.0
-    for _, own in clusters.groupby("sides", sort=False):
-        of_part = float((own["influence"] ** 2).sum())
+    clusters: dict[Hashable, _Cluster] = {}
+    for number, one in enumerate(compared):
+        for side, keys, values in _influential(one, relative=relative):
+            count = len(values)
+            if count < 2:
+                return math.nan, None
+            moved = (values - values.mean()) / count * math.sqrt(count / (count - 1)) / len(compared)
+            for key, by in zip(keys, moved.tolist(), strict=True):
+                cluster = clusters.setdefault(key, _Cluster())
+                cluster.influence += -by if side == "A" else by
+                cluster.sides.add(side)
+                cluster.settings.append(number)
+    parts: dict[frozenset[str], list[_Cluster]] = {}
+    for cluster in clusters.values():
+        parts.setdefault(frozenset(cluster.sides), []).append(cluster)
+    variance = weight = 0.0
+    for part in parts.values():
         # Each group of blocks that hold the same settings has its mean taken off once.
-        degrees = len(own) - own["settings"].nunique()
+        degrees = len(part) - len({tuple(one.settings) for one in part})
         if degrees < 1:
             return math.nan, None
+        of_part = sum(one.influence**2 for one in part)
         variance += of_part
-        freedom += of_part**2 / degrees
-    if variance == 0:
-        return 0.0, float(len(clusters) - 1)
-    return math.sqrt(variance), variance**2 / freedom
+        weight += of_part**2 / degrees
+    return (math.sqrt(variance), variance**2 / weight) if variance > 0 else (0.0, float(len(clusters) - 1))
 
 
-def _influences(
-    number: int, sides: tuple[pd.DataFrame, pd.DataFrame], *, relative: bool, of: int
-) -> list[pd.DataFrame]:
-    """Return by how much each trial, or pair, moves the mean over `of` settings."""
+@dataclass(kw_only=True)
+class _Cluster:
+    """What was measured in one block of one run."""
 
-    def influence(keys: pd.DataFrame, values: np.ndarray, side: str) -> pd.DataFrame:
-        count = len(values)
-        moved = (values - values.mean()) / count * math.sqrt(count / (count - 1)) / of
-        return keys[_CLUSTER].assign(influence=-moved if side == "A" else moved, side=side, setting=number)
+    influence: float = 0.0
+    sides: set[str] = field(default_factory=set)
+    settings: list[int] = field(default_factory=list)
 
-    pairs = pairs_of(*sides)
-    scale = np.log if relative else np.asarray
-    if pairs is not None:
-        differences = scale(pairs["value_y"].to_numpy(float)) - scale(pairs["value_x"].to_numpy(float))
-        return [influence(pairs, differences, "both")]
-    return [influence(one, scale(one["value"].to_numpy(float)), side) for side, one in zip("AB", sides, strict=True)]
+
+def _influential(one: Sample, *, relative: bool) -> Iterator[tuple[str, Sequence[Hashable], np.ndarray]]:
+    """Yield what moves the mean of a setting: differences of pairs, or the figures of each side, with their blocks."""
+    first, second = (np.log(values) if relative else values for values in one.values)
+    if one.pairs is None:
+        yield "A", one.keys[0], first
+        yield "B", one.keys[1], second
+    else:
+        yield "both", [one.keys[0][place] for place in one.pairs[0]], second[one.pairs[1]] - first[one.pairs[0]]

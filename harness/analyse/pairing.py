@@ -64,14 +64,12 @@ def pair_up(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[Pair], tupl
     if not keys:
         raise _nothing_in_common(tables)
     places = [
-        {
-            key: np.asarray(rows)
-            for key, rows in table.reset_index(drop=True).groupby(["setting_id", "arm"]).indices.items()
-        }
+        {key: np.asarray(rows) for key, rows in table.groupby(["setting_id", "arm"]).indices.items()}
         for table in tables
     ]
+    identities = [list(zip(*(table[name].tolist() for name in _KEY), strict=True)) for table in tables]
     pairs = [
-        _pair(tables, setting, both, (places[0][setting, both[0]], places[1][setting, both[1]]))
+        _pair(identities, setting, both, (places[0][setting, both[0]], places[1][setting, both[1]]))
         for setting, both in keys
     ]
     matched = [{(setting, both[place]) for setting, both in keys} for place in (0, 1)]
@@ -85,12 +83,9 @@ def pair_up(first: pd.DataFrame, second: pd.DataFrame) -> tuple[list[Pair], tupl
 
 
 def _pair(
-    tables: tuple[pd.DataFrame, pd.DataFrame],
-    setting: str,
-    arms: tuple[str, str],
-    rows: tuple[np.ndarray, np.ndarray],
+    keys: Sequence[Sequence[tuple[str, ...]]], setting: str, arms: tuple[str, str], rows: tuple[np.ndarray, np.ndarray]
 ) -> Pair:
-    first, second = (set(tables[place].iloc[rows[place]][_KEY].itertuples(index=False, name=None)) for place in (0, 1))
+    first, second = ({keys[place][row] for row in rows[place]} for place in (0, 1))
     shared = len(first & second)
     if shared and first != second:
         raise ResultsError(
@@ -152,22 +147,18 @@ def refuse_mixing(
                 f"--mix {name!r}: this is not among what can be mixed;{did_you_mean(name, MIXABLE)} "
                 f"that is {', '.join(MIXABLE)}, or all"
             )
-    tables = (first, second)
+    columns = [{name: _values(table, name) for name in MIXABLE} for table in (first, second)]
     differing: dict[str, Counter[tuple[str, str]]] = {}
     strays = [0, 0]
-    for pair in pairs:
-        if pair.same:
-            continue
+    for pair in (one for one in pairs if not one.same):
         for name in MIXABLE:
             found = []
-            for place, table in enumerate(tables):
-                values = _values(table.iloc[pair.rows[place]], name)
+            for place, column in enumerate(columns):
+                counts = Counter(value for row in pair.rows[place] if (value := column[name][row]) is not None)
                 if name == "neighbours":
-                    most = len(values) * _STRAY
-                    few = [value for value, count in Counter(values).items() if count <= most]
-                    strays[place] += sum(value in few for value in values)
-                    values = [value for value in values if value not in few]
-                found.append(sorted(set(values)))
+                    few = [value for value, count in counts.items() if count <= counts.total() * _STRAY]
+                    strays[place] += sum(counts.pop(value) for value in few)
+                found.append(sorted(counts))
             if all(found) and (found[0] != found[1] or len(found[0]) > 1):
                 differing.setdefault(name, Counter())[", ".join(found[0]), ", ".join(found[1])] += 1
     told = {name: _told(counts, len(pairs)) for name, counts in differing.items()}
@@ -182,13 +173,18 @@ def refuse_mixing(
     return Mixture(allowed=told, strays=(strays[0], strays[1]))
 
 
-def _values(trials: pd.DataFrame, name: str) -> list[str]:
+def _values(trials: pd.DataFrame, name: str) -> list[str | None]:
+    """Return what each completed trial has of one of `MIXABLE`; None: not known, or it did not complete."""
     if name not in trials.columns:
-        return []
-    found = trials.loc[(trials["status"] == "completed").to_numpy(dtype=bool), name].dropna()
+        return [None] * len(trials)
+    known = (trials[name].notna() & (trials["status"] == "completed")).to_numpy(dtype=bool)
+    found = trials[name].tolist()
     if name == "neighbours":
-        return ["beside others" if one > 0 else "alone" for one in found]
-    return [str(one) for one in found]
+        return [
+            ("beside others" if one > 0 else "alone") if is_known else None
+            for one, is_known in zip(found, known, strict=True)
+        ]
+    return [str(one) if is_known else None for one, is_known in zip(found, known, strict=True)]
 
 
 def _told(counts: Counter[tuple[str, str]], of: int) -> str:

@@ -47,8 +47,10 @@ def steady_epochs(trials: pd.DataFrame, epochs: pd.DataFrame, found: Groups) -> 
     warm = epochs["warmup"].to_numpy(dtype=bool, na_value=False)
     if (own >= 0).all() and not warm.any():
         return own, slice(None)
-    group = np.where(own >= 0, found.of_trial[own], -1) if len(trials) else own
-    only_warm = np.ones(len(found) + 1, dtype=bool)  # the last: of epochs without a trial
-    only_warm[group[~warm]] = False
-    used = (own >= 0) & (~warm | only_warm[group])
+    steady = np.zeros(len(trials) + 1, dtype=bool)  # whether a trial has such epochs; the last: epochs without a trial
+    steady[own[~warm]] = True
+    of_group = np.zeros(len(found), dtype=bool)
+    of_group[found.of_trial[steady[:-1]]] = True
+    only_warm = np.append(~of_group[found.of_trial], False)
+    used = (own >= 0) & (~warm | only_warm[own])
     return own[used], used

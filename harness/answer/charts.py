@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 EVERY: Final = 1_000_000  # groups: the page draws as many of them as it can show
 _CONTAINER: Final = "container"
-_PAIRS: Final = 10  # of axes that a grid can be chosen to be over
-_DRAWN: Final = 25  # settings in one chart
+_FOREMOST: Final = 3  # axes whose pairs the grid can be chosen to be over
 
 
 class Sheet:
@@ -54,7 +53,9 @@ class Sheet:
             title="Hardware along a trial",
             text="Readings of the node while one trial of each of the first settings ran.",
             specs={"": spec},
-            controls=(Control(name="trial", title="Trial", choices=tuple((name, name) for name in names), field="label"),),
+            controls=(
+                Control(name="trial", title="Trial", choices=tuple((name, name) for name in names), field="label"),
+            ),
             by_setting=False,
         )
 
@@ -67,10 +68,11 @@ class Sheet:
         from harness.report.figures.basis import rows_apart
 
         with rows_apart() as rows, debug_mode(False):  # a schema that is checked costs more than all else
-            spec = figures.spec(draw(*frames, **options))
+            spec = figures.spec(draw(*frames, **options), check=False)
         names = {name: f"{len(self.datasets) + place}" for place, name in enumerate(rows)}
         self.datasets |= {names[name]: pd.DataFrame(table) for name, table in rows.items()}
-        return _renamed(spec, names)
+        found: dict[str, Any] = _renamed(spec, names)
+        return found
 
     def _accuracy(self) -> Figure:
         from harness.report import figures
@@ -88,13 +90,19 @@ class Sheet:
         costs["cpu"] = ("best against CPU energy", "cpu_j")
         for name, (title, energy) in costs.items():
             if energy is None or tables.settings[energy].notna().any():
-                charts[name] = title, self._spec(
-                    figures.front, tables.settings, metric=tables.metric, energy=energy, most=EVERY, width=_CONTAINER
+                charts[name] = (
+                    title,
+                    self._spec(
+                        figures.front,
+                        tables.settings,
+                        metric=tables.metric,
+                        energy=energy,
+                        most=EVERY,
+                        width=_CONTAINER,
+                    ),
                 )
         specs = {
-            f"{name} {scale}": spec
-            for name, (_, chart) in charts.items()
-            for scale, spec in _scaled(chart).items()
+            f"{name} {scale}": spec for name, (_, chart) in charts.items() for scale, spec in _scaled(chart).items()
         }
         return Figure(
             id="accuracy",
@@ -113,7 +121,7 @@ class Sheet:
 
         tables = self._tables
         overs: dict[Any, str] = {"epoch": "epochs", "time": "training time", "samples": "samples"}
-        specs = {}
+        specs: dict[str, dict[str, Any]] = {}
         for over in overs:
             chart = self._spec(
                 figures.learning_curves, tables.curves, metric=tables.metric, over=over, target=tables.goal,
@@ -147,7 +155,7 @@ class Sheet:
         known = {name: title for name, title in offered.items() if tables.settings[name].notna().any()}
         if not tables.varied or not known:
             return
-        pairs: list[tuple[str, ...]] = list(combinations(tables.varied, 2))[:_PAIRS] or [tuple(tables.varied)]
+        pairs: list[tuple[str, ...]] = list(combinations(self._foremost(), 2)) or [tuple(tables.varied)]
         specs = {}
         for place, pair in enumerate(pairs):
             columns = [tables.varied[path] for path in pair]
@@ -167,6 +175,15 @@ class Sheet:
             ),
             by_setting=False,
         )
+
+    def _foremost(self) -> list[str]:
+        """Return the axes that matter most, in the order of the grid: as many as the grid's pairs are made of."""
+        varied, effects = list(self._tables.varied), self._tables.effects
+        if len(varied) <= _FOREMOST or effects is None or effects.empty:
+            return varied[:_FOREMOST]
+        terms = effects.sort_values("share", ascending=False, kind="stable")["term"].tolist()
+        first = [term for term in terms if term in varied][:_FOREMOST]
+        return [path for path in varied if path in first]
 
     def _times(self) -> Iterator[Figure]:
         from harness.report import figures

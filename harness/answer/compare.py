@@ -65,6 +65,15 @@ class Compared:
         """
         return [line for one in self.matches for line in self._failing(one, over)]
 
+    def unsure(self) -> list[str]:
+        """Return for each figure in how many settings there are too few repeats to tell, as one line each."""
+        counts = [sum(row.verdict.startswith("cannot tell") for row in found.rows) for found in self.matches]
+        return [
+            f"{count} of {len(found.rows)} settings of {found.figure}"
+            for count, found in zip(counts, self.matches, strict=True)
+            if count
+        ]
+
     def _failing(self, found: Match, over: float) -> Iterator[str]:
         together = found.overall
         if together is not None and together.verdict == ("smaller" if found.higher_is_better else "larger"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _VALUES = 30  # of an axis that the page can be filtered by
 _SOURCES = 20  # runs that are described one by one
 _NODES = 50
+_NEVER = 1e300  # what a time that is infinite is sorted by
 _ENERGIES = {
     "median_gpu_j_to_target": "GPU J to target",
     "median_gpu_j_per_sample": "GPU J/sample",
@@ -45,8 +47,8 @@ _MEANINGS = (
     ),
     (
         "Time to the target",
-        "When the metric first reached the target on the training clock, interpolated within the epoch. The median over "
-        "the repeats, in which a trial that missed counts as infinite; “reached” says how many did reach it.",
+        "When the metric first reached the target on the training clock, interpolated within the epoch. The median "
+        "over the repeats, in which a trial that missed counts as infinite; “reached” says how many did reach it.",
     ),
     (
         "Interval",
@@ -162,8 +164,11 @@ def _notices(tables: Tables, where: Sequence[str], asked: bool) -> Iterator[str]
                 f"Run {run.get('run_id')} had not ended when this page was made: {recorded:,}"
                 f"{'' if planned is None else f' of {planned:,}'} trials are recorded."
             )
-        elif run.get("state") not in ("completed", None):
-            yield f"Run {run.get('run_id')} ended as {run.get('state')}{_left(run)}."
+        elif run.get("state") not in ("completed", "failed", None):
+            yield f"Run {run.get('run_id')} was {run.get('state')}{_left(run)}."
+    bad = int((gathered.trials["status"] != "completed").sum())
+    if bad:
+        yield f"{bad:,} of {len(gathered.trials):,} trials did not complete: see Failures."
     if where:
         yield f"Only trials where {' and '.join(where)}: {len(gathered.trials):,} of {len(gathered.results.trials):,}."
     if asked:
@@ -235,9 +240,9 @@ def _columns(tables: Tables, doubts: Sequence[str]) -> tuple[tuple[Heading, ...]
 def _cell(value: float, text: Any) -> Cell:
     from harness.report.content import Cell
 
-    if value != value:
+    if math.isnan(value):
         return Cell(text="–")
-    return Cell(text="never", sort=1e300) if value in (float("inf"), float("-inf")) else Cell(text=text(value), sort=value)
+    return Cell(text=text(value), sort=value) if math.isfinite(value) else Cell(text="never", sort=_NEVER)
 
 
 def _time(span: tuple[float, float, float]) -> Cell:
@@ -247,7 +252,7 @@ def _time(span: tuple[float, float, float]) -> Cell:
     if median != median:
         return Cell(text="–")
     within = f" ({seconds(low)} to {seconds(high)})" if low == low and high == high and low != high else ""
-    return Cell(text=f"{seconds(median)}{within}", sort=min(median, 1e300))
+    return Cell(text=f"{seconds(median)}{within}", sort=min(median, _NEVER))
 
 
 def _share(part: Any, of: Any) -> Cell:
@@ -273,7 +278,7 @@ def _axes(tables: Tables) -> tuple[tuple[Axis, ...], list[tuple[str, ...]]]:
         if 1 < len(distinct) <= _VALUES:
             found.append(Axis(name=path, values=tuple(sorted(distinct, key=lambda text: _order(distinct[text])))))
             of_rows.append(texts)
-    rows = list(zip(*of_rows, strict=True)) if of_rows else [()] * len(settings)
+    rows: list[tuple[str, ...]] = list(zip(*of_rows, strict=True)) if of_rows else [()] * len(settings)
     return tuple(found), rows
 
 
@@ -470,29 +475,34 @@ def _failures(tables: Tables) -> Iterator[Failure]:
 def _nodes(nodes: pd.DataFrame) -> Grid | None:
     from harness.report.content import Grid
 
-    told = {
-        "node": lambda row: _text(row["node"]),
-        "CPU": lambda row: _text(row["cpu_model"]),
-        "threads": lambda row: _text(row["cpu_count_logical"]),
-        "cores": lambda row: _text(row["cpu_count_physical"]),
-        "memory": lambda row: _gib(row["memory_bytes"]),
-        "GPUs": lambda row: _gpus(row["gpu_names"]),
-        "driver": lambda row: _text(row["gpu_driver"]),
-        "governor": lambda row: _text(row.get("governor")),
-        "system": lambda row: _text(row["os"]),
-        "kernel": lambda row: _text(row["kernel"]),
-        "Python": lambda row: _text(row["python"]),
-        "in": lambda row: ", ".join(filter(None, (_text(row["container"], ""), _text(row["virtualisation"], "")))),
-    }
-    rows = list(dict.fromkeys(tuple(text(row) for text in told.values()) for row in nodes.to_dict("records")))
+    rows = list(dict.fromkeys(tuple(_node(row).values()) for row in nodes.to_dict("records")))
     if not rows:
         return None
-    kept = [place for place in range(len(told)) if any(row[place] not in ("", "–") for row in rows)]
+    headings = list(_node(nodes.to_dict("records")[0]))
+    kept = [place for place in range(len(headings)) if any(row[place] not in ("", "–") for row in rows)]
     return Grid(
-        headings=tuple(list(told)[place] for place in kept),
+        headings=tuple(headings[place] for place in kept),
         rows=tuple(tuple(row[place] for place in kept) for row in rows[:_NODES]),
         numeric=frozenset({"threads", "cores", "memory"}),
     )
+
+
+def _node(row: Mapping[Any, Any]) -> dict[str, str]:
+    within = [axis(row[name]) for name in ("container", "virtualisation")]
+    return {
+        "node": axis(row["node"]),
+        "CPU": axis(row["cpu_model"]),
+        "threads": axis(row["cpu_count_logical"]),
+        "cores": axis(row["cpu_count_physical"]),
+        "memory": "–" if axis(row["memory_bytes"]) == "–" else f"{row['memory_bytes'] / 2**30:.0f} GiB",
+        "GPUs": _gpus(row["gpu_names"]),
+        "driver": axis(row["gpu_driver"]),
+        "governor": axis(row["governor"]),
+        "system": axis(row["os"]),
+        "kernel": axis(row["kernel"]),
+        "Python": axis(row["python"]),
+        "within": ", ".join(one for one in within if one != "–"),
+    }
 
 
 def _packages(nodes: pd.DataFrame) -> Grid | None:
@@ -508,15 +518,6 @@ def _packages(nodes: pd.DataFrame) -> Grid | None:
         return None
     rows = tuple((name, "; ".join(one or "(empty)" for one in values)) for name, values in found.items())
     return Grid(headings=("name", "value"), rows=rows)
-
-
-def _text(value: Any, missing: str = "–") -> str:
-    text = axis(value)
-    return missing if text == "–" else text
-
-
-def _gib(value: Any) -> str:
-    return "–" if axis(value) == "–" else f"{value / 2**30:.0f} GiB"
 
 
 def _gpus(names: Any) -> str:

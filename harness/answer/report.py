@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.answer.gather import gather
@@ -34,12 +36,20 @@ def report(
     from harness.report.page import render
 
     gathered = gather(names, results=results, where=where, discard=discard, target=target)
+    gathered = replace(gathered, naming=_brief(gathered.naming))
     folders = gathered.results.folders
     path = output if output is not None else folders[0] / NAME if len(folders) == 1 else Path(NAME)
     _expect_room(path)
     page = render(contents(tables(gathered), results=results, where=where, asked=target is not None))
     _write(path, page)
     return path
+
+
+def _brief(naming: Mapping[str, str]) -> dict[str, str]:
+    """Return the axes by the last words of their paths where these tell them apart: labels stand in charts."""
+    last = {path: path.rpartition(".")[2] for path in naming}
+    counts = Counter(last.values())
+    return {last[path] if counts[last[path]] == 1 else path: column for path, column in naming.items()}
 
 
 def _expect_room(path: Path) -> None:

@@ -40,6 +40,7 @@ from harness.cli.options import (
     Workers,
 )
 from harness.cli.plot import plot
+from harness.cli.report import report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -462,6 +463,7 @@ def show_(
 
 
 app.command()(compare)
+app.command()(report)
 app.command()(export)
 app.command()(plot)
 

@@ -87,6 +87,10 @@ def compare(
         typer.echo(f"--fail-over {fail_over}: {line}", err=True)
     if failing:
         raise typer.Exit(1)
+    unsure = [] if over is None else found.unsure()
+    if unsure:
+        told = f"passed, but with too few repeats to tell in {' and '.join(unsure)}"
+        typer.echo(f"--fail-over {fail_over}: {told}", err=True)
 
 
 def _names(options: list[str] | None) -> list[str]:

@@ -51,7 +51,7 @@ def markdown(
         if target is not None:
             cells += [_interval(row, "time_to_target_s"), row["reached_share"]]
         best = row["median_best"]
-        cells.append("–" if best is None or math.isnan(best) else f"{best:.4f}")
+        cells.append("–" if best is None or math.isnan(best) else f"{best:.4f}" if abs(best) >= 0.1 else f"{best:.3g}")
         cells += [_interval(row, "train_s"), _rate(row["median_samples_per_s"]), f"{row['completed']}/{row['trials']}"]
         lines.append(_line(cells))
     if notes:
@@ -100,4 +100,8 @@ def _rate(value: float | None) -> str:
 
 
 def _significant(value: float) -> str:
-    return "0" if value <= 0 else f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+    """Return a figure with three significant digits: ``0.0100``, ``1.50``, ``12.1``."""
+    if value <= 0:
+        return "0"
+    value = float(f"{value:.3g}")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"

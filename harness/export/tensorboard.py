@@ -29,7 +29,7 @@ from tensorboard.plugins.hparams.summary_v2 import Discrete, HParam, Metric, hpa
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from harness.domain.naming import place_and_seed
+from harness.domain.naming import place
 from harness.export.rows import records
 
 _FILE: Final = "events.out.tfevents.{second}.harness"
@@ -176,25 +176,24 @@ def _end(status: str, ended_s: float) -> Summary:
 
 
 def _folders(rows: Sequence[Mapping[str, Any]], naming: Mapping[str, str]) -> list[str]:
-    """Return a folder for each trial, as people read it; the ids follow where that is not enough."""
+    """Return a folder for each trial, as people read it; the arm and the id follow where that is not enough."""
     several = len({row["run_id"] for row in rows}) > 1
-    arms = len({(row["setting_id"], row["arm"]) for row in rows}) > len({row["setting_id"] for row in rows})
-    names, taken = [], set()
-    for row in rows:
-        words = [place_and_seed(row, naming), *([row["arm"]] if arms else [])]
-        name = _safe(" ".join(words).replace(", ", ",").replace(" ", ","))
-        if several:
-            name = f"{_safe(str(row['suite']))}/{_safe(row['run_id'])}/{name}"
-        if name.lower() in taken:
-            name = f"{name},{row['trial_id']},{_safe(row['arm'])}"
-        taken.add(name.lower())
-        names.append(name)
+    names: list[str] = []
+    for further in ((), ("arm",), ("arm", "trial_id")):
+        names = []
+        for row in rows:
+            parts = [place(row, naming), f"seed={row['seed']}", *(str(row[name]) for name in further)]
+            name = ",".join(_safe(part) for part in parts if part)
+            names.append(f"{_safe(row['suite'])}/{_safe(row['run_id'])}/{name}" if several else name)
+        if len({name.lower() for name in names}) == len(names):  # some systems do not tell a from A
+            break
     return names
 
 
 def _safe(text: str) -> str:
-    """Return a text that every system takes as a folder's name."""
-    return re.sub(r"[^\w.=,+()-]+", "_", text)[:120].strip(".") or "_"
+    """Return a text that every system takes as a part of a folder's name: spaces part the axes."""
+    plain = re.sub(r"[^\w.=,+()-]+", "_", text.replace(", ", ",").replace(" ", ","))
+    return plain.encode()[:100].decode(errors="ignore").strip(".") or "_"
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -28,6 +28,8 @@ _CATEGORIES = {
     "telemetry": ("run_id", "node", "device", "metric"),
 }
 
+_PIECE = 65_536  # rows of nulls
+
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
@@ -66,11 +68,14 @@ class Results:
             ResultsError: when a file is missing, cut off, or has a newer schema, or no run has a column asked for.
         """
         found = []
-        for folder in self.folders:
+        for folder, run in zip(self.folders, self.runs, strict=True):
             try:
                 found.append(self._read(folder, table))
             except ResultsError as error:
-                raise ResultsError(f"{error}{_leave_out(folder) if len(self.folders) > 1 else ''}") from error
+                if len(self.folders) == 1:
+                    raise
+                way = f"harness.load(…, runs=\"run_id != '{run.get('run_id')}'\")"
+                raise ResultsError(f"{error}; or leave the run out: {way}") from error
         rows, wanted = _concat(found), self.columns.get(table)
         if wanted is None:
             return rows
@@ -166,17 +171,41 @@ def _read_telemetry(folder: Path, columns: Sequence[str] | None, *, live: bool) 
 
 def _read_parquet(path: Path, table: str, columns: Sequence[str] | None) -> pa.Table:
     try:
-        with pq.ParquetFile(path, read_dictionary=list(_CATEGORIES.get(table, ()))) as file:
+        # Ahead of use, it would hold the bytes of the whole file beside what is made of them.
+        with pq.ParquetFile(path, read_dictionary=list(_CATEGORIES.get(table, ())), pre_buffer=False) as file:
             metadata = file.schema_arrow.metadata or {}
             version = metadata.get(b"harness_schema_version", b"").decode()
             refuse_newer(path, version or None)
-            rows = file.read(columns=None if columns is None else list(columns))  # those that it has
-            return tables.with_all_columns(rows, table, columns)
+            names = [name for name in file.schema_arrow.names if columns is None or name in columns]
+            empty = _empty(file.metadata, set(names).difference(_CATEGORIES.get(table, ())))
+            rows = file.read(columns=[name for name in names if name not in empty])
+            for name in empty:
+                field = file.schema_arrow.field(name)
+                rows = rows.append_column(field, _nulls(file.metadata.num_rows, field.type))
+            return tables.with_all_columns(rows.select(names), table, columns)
     except FileNotFoundError:
         raise ResultsError(f"{path}: is missing; {_way_out(path)}") from None
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # KeyError: a name in the schema is damaged
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise ResultsError(f"{path}: is cut off or damaged ({reason}); {_way_out(path)}") from error
+
+
+def _empty(metadata: pq.FileMetaData, names: set[str]) -> list[str]:
+    """Return those of the columns, lists and maps aside, that hold nothing but nulls, as the row groups say."""
+    paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
+    left = {place: name for place, name in enumerate(paths) if name in names}
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for place in list(left):
+            statistics = group.column(place).statistics
+            if statistics is None or not statistics.has_null_count or statistics.null_count != group.num_rows:
+                del left[place]
+    return list(left.values())
+
+
+def _nulls(count: int, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return nulls that share one piece of memory: a machine without GPUs leaves a third of all columns empty."""
+    piece = pa.nulls(min(count, _PIECE), kind)
+    return pa.chunked_array([*([piece] * (count // _PIECE)), piece[: count % _PIECE]], kind)
 
 
 def _way_out(path: Path) -> str:
@@ -199,10 +228,6 @@ def _encoded(rows: pa.Table, table: str) -> pa.Table:
 def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
     """Return those of the columns that there are."""
     return table if columns is None else table.select([name for name in columns if name in table.column_names])
-
-
-def _leave_out(folder: Path) -> str:
-    return f"; or leave the run out: harness.load(…, runs=\"run_id != '{folder.name}'\")"
 
 
 def _concat(found: list[pa.Table]) -> pa.Table:
@@ -262,6 +287,8 @@ def _expanded(maps: pa.ChunkedArray) -> Iterator[tuple[str, pd.Series]]:
     import numpy as np
     import pandas as pd
 
+    if maps.null_count == len(maps):
+        return
     rows = maps.combine_chunks()
     counts = np.diff(rows.offsets.to_numpy()) if len(rows) else np.zeros(0, dtype=np.int64)
     owners = np.repeat(np.arange(len(rows)), counts)

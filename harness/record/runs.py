@@ -84,7 +84,7 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     """Return run.json of a run.
 
     Raises:
-        ResultsError: when there is none, it is not what a harness wrote, or a newer one did.
+        ResultsError: when there is none, it is no JSON object, or a newer harness wrote it.
     """
     path = folder / FILE
     try:
@@ -100,8 +100,6 @@ def read_run_file(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ResultsError(f"{path}: is not a JSON object; restore it from a copy, or remove the run's folder")
     refuse_newer(path, content.get("schema_version"))
-    if lacking := [name for name in ("suite", "run_id", "state") if not isinstance(content.get(name), str)]:
-        raise ResultsError(f"{path}: lacks {', '.join(lacking)}; restore it from a copy, or remove the run's folder")
     return content
 
 
@@ -205,15 +203,15 @@ def _status(folder: Path) -> RunStatus:
             owner=None,
             hint=str(error),
         )
-    state, holder, counts = content["state"], None, content.get("counts") or {}
+    state, holder, counts = content.get("state", ""), None, content.get("counts") or {}
     if is_live(content):
         counts = dict(Counter(statuses.values()))
         holder = owner.read(folder)
         state = "dead" if holder is None or holder.alive() is False else "running"
     planned = content.get("trials")
     return RunStatus(
-        suite=content["suite"],
-        run_id=content["run_id"],
+        suite=str(content.get("suite", folder.parent.name)),
+        run_id=str(content.get("run_id", folder.name)),
         folder=folder,
         state=state,
         counts=counts,

@@ -507,6 +507,22 @@ still going on: `results = harness.load("results")` has `results.trials`, `.epoc
 pandas data frames, and `results.runs`, what each run.json holds. `trials` has one column an axis, so several suites
 together need DuckDB's `union_by_name`.
 
+Less is read, and quicker, by naming runs and columns. `runs` is an id, a suite's name, or a condition on what run.json
+holds (and on `commit` and `dirty`); a run whose run.json is damaged has the state `unreadable`:
+
+```python
+results = harness.load(
+    "results",
+    runs="suite == 'batch_size' and state == 'completed' and started_at >= '2026-11'",
+    columns={{"epochs": ["run_id", "trial_id", "arm", "epoch", "elapsed_train_s", "val_accuracy"]}},
+)
+```
+
+The frames are Arrow-backed (`pd.ArrowDtype`): whole numbers stay whole beside nulls, a null is `pd.NA`, NaN is NaN, and
+cells of lists are lists. The identities in `epochs` and `telemetry` (`run_id`, `trial_id`, `setting_id`, `arm`, `node`,
+`device`, `metric`) are categories, so group them with `observed=True`. For plain numbers, where null and NaN are one:
+`epochs["loss"].to_numpy(dtype=float, na_value=np.nan)`. `results.arrow("epochs")` is the same as an Arrow table.
+
 The schema's version is {SCHEMA_VERSION}. It stands in each file's metadata (`harness_schema_version`), and so do the
 columns' units and descriptions (in the fields' metadata). Times are in seconds, instants are UTC with microseconds.
 What was not measured is null, never 0; a loss that is not a number is NaN, which is not null.

@@ -162,26 +162,37 @@
   }
 
   // ---- charts ---------------------------------------------------------------------------------------------------
-  // Rows come by columns, each text once; those of a data set are read when a chart first asks for them.
+  // Rows come by columns, each column and each of its texts once; they are read when a chart first asks for them.
   const datasets = new Map();
+  const columns = new Map();
+
+  function cells(number) {
+    if (!columns.has(number)) columns.set(number, JSON.parse($(`script[data-cells="${number}"]`).textContent));
+    return columns.get(number);
+  }
+
+  // A function from a row's number to its value.
+  function column([first, second]) {
+    const values = cells(first);
+    if (second === undefined) return (row) => values[row];
+    const codes = cells(second);
+    return (row) => values[codes[row]] ?? null;
+  }
 
   function dataset(name) {
     if (!datasets.has(name)) {
       const element = $$("script[data-rows]").find((one) => one.dataset.rows === name);
-      const { rows, columns } = JSON.parse(element.textContent);
-      const read = Object.entries(columns).map(([column, { values, names, codes }]) => [
-        column,
-        values ? (row) => values[row] : (row) => names[codes[row]] ?? null,
-      ]);
-      const key = columns.key ? read.find(([column]) => column === "key")[1] : null;
+      const table = JSON.parse(element.textContent);
+      const read = Object.entries(table.columns).map(([name, parts]) => [name, column(parts)]);
+      const key = table.columns.key ? column(table.columns.key) : null;
       const byKey = new Map();
-      for (let row = 0; row < rows; row++) {
+      for (let row = 0; row < table.rows; row++) {
         const name = key === null ? null : key(row);
         const of = rank.has(name) ? name : null;
         if (!byKey.has(of)) byKey.set(of, []);
         byKey.get(of).push(row);
       }
-      const object = (row) => Object.fromEntries(read.map(([column, value]) => [column, value(row)]));
+      const object = (row) => Object.fromEntries(read.map(([name, value]) => [name, value(row)]));
       datasets.set(name, { byKey, object });
     }
     return datasets.get(name);
@@ -265,6 +276,8 @@
       const spec = structuredClone(this.spec);
       this.names = dataNames(spec);
       this.coloured = this.figure.most !== null && [...units(spec)].some(coloursLabels);
+      // A chart whose rows are settings names them itself.
+      this.listed = this.coloured && ![...units(spec)].some(({ encoding }) => encoding?.y?.field === "label");
       spec.datasets = Object.fromEntries(this.rows);
       spec.params = [...(spec.params ?? []), { name: "chosen", value: chosen() }];
       // The page says what a chart's title would, and where settings have their colours, chooses them itself.
@@ -276,7 +289,7 @@
         for (const unit of units(spec)) this.prepare(unit);
       }
       const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, config: page.theme.config };
-      options.logLevel = vega.Error;
+      options.logLevel = 1; // errors alone
       options.tooltip = { disableDefaultStyle: true, theme: "page" };
       options.patch = (compiled) => this.patch(compiled);
       // Vega-Lite knows the width of its container only for a view of its own.
@@ -356,7 +369,7 @@
       const some = this.keys && drawn < all ? `${count(drawn)} of ${count(all)} settings drawn, the first by rank` : "";
       this.told.textContent = [this.subtitle, some].filter(Boolean).join("; ");
       const [labels, values] = this.palette;
-      this.legend.replaceChildren(...(this.coloured ? labels.map((label, place) => entry(label, values[place])) : []));
+      this.legend.replaceChildren(...(this.listed ? labels.map((label, place) => entry(label, values[place])) : []));
     }
 
     click(item) {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -49,14 +48,14 @@ def render(content: Content) -> str:
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8") + _variables()),
         scripts=[Markup(script) for script in scripts],
         page=_json(_page(content)),
-        datasets={name: _json(_columns(frame)) for name, frame in content.datasets.items()},
+        **_data(content.datasets),
     )
 
 
 @cache
 def _charts() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script that no text in it can end."""
-    bundle: str = vl_convert.javascript_bundle()
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub knows no default
     return bundle.replace("</script", "<\\/script").replace("<!--", "\\x3c!--")
 
 
@@ -136,40 +135,49 @@ def _themed() -> dict[str, tuple[str, str]]:
     return {f"--chart-{place}": pair for place, pair in enumerate(dict.fromkeys(pairs(theme(), theme(dark=True))))}
 
 
-def _columns(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return a table by columns, each text once, numbers to `DIGITS`: a third of what rows would take."""
-    return {"rows": len(frame), "columns": {str(name): _column(frame[name]) for name in frame.columns}}
+def _data(datasets: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the data sets by columns, and the columns: each once, whatever data sets have it; each text once too."""
+    numbers: dict[Markup, int] = {}
+
+    def place(values: list[Any]) -> int:
+        return numbers.setdefault(_json(values), len(numbers))
+
+    found = {}
+    for name, frame in datasets.items():
+        columns = {str(column): [place(part) for part in _column(frame[column])] for column in frame.columns}
+        found[name] = _json({"rows": len(frame), "columns": columns})
+    return {"datasets": found, "columns": list(numbers)}
 
 
-def _column(values: pd.Series) -> dict[str, Any]:
+def _column(values: pd.Series) -> tuple[list[Any], ...]:
+    """Return a column's values, numbers to `DIGITS`; or, of texts, those that there are, and which it is for each row
+    (-1: none)."""
     if pd.api.types.is_bool_dtype(values.dtype):
-        return {"values": [None if pd.isna(one) else bool(one) for one in values.tolist()]}
+        return ([None if pd.isna(one) else bool(one) for one in values.tolist()],)
     if pd.api.types.is_numeric_dtype(values.dtype):
-        return {"values": rounded(values.to_numpy(dtype=np.float64, na_value=np.nan))}
-    if pd.api.types.is_datetime64_any_dtype(values.dtype):
-        return {"values": [None if pd.isna(one) else one.isoformat() for one in values]}
+        return (rounded(values.to_numpy(dtype=np.float64, na_value=np.nan)),)
     plain = values.astype(object)
     plain = plain.where(plain.notna(), None)
     if any(not isinstance(one, str | None) for one in plain):
-        return {"values": [finite(one) for one in plain]}
+        return ([finite(one) for one in plain],)
     codes, names = pd.factorize(plain)
-    return {"names": list(names), "codes": codes.tolist()}
+    return list(names), codes.tolist()
 
 
 def rounded(numbers: np.ndarray) -> list[float | int | None]:
     """Return numbers with `DIGITS` significant digits, whole ones as such, None for what is no finite number."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    known = np.isfinite(numbers)
+    numbers = np.where(known, numbers, 0.0)
+    with np.errstate(divide="ignore"):
         places = DIGITS - 1 - np.floor(np.log10(np.abs(numbers)))
-    places = np.where(np.isfinite(places), np.clip(places, -300, 300), 0)
-    found: list[float | int | None] = []
-    for number, decimals in zip(numbers.tolist(), places.astype(int).tolist(), strict=True):
-        if not math.isfinite(number):
-            found.append(None)
-        elif number == int(number) and abs(number) < 2**53:
-            found.append(int(number))
-        else:
-            found.append(round(number, decimals))
-    return found
+    places = np.clip(np.where(numbers == 0, 0, places), -300, 300)
+    up, down = 10.0 ** np.clip(places, 0, None), 10.0 ** np.clip(-places, 0, None)
+    # Whole numbers over powers of ten are the decimals that are meant, with nothing behind them.
+    found = np.where(numbers == np.rint(numbers), numbers, np.rint(numbers * up / down) * down / up).tolist()
+    return [
+        None if not is_known else int(one) if one.is_integer() else one
+        for one, is_known in zip(found, known.tolist(), strict=True)
+    ]
 
 
 def finite(value: Any) -> Any:

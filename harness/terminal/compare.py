@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from harness.domain.repeats import MOST_NEEDED, TIMES
-from harness.terminal.text import plural, print_lines, print_table, significant
+from harness.terminal.text import fits, plural, print_lines, print_table, significant
 
 if TYPE_CHECKING:
     from harness.analyse.match import Match, Matched
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 40  # settings of a table; --json and --markdown have all
 _NAMED: Final = 4
+_DISPENSABLE: Final = ("B larger", "p (ranks)", "floor", "needed", "p (Holm)", "p (t)", "repeats")
 _LEVEL: Final = 0.02  # at which something is called different
 _CANNOT: Final = "cannot tell: too few repeats"
 _NEITHER: Final = (_CANNOT, "no difference shown", "no figure in A", "no figure in B", "no figure in either")
@@ -33,7 +34,10 @@ def print_compared(found: Compared) -> None:
         columns, rows = _table(found, one)
         more = len(one.rows) - _SHOWN
         shown = rows if more <= 0 else [*rows[:_SHOWN], *rows[len(one.rows) :]]
+        columns, shown, dropped = _narrowed(columns, shown)
         print_table(columns, shown, title=_title(found, one))
+        if dropped:
+            typer.echo(f"(not shown for want of width: {', '.join(dropped)}; --json and --markdown have them)")
         if more > 0:
             typer.echo(f"… and {plural(more, 'setting')} more; --json has all")
     lines = list(_remarks(found))
@@ -148,6 +152,7 @@ def conclusion(found: Compared, one: Match) -> str:
     else:
         row = next((row for row in rows if row.effect is not None), rows[0])
         verdict, effect = row.verdict, row.effect
+        name += f"{found.label(row)}: " if len(rows) > 1 and effect is not None else ""
         compared = row.comparison
         numbers = [] if compared is None else [_interval_text(one, effect, compared.low, compared.high)]
         numbers += [] if compared is None else _floor(compared.floor)
@@ -211,7 +216,7 @@ def _counts(rows: Sequence[Matched]) -> str:
     for row in sorted(rows, key=lambda row: -abs(row.worse)):
         counts[row.verdict] = counts.get(row.verdict, 0) + 1
     of = f" of {plural(len(rows), 'setting')}"
-    told = []
+    told: list[str] = []
     for verdict, count in counts.items():
         called = verdict.partition(":")[0]
         where = f"{count}{of if not told else ''}"
@@ -261,7 +266,7 @@ def _table(found: Compared, one: Match) -> tuple[list[tuple[str, str]], list[lis
     headings = ["setting", f"A{unit}", f"B{unit}", "ratio" if one.relative else "B − A", "98 % interval"]
     headings += [
         *(["floor"] if floors else []),
-        "p (t, Holm)" if len(one.rows) > 1 else "p (t)",
+        "p (Holm)" if len(one.rows) > 1 else "p (t)",
         "p (ranks)",
         "B larger",
         "repeats",
@@ -287,7 +292,7 @@ def _table(found: Compared, one: Match) -> tuple[list[tuple[str, str]], list[lis
         cells.append(_or(None if compared is None else compared.needed, _needed))
         if reached:
             cells.append("–" if row.reached is None else ", ".join(f"{hits}/{of}" for hits, of in row.reached))
-        rows.append([*cells, row.verdict + ("*" if row.alone else "")])
+        rows.append([*cells, row.verdict.partition(":")[0] + ("*" if row.alone else "")])
     together = one.overall
     if together is not None:
         cells = [f"all {together.settings}", "", "", _effect(one, together.effect, 4)]
@@ -295,9 +300,29 @@ def _table(found: Compared, one: Match) -> tuple[list[tuple[str, str]], list[lis
             _interval(one, together.low, together.high),
             *([_or(together.floor, "{:.3g}".format)] if floors else []),
         ]
-        cells += [_or(together.p, _p), *[""] * 4, *([""] if reached else []), _overall_verdict(one, together)]
+        cells += [
+            _or(together.p, _p),
+            *[""] * 4,
+            *([""] if reached else []),
+            _overall_verdict(one, together).partition(":")[0],
+        ]
         rows.append(cells)
     return columns, rows
+
+
+def _narrowed(
+    columns: list[tuple[str, str]], rows: list[list[str]]
+) -> tuple[list[tuple[str, str]], list[list[str]], list[str]]:
+    """Return a table without the columns that can best be done without, where a terminal is too narrow for all."""
+    dropped: list[str] = []
+    for heading in _DISPENSABLE:
+        place = next((n for n, column in enumerate(columns) if column[0] == heading), None)
+        if fits(columns, rows) or place is None:
+            continue
+        columns = columns[:place] + columns[place + 1 :]
+        rows = [row[:place] + row[place + 1 :] for row in rows]
+        dropped.append(heading)
+    return columns, rows, dropped
 
 
 def _or(value: float | None, shown: Any) -> str:
@@ -359,7 +384,7 @@ def _about_figure(found: Compared, one: Match) -> Iterator[str]:
     small = [row for row in compared if row.ranks is not None and row.ranks.least >= _LEVEL]
     if small:
         least = min(row.ranks.least for row in small if row.ranks is not None)
-        yield f"{name}too few repeats for ranks: however far apart, p is {least:.2g} or more in {_of(small, compared)}"
+        yield f"{name}too few repeats for ranks: however far apart, p is at least {least:.2g} in {_of(small, compared)}"
     split = [
         row
         for row in compared

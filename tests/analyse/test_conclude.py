@@ -118,8 +118,16 @@ def test_the_first_of_many_equal_settings_is_rarely_called_different_from_anothe
     assert alarms <= 2
 
 
+def test_of_few_repeats_the_spread_of_all_settings_counts() -> None:
+    near = {16: [1.0, 1.02, 0.99], 32: [1.32, 1.29, 1.31]}
+    assert said(near | {64: [2.0, 2.05, 1.97], 128: [4.0, 3.9, 4.02]}).verdict == "different"
+    noisy = {16: [1.0, 1.5, 0.8], 32: [1.32, 1.8, 1.2]}
+    quiet = {64: [9.0, 9.01, 8.99], 128: [12.0, 12.01, 11.99]}
+    assert said(noisy | quiet).verdict == "cannot tell: too few repeats"
+
+
 def test_of_very_many_settings_the_nearest_and_the_last_are_compared() -> None:
-    told = said({size: [1.0 + size, 1.01 + size, 0.99 + size] for size in range(60)})
+    told = said({size: [1.0 + size, 1.01 * (1 + size), 0.99 * (1 + size)] for size in range(60)})
     assert "and the last, batch_size=59, 60 times as long, which" in told.sentence
     assert "one of 60 settings was picked" in told.details[1]
 
@@ -309,21 +317,26 @@ def test_arms_and_hardware_are_named_where_the_axes_do_not_tell_them_apart() -> 
     assert told.sentence.startswith("batch_size=16 a reaches")
 
 
+def labelled(*labels: str) -> str:
+    """The sentence on settings with these labels, the first of which is first."""
+    trials, epochs = tables({number: [float(number)] for number in range(1, len(labels) + 1)})
+    return conclude(
+        trials.assign(label=labels), epochs, metric="val_accuracy", at_least=0.9, naming={"label": "label"}
+    ).sentence
+
+
 def test_a_label_is_one_short_line_of_plain_text() -> None:
-    trials, epochs = tables({16: [1.0], 32: [2.0]})
-    long = '<b>x</b>\n"quoted"\t' + "y" * 200
-    told = conclude(
-        trials.assign(label=[long, long + "z"]), epochs, metric="val_accuracy", at_least=0.9, naming={"label": "label"}
-    )
-    assert '<b>x</b> "quoted" yyy' in told.sentence
-    assert "\n" not in told.sentence
-    assert len(told.sentence) < 300
-    same = conclude(
-        trials.assign(label=[f"{'a' * 90}1{'b' * 90}", f"{'a' * 90}2{'b' * 90}"]), epochs, metric="val_accuracy",
-        at_least=0.9, naming={"label": "label"},
-    )  # fmt: skip
-    assert "#1 reaches" in same.sentence
-    assert "#2 takes" in same.sentence
+    told = labelled(*(f'<b>{number}</b>\n"quoted"\t' + "y" * 200 for number in (1, 2)))
+    assert told.startswith('label=<b>1</b> "quoted… reaches val_accuracy')
+    assert "\n" not in told
+
+
+def test_a_long_label_keeps_what_tells_it_from_the_others() -> None:
+    told = labelled(*(f"{'a' * 90}{which}{'b' * 90}" for which in ("one", "other")))
+    assert told.startswith("…aaaaaaaaaaaonebbbbbbbbbbbb… reaches")  # an "o" is the same in both
+    told = labelled("a" * 90 + "1" + "b" * 90, "a" * 90 + "2" + "b" * 90, "c" * 190)
+    assert "bbb #1 reaches" in told
+    assert "bbb #2, takes" in told
 
 
 def test_arrow_columns_and_null_axes_do_not_matter() -> None:

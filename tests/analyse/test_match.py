@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from harness.analyse.compare import compare_values
 from harness.analyse.match import Match, match
+from harness.analyse.overall import Sample, overall
 from harness.domain.errors import ResultsError, SuiteError
 
 TARGET = {"metric": "val_accuracy", "at_least": 0.8, "at_most": None}
@@ -196,6 +198,13 @@ def test_a_time_that_is_not_above_zero_makes_differences_of_all() -> None:
     assert verdicts(found) == ["slower"]
 
 
+def test_energies_that_are_to_be_doubted_are_no_figures() -> None:
+    one, other = (side(run, cpu_counter_j=2.0 + n, cpu_counter_validity="valid") for n, run in enumerate("rq"))
+    other.trials.loc[:3, "cpu_counter_validity"] = "wrapped"
+    (row,) = match(one, other, figure="cpu_counter_j").rows
+    assert (row.measured, row.effect, row.verdict) == ((10, 6), pytest.approx(1.5), "worse")
+
+
 def test_misses_of_a_target_are_infinite_in_the_median_and_their_share_is_compared() -> None:
     missed = side("q", accuracy=[0.9, 0.9] + [0.5] * 8, seed=1)
     found = match(side(), missed, figure="time_to_target", target=TARGET)
@@ -234,16 +243,12 @@ def test_a_setting_without_the_figure_says_where() -> None:
 
 def test_of_many_settings_a_difference_must_hold_for_all_tests_together() -> None:
     names = [f"s{n}" for n in range(40)]
-    one, other = side(settings=names, spread=0.02), side("q", settings=names, spread=0.02, seed=1)
-    alone = [match(Side(*_of(one, name)), Side(*_of(other, name))).rows[0] for name in names]
-    together = match(one, other)
-    assert all(row.p_holm >= row.comparison.p for row in together.rows if row.comparison and row.p_holm)
-    assert set(verdicts(together)) == {"no difference shown"}
-    assert sum(row.alone for row in together.rows) == sum(row.worse != 0 for row in alone) > 0
-
-
-def _of(one: Side, setting: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return tuple(frame[frame["setting_id"] == setting] for frame in (one.trials, one.epochs))  # type: ignore[return-value]
+    sides = (side(run, settings=names, spread=0.02, repeats=6, seed=n) for n, run in enumerate("rq"))
+    rows = match(*sides).rows
+    assert sum(row.comparison.different for row in rows if row.comparison) > 0  # some by chance
+    assert [row.alone for row in rows] == [row.comparison.different for row in rows if row.comparison]
+    assert not any(row.worse for row in rows)
+    assert all(row.p_holm >= row.comparison.p for row in rows if row.comparison and row.p_holm and row.comparison.p)
 
 
 def test_all_settings_together_are_the_geometric_mean_of_their_ratios() -> None:
@@ -273,12 +278,18 @@ def test_with_pairs_the_overall_interval_is_that_of_the_blocks_mean_differences(
 
 
 def test_equal_runs_are_rarely_called_different_although_blocks_are_disturbed() -> None:
+    rng = np.random.default_rng(5)
     called = 0
-    for n in range(100):
-        sides = (side(name, settings="stuv", shared=0.05, repeats=6, seed=2 * n + k) for k, name in enumerate("rq"))
-        found = match(*sides).overall
-        called += found is not None and found.verdict in ("larger", "smaller")
-    assert called <= 8  # 2 are expected; with a tenth of the true errors' independence it would be 20
+    for _ in range(200):
+        blocks = rng.normal(0, 0.05, (2, 1, 6))  # what a block of a run has in common
+        values = np.exp(blocks + rng.normal(0, 0.01, (2, 8, 6)))
+        keys = ([("r", n) for n in range(6)], [("q", n) for n in range(6)])
+        samples = [
+            Sample(comparison=compare_values(a, b, pairs=None), values=(a, b), keys=keys, pairs=None)
+            for a, b in zip(*values, strict=True)
+        ]
+        called += overall(samples, relative=True).verdict in ("larger", "smaller")
+    assert called <= 11  # 4 are expected; taken as independent, the settings would give some 80
 
 
 def test_a_noise_floor_of_the_node_is_applied_and_a_missing_one_is_told() -> None:
@@ -297,3 +308,10 @@ def test_a_noise_floor_of_the_node_is_applied_and_a_missing_one_is_told() -> Non
     assert [one.date for one in found.floors] == ["2026-01-02"]
     elsewhere = match(*sides, nodes=nodes, runs=[{"noise_floor": {"here": floor | {"neighbours": 3}}}])
     assert elsewhere.without_floor == ("here",)
+
+
+def test_single_repeats_have_a_mean_ratio_but_no_interval() -> None:
+    found = match(side(settings="st", repeats=1), side("q", settings="st", repeats=1, slower=1.2, spread=0.0)).overall
+    assert found is not None
+    assert found.effect == pytest.approx(1.2, rel=0.05)
+    assert (found.low, found.p, found.verdict) == (None, None, "cannot tell: too few repeats")

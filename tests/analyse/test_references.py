@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from harness.analyse.references import Judged, find, judge
 from harness.domain.applied import Applied
 from harness.domain.errors import SuiteError
-from harness.domain.handy import dataset, direction, fold, reference
+from harness.domain.handy import alike, dataset, direction, fold, reference
 from harness.domain.reference import ARM_COLUMNS, AnyReference
 from harness.domain.setting import Setting
 
@@ -296,6 +297,129 @@ def test_a_direction_can_compare_arms() -> None:
     )
     found = direction("x", metric="train_s", epoch=1, higher="dispatch == 'step'", lower="dispatch == 'epoch'")
     assert verdict(run, found).verdict == "reproduced"
+
+
+# Likenesses -----------------------------------------------------------------------------------------------------
+
+
+def by_size(settings: dict[int, list[float]], quantity: str = "wall_s", **fields: Any) -> Tables:
+    """A trial for each value of a quantity, by batch size; the repeats of one block belong together."""
+    return tables(
+        *(
+            {"setting": Setting(batch_size=size, **fields), "seed": seed, "block": seed, quantity: value}
+            for size, values in settings.items()
+            for seed, value in enumerate(values)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "by"),
+    [
+        ({16: [1.0, 1.01, 1.02], 32: [1.2, 1.21, 1.22]}, "reproduced", None),
+        ({16: [1.0], 32: [1.25]}, "reproduced", None),  # the bound itself
+        ({16: [1.0, 1.01, 1.02], 32: [1.5, 1.51, 1.52]}, "missed", pytest.approx(1.51 / 1.01 - 1.25)),
+        ({16: [1.0, 1.4, 1.7], 32: [2.5, 1.8, 1.6]}, "not measured", None),
+        ({16: [1.0], 32: [2.0]}, "missed", 0.75),  # of one repeat, the medians alone decide
+    ],
+)
+def test_a_likeness_is_missed_only_where_the_repeats_show_it(
+    settings: dict[int, list[float]], expected: str, by: Any
+) -> None:
+    found = verdict(by_size(settings), alike("A2", metric="wall_s", within=0.25))
+    assert (found.verdict, found.by) == (expected, by)
+    assert (found.measured, found.lower) == (np.median(settings[32]), np.median(settings[16]))
+    assert found.ratio == pytest.approx(np.median(settings[32]) / np.median(settings[16]))
+    assert found.reason == ("too few repeats to tell" if expected == "not measured" else "")
+
+
+def test_the_settings_of_a_likeness_that_lie_furthest_apart_were_picked_among_all() -> None:
+    """What is shown of two settings alone need not be so of the outermost two of five."""
+    ends = {16: [1.0, 1.0, 1.0], 32: [1.461, 1.5, 1.54]}
+    likeness = alike("A2", metric="wall_s", within=0.25)
+    assert verdict(by_size(ends), likeness).verdict == "missed"
+    between = {size: [1.2, 1.21, 1.19] for size in (64, 128, 256)}
+    assert verdict(by_size(ends | between), likeness).verdict == "not measured"
+
+
+def test_each_arm_is_held_against_itself_and_the_arms_of_one_setting_against_each_other() -> None:
+    first, epochs = by_size({16: [1.0], 32: [1.1]})
+    second, _ = by_size({16: [5.0], 32: [5.5]}, dispatch="step")
+    run = (pd.concat([first, second], ignore_index=True), epochs)
+    found = verdicts(run, alike("A2", metric="wall_s", within=0.25))
+    assert [(one.arm, one.verdict, one.measured) for one in found] == [
+        ("default", "reproduced", 1.1),
+        ("dispatch=step", "reproduced", 5.5),
+    ]
+    arms = verdict(run, alike("A2", metric="wall_s", within=0.25, where="batch_size == 16"))
+    assert (arms.arm, arms.verdict, arms.ratio) == (None, "missed", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({16: [0.0], 32: [1.0]}, "a median is not above 0: there is no ratio"),
+        ({16: [NAN], 32: [1.0]}, "no number in 1 of 2"),
+        ({16: [1.0], 32: [float("inf")]}, "no number in 1 of 2"),
+    ],
+)
+def test_a_likeness_of_what_has_no_ratio_is_not_measured(settings: dict[int, list[float]], reason: str) -> None:
+    found = verdict(by_size(settings), alike("A2", metric="wall_s", within=0.25))
+    assert (found.verdict, found.measured, found.reason) == ("not measured", None, reason)
+
+
+def test_a_likeness_of_settings_that_were_not_all_run_has_no_verdict() -> None:
+    rows, epochs = by_size({16: [1.0], 32: [1.1]})
+    likeness = alike("A2", metric="wall_s", within=0.25)
+    (known,) = find([likeness], rows)
+    (some,) = judge([known], rows[:1], epochs, NODES)
+    assert (some.verdict, some.reason) == ("none", "not run: 1 of 2 settings")
+    (none,) = judge([Applied(reference=likeness, groups=(("x",), ("y",)))], rows, epochs, NODES)
+    assert (none.verdict, none.reason) == ("none", "not run (other settings)")
+    assert verdict((rows[:1], epochs), likeness).reason == "one setting alone, and nothing to hold it against"
+    failed = rows.assign(status=["completed", "failed"])
+    assert verdict((failed, epochs), likeness).reason == "1 of 2 failed"
+
+
+def reaching(settings: dict[int, list[float]]) -> Tables:
+    """Trials that come to these val_accuracies in their second epoch, each epoch of a second; 0.1 before and in one."""
+    return tables(
+        *(
+            {"setting": Setting(batch_size=size), "seed": seed, "block": seed, "initial_val_accuracy": 0.1,
+             "val_accuracy": [0.1, value], "elapsed_train_s": [1.0, 2.0]}
+            for size, values in settings.items()
+            for seed, value in enumerate(values)
+        )
+    )  # fmt: skip
+
+
+TARGET = {"metric": "val_accuracy", "at_least": 0.5, "at_most": None}
+
+
+def test_a_time_to_the_target_is_of_the_runs_own_target() -> None:
+    run = reaching({16: [0.9] * 2, 32: [0.5] * 2})
+    found = verdict(run, alike("A2", metric="time_to_target", within=0.25), target=TARGET)
+    assert (found.lower, found.measured, found.target) == (pytest.approx(1.5), pytest.approx(2.0), TARGET)
+    assert found.verdict == "missed"
+    assert verdict(run, alike("A2", metric="time_to_target", within=0.25)).reason == "the run has no target"
+    later = direction("A2", metric="time_to_target", higher="batch_size == 32", lower="batch_size == 16")
+    assert verdict(run, later, target=TARGET).verdict == "reproduced"
+    bound = reference("A2", metric="time_to_target", where="batch_size == 16", at_most=1.6)
+    assert verdict(run, bound, target=TARGET).verdict == "reproduced"
+
+
+def test_a_repeat_that_missed_the_target_counts_as_infinite_in_a_likeness() -> None:
+    likeness = alike("A2", metric="time_to_target", within=0.25)
+    some = verdict(reaching({16: [0.9, 0.9, 0.2], 32: [0.9] * 3}), likeness, target=TARGET)
+    assert (some.verdict, some.ratio) == ("reproduced", 1.0)
+    most = verdict(reaching({16: [0.9, 0.2, 0.2], 32: [0.9] * 3}), likeness, target=TARGET)
+    assert (most.verdict, most.measured, most.by) == ("missed", None, None)
+    assert most.reason == "1 of 2 did not reach the target"
+    none = verdict(reaching({16: [0.2] * 3, 32: [0.2] * 3}), likeness, target=TARGET)
+    assert (none.verdict, none.reason) == ("not measured", "no setting reached the target")
+    single = reference("A2", metric="time_to_target", where="batch_size == 16", value=1.5, tolerance=1.0)
+    told = verdict(reaching({16: [0.9, 0.2, 0.2]}), single, target=TARGET)
+    assert (told.verdict, told.reason) == ("not measured", "2 of 3 did not reach the target")
 
 
 # A file of the user's own ---------------------------------------------------------------------------------------

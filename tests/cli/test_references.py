@@ -23,7 +23,7 @@ from harness.terminal.live import make_display
 Say = Callable[..., Any]
 
 SUITE = '''"""Do the published values come out?"""
-from harness import Setting, Suite, direction, function, product, reference
+from harness import Setting, Suite, alike, direction, function, product, reference
 
 def learn(trial, recorder, rate=0.1):
     for epoch in recorder.epochs():
@@ -249,6 +249,23 @@ def test_a_narrow_terminal_gets_a_few_lines_for_each_reference(record: Record, m
         "    missed by 0.0200",
     ]
     assert max(map(len, drawn)) <= 70
+
+
+def test_a_likeness_is_told_by_how_far_its_settings_lie_apart(record: Record, say: Say) -> None:
+    record('alike("A4", metric="val_accuracy", epoch=1, within=1.5), alike("A5", metric="wall_s", within=0.25)')
+    told = say("show").out
+    assert "all 3     val_accuracy, epoch 1" in told
+    assert "≤ 2.5 × apart  0.1000 to 0.5000: 5.00 ×        3  missed by 2.50 ×" in told
+    assert "≤ 1.25 × apart    1.00 to 1.00 s: 1.00 ×        3  reproduced" in told
+    first, second = json.loads(say("show", "--json").out)["references"]
+    assert (first["kind"], first["verdict"], first["by"], first["within"]) == (
+        "alike",
+        "missed",
+        pytest.approx(2.5),
+        1.5,
+    )
+    assert (first["measured_lower"], first["measured"], first["ratio"]) == pytest.approx((0.1, 0.5, 5.0))
+    assert (second["verdict"], second["by"], len(second["setting_ids"])) == ("reproduced", None, 3)
 
 
 def test_a_real_run_tells_its_verdicts_at_the_end_and_can_be_checked(harness: Any) -> None:

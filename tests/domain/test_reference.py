@@ -9,11 +9,12 @@ import pytest
 from harness.domain.applied import applied, joined, plain_setting, resolve
 from harness.domain.errors import SuiteError
 from harness.domain.grid import product
-from harness.domain.handy import dataset, direction, fold, metric, mlp, reference, sgd
+from harness.domain.handy import alike, dataset, direction, fold, metric, mlp, reference, sgd
 from harness.domain.reference import (
     ARM_COLUMNS,
     EPOCH_QUANTITIES,
     TRIAL_QUANTITIES,
+    Alike,
     Direction,
     Reference,
     load_references,
@@ -57,6 +58,8 @@ def groups(suite: Suite = SUITE, **fields: Any) -> list[int]:
         ({"epoch": "first"}, "got 'first'"),
         ({"epoch": None}, "without an epoch 'val_accuracy' is no quantity of a trial; say epoch=10"),
         ({"epoch": None, "metric": "wal_s"}, "did you mean 'wall_s'?"),
+        ({"epoch": None, "metric": "time_to_tarjet"}, "did you mean 'time_to_target'?"),
+        ({"metric": "time_to_target"}, "'time_to_target' is of the whole trial; leave epoch=10 away"),
         ({"metric": "wall_s"}, "'wall_s' is of the whole trial; leave epoch=10 away"),
         ({"metric": "1 + 1"}, "metric: '1 + 1' is no recorded quantity"),
         ({"metric": "val_accuracy -"}, "metric: expression 'val_accuracy -', column"),
@@ -80,8 +83,52 @@ def test_a_direction_needs_two_groups() -> None:
         direction("A4", metric="loss", epoch=1, higher="epochs == 1", lower="epochs==1")
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"within": 0}, "alike 'A2': within must be above 0"),
+        ({"within": "a quarter"}, "within must be a number, got 'a quarter'"),
+        ({"within": float("inf")}, "within must be a finite number"),
+        ({"where": "batch_size = 3"}, "alike 'A2': where: expression"),
+        ({"metric": "val_accuracy"}, "without an epoch 'val_accuracy' is no quantity of a trial; say epoch=10"),
+    ],
+)
+def test_a_likeness_that_says_nothing_sensible_is_refused(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(SuiteError) as refused:
+        alike("A2", **({"metric": "time_to_target", "within": 0.25} | fields))
+    assert says in str(refused.value)
+
+
+def test_a_likeness_needs_two_settings_or_arms() -> None:
+    one = alike("A2", metric="train_s", where="batch_size == 16", within=0.25)
+    with pytest.raises(SuiteError, match=r"alike 'A2': one setting alone meets 'batch_size == 16'; .* at least two"):
+        resolve([one], in_full(SUITE))
+    arms = Suite(name="s", base=BASE, grid=product(batch_size=[16, 32], dispatch=["epoch", "step"]))
+    (found,) = resolve([one], in_full(arms))
+    assert [len(group) for group in found.groups] == [1]
+    (found,) = resolve([alike("A2", metric="train_s", within=0.25)], in_full(SUITE))
+    assert [len(group) for group in found.groups] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        alike("A2", metric="time_to_target", within=0.25),
+        reference("A2", metric="time_to_target / train_s", at_most=0.5),
+        direction("A2", metric="time_to_target", higher="batch_size == 16", lower="batch_size == 32"),
+    ],
+)
+def test_a_time_to_the_target_needs_a_target(one: Any) -> None:
+    kind = type(one).__name__.lower()
+    with pytest.raises(
+        SuiteError, match=f"{kind} 'A2': metric: .* is the time to the suite's target, and there is none"
+    ):
+        Suite(name="s", base=BASE, references=[one])
+    assert Suite(name="s", base=BASE, references=[one], target=0.9).references == (one,)
+
+
 def test_a_suite_takes_references_alone() -> None:
-    with pytest.raises(SuiteError, match=r"references: expected reference\(...\) or direction\(...\), got \{"):
+    with pytest.raises(SuiteError, match=r"expected reference\(...\), direction\(...\) or alike\(...\), got \{"):
         Suite(name="s", base=BASE, references=[{"name": "A2"}])
     with pytest.raises(SuiteError, match="references: expected a list"):
         Suite(name="s", base=BASE, references=published())
@@ -148,12 +195,17 @@ def test_a_suite_in_full_is_what_a_plan_without_changes_has() -> None:
 
 def test_a_reference_survives_the_way_through_json() -> None:
     found = resolve(
-        [published(over="batch_size"), direction("A4", metric="loss", epoch=1, higher="seed == 0", lower="seed == 1")],
+        [
+            published(over="batch_size"),
+            direction("A4", metric="loss", epoch=1, higher="seed == 0", lower="seed == 1"),
+            alike("A2", metric="time_to_target", within=0.25),
+        ],
         in_full(SUITE),
     )
     again = [applied(json.loads(json.dumps(one.plain()))) for one in found]
     assert tuple(again) == found
     assert isinstance(again[1].reference, Direction)
+    assert isinstance(again[2].reference, Alike)
     with pytest.raises(SuiteError, match="expected a reference with its kind and settings"):
         applied({"kind": "bound"})
 
@@ -181,10 +233,12 @@ def test_a_file_of_ones_own_has_the_same_fields(tmp_path: Path) -> None:
         '[[reference]]\nname = "fast"\nmetric = "train_s"\nepoch = "all"\nat_most = 0.2\nhardware = "EPYC"\n'
         '[[direction]]\nname = "A3"\nmetric = "val_accuracy"\nepoch = 10\n'
         'higher = "batch_size == 16"\nlower = "batch_size == 64"\n'
+        '[[alike]]\nname = "A2"\nmetric = "time_to_target"\nwithin = 0.25\n'
     )
-    first, second = load_references(file)
+    first, second, third = load_references(file)
     assert first == reference("fast", metric="train_s", epoch="all", at_most=0.2, hardware="EPYC")
     assert isinstance(second, Direction)
+    assert third == alike("A2", metric="time_to_target", within=0.25)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from export.recorded import EXAMPLE, diverged, hostile
+from export.recorded import EXAMPLE, diverged, hostile, record
+from record.finished import finished
 
 import harness
 from harness.answer.export import export
@@ -92,6 +94,16 @@ def test_every_trial_has_a_folder_of_its_own_whatever_its_axes_hold(
     assert all(name.startswith(("suite/2026", "batch_size/2026")) for name in found["trials"])
     assert len({name.lower() for name in found["trials"]}) == 25
     assert '=HYPERLINK("http://example.org","x")' in {one["hparams"].get("note") for one in found["trials"].values()}
+
+
+def test_arms_and_long_axes_have_folders_of_their_own_too(tmp_path: Path) -> None:
+    long = [finished(seed, axes=(("note", "ä" * 300 + text),), batch_size=32 + seed) for seed, text in enumerate("ab")]
+    same = [replace(one, trial=replace(one.trial, seed=0, repeat=0)) for one in long]
+    export([str(record(tmp_path, *same, axes={"note": []}))], to="tensorboard", output=tmp_path / "board")
+    names = [path.name for path in (tmp_path / "board").iterdir() if path.is_dir()]
+    assert len(names) == 2
+    assert all(one.trial.key[0] in " ".join(names) for one in same)
+    assert max(len(name.encode()) for name in names) <= 255
 
 
 def test_without_the_package_a_person_is_told_which_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,56 @@ def test_a_run_of_the_second_schema_can_be_rebuilt_and_resumed_with_what_its_rea
     assert len(again.telemetry) == len(results.telemetry)
 
 
+def test_one_damaged_table_among_many_is_named_with_how_to_leave_its_run_out(tmp_path: Path) -> None:
+    make(tmp_path, run_id="good")
+    bad = make(tmp_path, run_id="bad") / "epochs.parquet"
+    bad.write_bytes(bad.read_bytes()[:-100])
+    with pytest.raises(ResultsError, match=r"bad/epochs.parquet: is cut off .*or leave the run out.*run_id != 'bad'"):
+        _ = load(tmp_path).epochs
+    assert len(load(tmp_path, runs="run_id != 'bad'").epochs) == 4
+
+
+def test_only_the_runs_asked_for_are_read(tmp_path: Path) -> None:
+    first, second = make(tmp_path, "one", "1"), make(tmp_path, "one", "2", state="interrupted")
+    third = make(tmp_path, "two", "3", state="")
+    content = json.loads((first / "run.json").read_text())
+    (first / "run.json").write_text(json.dumps(content | {"attempts": [{"suite_git": {"commit": "abc1"}}]}))
+    for runs, chosen in {
+        "one": {first, second},
+        "3": {third},
+        "suite == 'one' and state == 'completed'": {first},
+        "counts.failed > 0": {first, second},
+        "commit == 'abc1'": {first},
+        "started_at >= '2020' and suite in ['one', 'two']": {first, second, third},
+    }.items():
+        assert set(load(tmp_path, runs=runs).folders) == chosen
+    chosen = load([tmp_path / "one", third], runs=["2", "state == 'running'"])
+    assert chosen.folders == (second, third)
+    assert set(chosen.trials["run_id"]) == {"2", "3"}
+    for runs, message in {
+        "4": "no run's id or suite here, and no condition",
+        "suite =": "no condition: expression 'suite ='",
+        "stat == 'completed'": "unknown path 'stat'; did you mean 'state'",
+        "trials > 1000": "chooses none of the 3 runs here",
+        "suite > 3": "cannot compare",
+    }.items():
+        with pytest.raises(ResultsError, match=message):
+            load(tmp_path, runs=runs)
+
+
+def test_a_column_that_only_some_runs_have_is_null_in_the_others(tmp_path: Path) -> None:
+    make(tmp_path, "one", axes=(("model.x", 1),))
+    make(tmp_path, "two", axes=(("model.y", 2),), state="")
+    trials = load(tmp_path, columns={"trials": ["model.x", "seed"]}).trials
+    assert list(trials) == ["model.x", "seed"]
+    assert trials["model.x"].isna().tolist() == [False, False, True, True]
+    with pytest.raises(ResultsError, match=r"trials has no column 'model.z'; it has run_id, .*model.x, model.y"):
+        _ = load(tmp_path, columns={"trials": ["model.z"]}).trials
+    empty = load(tmp_path / "one", columns={"epochs": ["gpu_power_j", "gpu_power_validity"]}).epochs
+    assert len(empty) == 4
+    assert empty.isna().all(axis=None)
+
+
 def test_runs_of_all_schemas_are_read_together(tmp_path: Path) -> None:
     make(tmp_path / "new")
     for old in ("results_v1", "results_v2"):
@@ -242,8 +292,12 @@ def test_a_damaged_run_file_is_named_and_does_not_hide_other_runs(tmp_path: Path
     make(tmp_path, run_id="good")
     bad = make(tmp_path, run_id="bad") / "run.json"
     bad.write_text(bad.read_text()[:30])
-    with pytest.raises(ResultsError, match=r"bad/run.json: is damaged .*restore it from a copy"):
+    with pytest.raises(ResultsError, match=r"bad/run.json: is damaged .*restore it from a copy.*state != 'unreadable'"):
         load(tmp_path)
+    assert load(tmp_path, runs="state != 'unreadable'").trials["run_id"].unique().tolist() == ["good"]
+    assert load(tmp_path, runs="good").folders == (tmp_path / "suite" / "good",)
+    with pytest.raises(ResultsError, match=r"bad/run.json: is damaged"):
+        load(tmp_path, runs="run_id == 'bad'")
     assert {status.run_id: status.state for status in list_runs(tmp_path)} == {"good": "completed", "bad": "unreadable"}
 
 

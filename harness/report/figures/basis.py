@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from typing import Any, Final, Literal, TypeAlias
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import vl_convert
 
@@ -26,9 +27,9 @@ POINTS: Final = 200  # of each line
 DOTS: Final = 100  # of each group
 LINE: Final = "#858585"  # targets, fronts: as plain on white as on near-black
 
-# Each stands out from white and from near-black (contrast 2.9 or more), and from its neighbours for people who see
-# red and green alike.
-COLOURS: Final = ("#1f77c9", "#d4600a", "#12946a", "#b45fa8", "#a6800c", "#c43d4b", "#3a95ad", "#7d7d7d")
+# Each stands out from white and from near-black (contrast 2.5 or more), and from each other one also for people who see
+# red and green alike (a difference of 29 or more, CIE 1976).
+COLOURS: Final = ("#1f77c9", "#e06e13", "#21b284", "#993976", "#25accd", "#944833", "#8209ed")
 _ORDERED: Final = ("#2b78d4", "#8a5fd0", "#c4479b", "#d4553f", "#b8800f")  # from blue to yellow, for the same reason
 _SPREAD: Final = ("#2b78d4", "#d9d9d9", "#d4600a")
 _WHITE: Final = "#ffffff"
@@ -97,9 +98,9 @@ _enabled_as("harness", dark=False)
 _enabled_as("harness_dark", dark=True)
 
 
-def spec(figure: Figure, *, dark: bool | None = None) -> dict[str, Any]:
+def spec(figure: Figure, *, dark: bool | None = None, check: bool = True) -> dict[str, Any]:
     """Return a figure as a Vega-Lite specification that is valid JSON: with the theme, or for None without any."""
-    found: dict[str, Any] = figure.to_dict()
+    found: dict[str, Any] = figure.to_dict(validate=check)
     found.pop("config", None)
     if dark is not None:
         found["config"] = theme(dark=dark)
@@ -138,10 +139,17 @@ def plain(value: Any) -> Any:
 def rows(frame: pd.DataFrame, columns: Mapping[str, str]) -> Rows:
     """Return a frame's rows, given the name of each field and the column that it is from; no such column: all None."""
     found = {
-        field: [plain(one) for one in frame[column].tolist()] if column in frame.columns else [None] * len(frame)
+        field: _cells(frame[column]) if column in frame.columns else [None] * len(frame)
         for field, column in columns.items()
     }
     return [dict(zip(found, cells, strict=True)) for cells in zip(*found.values(), strict=True)]
+
+
+def _cells(column: pd.Series) -> list[Any]:
+    """Return what `plain` makes of each cell; numbers all at once."""
+    if not pd.api.types.is_float_dtype(column.dtype):
+        return [plain(one) for one in column.tolist()]
+    return [one if math.isfinite(one) else None for one in column.to_numpy(np.float64, na_value=np.nan).tolist()]
 
 
 def need(frame: pd.DataFrame, *columns: str) -> None:
@@ -265,9 +273,10 @@ def scale(values: Iterable[float | None], *, zero: bool = False) -> alt.Scale:
 
 def axis(table: Rows, *fields: str) -> alt.Axis:
     """Return the axis of numbers: on a log scale few labels, which do not overlap."""
+    # Six digits: left to itself, Vega tells an axis of a single value by its first one, 0.9 as 1.
     if spans(row[field] for row in table for field in fields):
-        return alt.Axis(tickCount=5, format="~g", labelOverlap="greedy")
-    return alt.Axis(tickCount=6)
+        return alt.Axis(tickCount=5, format=",.6~g", labelOverlap="greedy")
+    return alt.Axis(tickCount=6, format=",.6~g")
 
 
 def data(table: Rows) -> dict[str, Any]:

@@ -54,11 +54,12 @@ def front(
     for row in table:
         row["front"] = bool(row["front"])
     bounded = metric in METRICS and METRICS[metric].high is not None
-    costs, values = [row["x"] for row in table], [] if bounded else [row["value"] for row in table]
+    worth = [] if bounded else table
+    costs, values = [row["x"] for row in table], [row["value"] for row in worth]
     pick = basis.highlight()
     shown = alt.when(pick).then(alt.value(1.0)).otherwise(alt.value(0.12))
     x = alt.X("x:Q", title=cost, scale=basis.scale(costs), axis=basis.axis(table, "x"))
-    y = alt.Y("value:Q", title=f"best {metric}, median", scale=basis.scale(values))
+    y = alt.Y("value:Q", title=f"best {metric}, median", scale=basis.scale(values), axis=basis.axis(worth, "value"))
     colour = groups.colour()
     tooltip = [
         alt.Tooltip("label:N", title="setting"),
