@@ -303,7 +303,10 @@ def figures(
 
     A time or rate of an epoch (`TIMES`) is the median over the epochs that are no warm-up, if there are others;
     "time_to_target" needs a `target` (``metric`` with ``at_least`` or ``at_most``) and is had by the trials that
-    reached it; any other figure is that of the last epoch, or of the best one.
+    reached it; any other figure is that of the last `epoch`, or of the best one.
+
+    Raises:
+        ValueError: for time_to_target without a `target`.
     """
     done = trials[trials["status"] == "completed"].reset_index(drop=True)
     if figure == "time_to_target":

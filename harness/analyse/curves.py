@@ -31,6 +31,9 @@ def curves(
       joules so far, of training alone. Medians over the same trials, as far as these have it; NaN where none does.
 
     Joules add up while every epoch has valid ones: by the counter, or by power readings where these go on for longer.
+
+    Raises:
+        ValueError: for an unknown column in `by`.
     """
     found = groups(trials, by)
     own, value = owners(trials, epochs), floats(epochs, metric)

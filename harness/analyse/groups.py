@@ -32,7 +32,7 @@ def groups(trials: pd.DataFrame, by: Sequence[str] = BY) -> Groups:
     """Return the groups of trials that have the same values in the columns `by`; a null is a value like others.
 
     Raises:
-        ValueError: for a column that `trials` does not have.
+        ValueError: for a column that `trials` does not have, or that holds lists.
     """
     by = [by] if isinstance(by, str) else list(by)
     for name in by:
@@ -41,7 +41,10 @@ def groups(trials: pd.DataFrame, by: Sequence[str] = BY) -> Groups:
             raise ValueError(f"by: trials have no column {name!r}; name one that they have: {way_out}")
     codes = np.zeros(len(trials), dtype=np.int64)
     for name in by:
-        values, found = pd.factorize(trials[name], use_na_sentinel=False)
+        try:
+            values, found = pd.factorize(trials[name], use_na_sentinel=False)
+        except (NotImplementedError, TypeError):
+            raise ValueError(f"by: {name!r} holds lists, which tell no groups apart; name another column") from None
         codes = pd.factorize(codes * len(found) + values)[0]
     first = np.unique(codes, return_index=True)[1]
     return Groups(keys=trials[by].iloc[first].reset_index(drop=True), of_trial=codes)

@@ -60,7 +60,7 @@ class Matched:
     p_holm: float | None  # `comparison.p`, corrected for the number of settings
     ranks: Ranks | None
     reached: tuple[tuple[int, int], tuple[int, int]] | None  # time_to_target: how many trials did, of how many
-    reached_p: float | None  # Fisher's exact test of these shares; None where all did
+    reached_p: float | None  # Fisher's exact test of these shares, each seed counted once; None where all did
     reached_p_holm: float | None
     floor: NoiseFloor | None  # the one that was applied
 
@@ -125,8 +125,9 @@ def match(
     differences. Noise floors are those that `runs` (run.json files) hold for the `nodes` (as ``load(...).nodes``).
 
     Repeats are pairs where both ran in the same blocks of one run; figures that the seed decides (metrics and the time
-    to the target) also where both have the same seeds. Of several settings one is called different if Holm's correction
-    leaves it below 2 %, and a time or rate only where it exceeds the noise floor.
+    to the target) also where both have the same seeds. Of these, trials of one setting and seed from several runs count
+    as one repeat, their mean: they are the same training again. Of several settings one is called different if Holm's
+    correction leaves it below 2 %, and a time or rate only where it exceeds the noise floor.
 
     Raises:
         ResultsError: as `pair_up` and `refuse_mixing`, and for a figure that no matched trial has.
@@ -224,6 +225,22 @@ class _Part:
         """Return the trials at these places, or for which a mask is true."""
         return _Part(**{one.name: getattr(self, one.name)[rows] for one in fields(self)})
 
+    def by_seed(self, *, relative: bool) -> _Part:
+        """Return the first trial of each seed, with the mean of the figures that trials of the seed have (geometric
+        where ratios are compared)."""
+        seed, found = pd.factorize(self.seeds)
+        if len(found) == len(seed):
+            return self
+        values = np.log(self.values) if relative else self.values
+        means = np.bincount(seed, values) / np.bincount(seed)
+        return replace(self.take(np.unique(seed, return_index=True)[1]), values=np.exp(means) if relative else means)
+
+    def shares_by_seed(self) -> tuple[int, int]:
+        """Return in how many seeds the target was reached, and of how many seeds that is known."""
+        known = self.take(~np.isnan(self.values))
+        shares = replace(known, values=np.isfinite(known.values).astype(float)).by_seed(relative=False).values
+        return round(shares.sum()), len(shares)
+
     @property
     def keys(self) -> list[tuple[Any, Any]]:
         """The block of each trial, unique over runs."""
@@ -254,13 +271,16 @@ class _Judge:
         if self.figure == "time_to_target":
             shares = ((matched.measured[0], counted[0]), (matched.measured[1], counted[1]))
             told = not pair.same and min(counted) > 0 and sum(matched.measured) < sum(counted)
-            matched = replace(matched, reached=shares, reached_p=fisher(*shares) if told else None)
+            seeds = (first.shares_by_seed(), second.shares_by_seed())
+            matched = replace(matched, reached=shares, reached_p=fisher(*seeds) if told else None)
         if pair.same:
             return matched, None
         if min(counted) == 0:
             nowhere: Verdict = "no figure in either" if max(counted) == 0 else "no figure in A"
             return replace(matched, verdict="no figure in B" if counted[0] else nowhere), None
-        if min(matched.measured) == 0:  # a side that never reached the target
+        if max(matched.measured) == 0:  # neither ever reached the target
+            return replace(matched, verdict="no figure in either"), None
+        if min(matched.measured) == 0:
             return matched, None
         return self._compared(matched, used[0], used[1])
 
@@ -269,6 +289,9 @@ class _Judge:
         keys: tuple[Sequence[Hashable], Sequence[Hashable]] = (first.keys, second.keys)
         pairs = pairs_of(*keys)
         if pairs is None and (self.figure == "time_to_target" or not self.relative):
+            # Of several runs with the same seeds: trials of one seed are no repeats of what the seed decides.
+            first, second = (one.by_seed(relative=self.relative) for one in (first, second))
+            keys = (first.keys, second.keys)
             seeds = (first.seeds.tolist(), second.seeds.tolist())
             kind, pairs = "seed", pairs_of(*seeds)
             keys = keys if pairs is None else seeds

@@ -112,7 +112,8 @@ def _nothing_in_common(tables: Sequence[pd.DataFrame]) -> ResultsError:
     for name, table in zip(NAMES, tables, strict=True):
         settings = table.drop_duplicates("setting_id")
         of = f" of {_list(map(repr, dict.fromkeys(table['suite'].dropna())))}" if "suite" in table.columns else ""
-        told.append(f"{name} has {len(settings)} settings{of} ({_list(map(str, settings['setting_id']))})")
+        which = f" ({_list(map(str, settings['setting_id']))})" if len(settings) else ""
+        told.append(f"{name} has {len(settings) or 'no'} settings{of}{which}")
     return ResultsError(f"A and B have no setting in common, so there is nothing to compare: {'; '.join(told)}")
 
 

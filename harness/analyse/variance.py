@@ -61,7 +61,13 @@ class Axis:
 
     @classmethod
     def of(cls, name: str, column: pd.Series, *, classes: bool = True) -> Axis:
-        """Return a column of the trials as levels: numbers in their order, others as they appear, null last."""
+        """Return a column of the trials as levels: numbers in their order, others as they appear, null last.
+
+        Raises:
+            SuiteError: for a column of lists.
+        """
+        if any(isinstance(value, list | np.ndarray) for value in column):
+            raise SuiteError(f"axis {name!r} holds lists, which are no levels; name another column")
         values = [None if pd.api.types.is_scalar(value) and pd.isna(value) else value for value in column.tolist()]
         distinct: list[Any] = [value for value in dict.fromkeys(values) if value is not None]
         names = list(map(told, distinct))

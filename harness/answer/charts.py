@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.answer.tables import Tables
+from harness.domain.metrics import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
 EVERY: Final = 1_000_000  # groups: the page draws as many of them as it can show
 _CONTAINER: Final = "container"
+_ENERGY: Final = ("gpu_j", "cpu_j")
+_OTHERS: Final = {
+    "linear": ("values", "labelOverlap"),
+    "log": ("tickCount", "tickMinStep"),
+}  # of axes of the other kind
 _FOREMOST: Final = 3  # axes whose pairs the grid can be chosen to be over
 
 
@@ -34,6 +41,8 @@ class Sheet:
         yield from self._times()
         yield from self._effects()
         yield from self._hardware()
+        yield from self._scaling()
+        yield from self._profiles()
 
     def telemetry(self) -> Iterator[Figure]:
         """Yield the hardware's readings along the time of some trials."""
@@ -85,25 +94,22 @@ class Sheet:
             figures.time_accuracy, tables.curves, tables.settings, metric=tables.metric, target=tables.goal,
             front=front, most=EVERY, width=_CONTAINER,
         )  # fmt: skip
-        charts = {"epochs": ("every epoch", every)}
-        costs = {"best": ("each setting's best", None), "gpu": ("best against GPU energy", "gpu_j")}
-        costs["cpu"] = ("best against CPU energy", "cpu_j")
-        for name, (title, energy) in costs.items():
-            if energy is None or tables.settings[energy].notna().any():
-                charts[name] = (
-                    title,
-                    self._spec(
-                        figures.front,
-                        tables.settings,
-                        metric=tables.metric,
-                        energy=energy,
-                        most=EVERY,
-                        width=_CONTAINER,
-                    ),
-                )
-        specs = {
-            f"{name} {scale}": spec for name, (_, chart) in charts.items() for scale, spec in _scaled(chart).items()
+        shown = {"epochs": "every epoch"}
+        specs = _along("x", every, tables.curves.loc[tables.curves["epoch"] > 0, "time_s"], before="epochs ")
+        costs = {
+            "median_total_train_s": "each setting's best",
+            "gpu_j": "best against GPU energy",
+            "cpu_j": "best against CPU energy",
         }
+        for cost, title in costs.items():
+            if not tables.settings[cost].notna().any():
+                continue
+            shown[cost] = title
+            chart = self._spec(
+                figures.front, tables.settings, metric=tables.metric, energy=None if cost not in _ENERGY else cost,
+                most=EVERY, width=_CONTAINER,
+            )  # fmt: skip
+            specs |= _along("x", chart, tables.settings[cost], before=f"{cost} ")
         return Figure(
             id="accuracy",
             title="Time against accuracy" if tables.metric.endswith("accuracy") else f"Time against {tables.metric}",
@@ -112,7 +118,7 @@ class Sheet:
                 "quicker and better than what lies on it."
             ),
             specs=specs,
-            controls=(_control("of", "Show", {name: title for name, (title, _) in charts.items()}), _scales()),
+            controls=(_control("of", "Show", shown), _scales()),
         )
 
     def _curves(self) -> Figure:
@@ -121,13 +127,28 @@ class Sheet:
 
         tables = self._tables
         overs: dict[Any, str] = {"epoch": "epochs", "time": "training time", "samples": "samples"}
+        columns = {"epoch": "epoch", "time": "time_s", "samples": "samples"}
+        trained = tables.curves["epoch"] > 0
+        known = {"trained": "the first epoch", "untrained": "the untrained model"}
+        if trained.all():
+            del known["untrained"]
         specs: dict[str, dict[str, Any]] = {}
         for over in overs:
-            chart = self._spec(
+            every = self._spec(
                 figures.learning_curves, tables.curves, metric=tables.metric, over=over, target=tables.goal,
-                most=EVERY, width=_CONTAINER,
+                untrained=True, most=EVERY, width=_CONTAINER,
             )  # fmt: skip
-            specs |= {f"{over} {scale}": spec for scale, spec in _scaled(chart).items()}
+            for since in known:
+                kept = tables.curves[trained] if since == "trained" else tables.curves
+                chart = _filtered(every, "datum.epoch !== 0") if since == "trained" else every
+                across = _along("x", chart, kept[columns[over]], before=f"{over} {since} ", wide=over != "epoch")
+                for name, drawn in across.items():
+                    specs |= _along("y", drawn, kept["value"], before=f"{name} ")
+        controls = [_control("over", "Over", overs), _control("since", "From", known), _scales()]
+        if METRICS.get(tables.metric) is None or METRICS[tables.metric].high is None:
+            controls.append(_scales("values", "Vertical axis"))
+        else:
+            specs = {name.removesuffix(" auto"): spec for name, spec in specs.items() if name.endswith(" auto")}
         return Figure(
             id="curves",
             title="Learning curves",
@@ -135,7 +156,7 @@ class Sheet:
             if tables.metric.startswith("val_")
             else f"{tables.metric} as training goes on: the median of the repeats.",
             specs=specs,
-            controls=(_control("over", "Over", overs), _scales()),
+            controls=tuple(controls),
         )
 
     def _grid(self) -> Iterator[Figure]:
@@ -144,7 +165,7 @@ class Sheet:
 
         tables = self._tables
         offered = {
-            "median_time_to_target_s": f"time to {tables.gathered.target}",
+            "median_time_to_target_s": f"time to {tables.goal_text} (s)",
             "median_best": f"best {tables.metric}",
             "median_train_s": "seconds an epoch",
             "median_samples_per_s": "samples a second",
@@ -167,13 +188,13 @@ class Sheet:
         yield Figure(
             id="grid",
             title="The grid",
-            text="A figure of each setting over the axes. All settings are in it, whatever the filter shows.",
+            text="A figure of each setting over the axes. A click on a cell chooses its setting.",
             specs=specs,
             controls=(
                 _control("figure", "Figure", known),
                 _control("axes", "Axes", {str(place): " × ".join(pair) for place, pair in enumerate(pairs)}),
             ),
-            by_setting=False,
+            most=EVERY,
         )
 
     def _foremost(self) -> list[str]:
@@ -193,14 +214,14 @@ class Sheet:
         if tables.reach is None or tables.reach.empty:
             return
         chart = self._spec(
-            figures.time_to_accuracy, tables.reach, tables.settings, target=str(tables.gathered.target), most=EVERY,
+            figures.time_to_accuracy, tables.reach, tables.settings, target=tables.goal_text, most=EVERY,
             width=_CONTAINER,
         )  # fmt: skip
         yield Figure(
             id="times",
             title="Time to accuracy" if tables.metric.endswith("accuracy") else "Time to the target",
-            text=f"When each repeat reached {tables.gathered.target}, on the training clock.",
-            specs=_scaled(chart),
+            text=f"When each repeat reached {tables.goal_text}, on the training clock.",
+            specs=_along("x", chart, tables.reach["time_to_target_s"]),
             controls=(_scales(),),
         )
 
@@ -239,6 +260,49 @@ class Sheet:
             specs={"": chart},
         )
 
+    def _scaling(self) -> Iterator[Figure]:
+        from harness.report import figures
+        from harness.report.content import Figure
+
+        tables = self._tables
+        frames = {"on one node": tables.scaling, "over nodes": tables.nodes}
+        charts = {
+            name: self._spec(figures.scaling, frame, most=EVERY, width=_CONTAINER)
+            for name, frame in frames.items()
+            if frame is not None and not frame.empty
+        }
+        if charts:
+            yield Figure(
+                id="scaling",
+                title="Speed-up",
+                text="How throughput grows with the processors or nodes that work on it, beside the ideal.",
+                specs=charts,
+                controls=(_control("of", "Show", {name: name for name in charts}),),
+                by_setting=False,
+            )
+
+    def _profiles(self) -> Iterator[Figure]:
+        from harness.report import figures
+        from harness.report.content import Figure
+
+        profiles = self._tables.profiles
+        if not profiles:
+            return
+        yield Figure(
+            id="profiles",
+            title="Over all problems",
+            text=(
+                "On what share of the problems each is within a factor of the quickest: at 1, how often it is the "
+                "quickest itself; far right, how often it gets there at all."
+            ),
+            specs={
+                str(place): self._spec(figures.profiles, frame, width=_CONTAINER)
+                for place, frame in enumerate(profiles.values())
+            },
+            controls=(_control("of", "Compared", {str(place): name for place, name in enumerate(profiles)}),),
+            by_setting=False,
+        )
+
 
 def _renamed(spec: Any, names: Mapping[str, str]) -> Any:
     """Return a specification with its data called by other names."""
@@ -258,27 +322,52 @@ def _control(name: str, title: str, choices: Mapping[str, str]) -> Control:
     return Control(name=name, title=title, choices=tuple(choices.items()))
 
 
-def _scales() -> Control:
-    return _control("scale", "Scale", {"auto": "as fits", "linear": "linear", "log": "logarithmic"})
+def _scales(name: str = "scale", title: str = "Horizontal axis") -> Control:
+    return _control(name, title, {"auto": "as fits", "linear": "linear", "log": "logarithmic"})
 
 
-def _scaled(spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return a specification with its horizontal axis as it is, linear, and logarithmic."""
-    found = {"auto": dict(spec)}
-    for scale in ("linear", "log"):
+def _along(
+    channel: Literal["x", "y"], spec: Mapping[str, Any], values: pd.Series, *, before: str = "", wide: bool = True
+) -> dict[str, dict[str, Any]]:
+    """Return a specification with the axis of these values as it fits them, linear, and logarithmic.
+
+    Across, it fits values that are `wide` apart to be on a log scale; up, it fits as it is.
+    """
+    import numpy as np
+
+    from harness.report.figures import basis
+
+    every = values.to_numpy(dtype=float, na_value=math.nan)
+    numbers = every[np.isfinite(every)].tolist()
+    positive = [one for one in numbers if one > 0]
+    kinds: dict[str, dict[str, Any]] = {"linear": {}, "log": basis.log_axis(positive) if positive else {}}
+    found = {}
+    for kind, axis in kinds.items():
         changed = copy.deepcopy(dict(spec))
+        fields = set()
         for unit in _units(changed):
-            x = unit.get("encoding", {}).get("x", {})
-            if x.get("type") != "quantitative" or "field" not in x:
+            place = unit.get("encoding", {}).get(channel, {})
+            if place.get("type") != "quantitative" or "field" not in place:
                 continue
-            x["scale"] = {**x.get("scale", {}), "type": scale}
-            if scale == "log":  # 0, as the untrained model's time, has no place on it
-                x["scale"].pop("zero", None)
-                x["axis"] = {**x.get("axis", {}), "labelOverlap": "greedy", "format": "~g"}
-                positive = {"filter": f"!isNumber(datum.{x['field']}) || datum.{x['field']} > 0"}
-                unit["transform"] = [*unit.get("transform", []), positive]
-        found[scale] = changed
-    return found
+            place["scale"] = {name: one for name, one in place.get("scale", {}).items() if name != "zero"}
+            place["scale"] |= {"type": kind} if kind == "log" else {"type": kind, "zero": False}
+            if "axis" in place:
+                place["axis"] = {name: one for name, one in place["axis"].items() if name not in _OTHERS[kind]} | axis
+            fields.add(place["field"])
+        if kind == "log":  # 0, as the untrained model's time, has no place on it
+            for field in fields:
+                changed = _filtered(changed, f"!isNumber(datum.{field}) || datum.{field} > 0")
+        found[before + kind] = changed
+    fits = channel == "x" and wide and basis.spans(numbers)
+    return {before + "auto": found[before + "log"] if fits else dict(spec), **found}
+
+
+def _filtered(spec: Mapping[str, Any], test: str) -> dict[str, Any]:
+    """Return a specification that draws only what passes the test; what has not its fields must."""
+    changed = copy.deepcopy(dict(spec))
+    for unit in _units(changed):
+        unit["transform"] = [{"filter": test}, *unit.get("transform", [])]
+    return changed
 
 
 def _units(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:

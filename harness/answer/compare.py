@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.answer.gather import Gathered, find_runs, gather
+from harness.answer.notes import notes
+from harness.answer.sides import Side, apart, find_side, known_runs
 from harness.domain.errors import ResultsError
-from harness.domain.expression import Expression
 from harness.domain.naming import axis, place
 from harness.domain.setting import EXECUTION
-from harness.record import runs
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.analyse.match import Match, Matched
 
-# What only an expression has: names of runs and suites may hold most other characters.
-_EXPRESSION: Final = re.compile(r"[<>]|[=!]=|\b(?:in|not|and|or)\b")
-_SHOWN: Final = 4  # values in a message
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """What A or B stands for: its trials, described, with their epochs, runs (run.json) and nodes."""
-
-    name: str
-    asked: str  # as the user named it
-    trials: pd.DataFrame
-    epochs: pd.DataFrame
-    runs: Mapping[Path, Mapping[str, Any]]  # by folder; only those that have a trial of this side
-    nodes: pd.DataFrame
-    gathered: Gathered  # what it was made of
+NEVER: Final = "reached by none"
+_SHOWN: Final = 4  # settings in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +36,13 @@ class Compared:
         """Return what a matched setting is called."""
         return self.labels[row.setting_id, row.arms]
 
+    def called(self, row: Matched) -> str:
+        """Return the verdict on a setting; where no trial of either side reached the target, that."""
+        if row.reached is None or row.comparison is not None or row.verdict == "the same trials":
+            return row.verdict
+        (hits, of), (other_hits, other_of) = row.reached
+        return NEVER if hits == other_hits == 0 < min(of, other_of) else row.verdict
+
     def fails(self, over: float) -> list[str]:
         """Return what is worse in B by more than the share `over` and called different, as one line each.
 
@@ -67,7 +54,7 @@ class Compared:
 
     def unsure(self) -> list[str]:
         """Return for each figure in how many settings there are too few repeats to tell, as one line each."""
-        counts = [sum(row.verdict.startswith("cannot tell") for row in found.rows) for found in self.matches]
+        counts = [sum(self.called(row).startswith("cannot tell") for row in found.rows) for found in self.matches]
         return [
             f"{count} of {len(found.rows)} settings of {found.figure}"
             for count, found in zip(counts, self.matches, strict=True)
@@ -130,7 +117,7 @@ def compare(
     from harness.analyse.pairing import MIXABLE
 
     first_side, second_side = (
-        _side(name, asked, results=results, within=within, where=where, discard=discard, target=target,
+        find_side(name, asked, results=results, within=within, where=where, discard=discard, target=target,
               targeted="time_to_target" in figures)
         for name, asked in zip("AB", (first, second), strict=True)
     )  # fmt: skip
@@ -140,8 +127,9 @@ def compare(
         told = " and ".join(f"{side.name} {side.gathered.target or 'none'}" for side in sides)
         raise ResultsError(f"A and B have different targets ({told}); say which one counts: --target 'METRIC >= VALUE'")
     goal = sides[0].gathered.target
-    one, (other, copied) = sides[0], _apart(*sides)
-    known = _known_runs(results, sides)
+    one, (other, copied) = sides[0], apart(*sides)
+    _expect_common(one, other)
+    known = known_runs(results, sides)
     nodes = pd.concat([one.nodes, other.nodes])
     matches = tuple(
         match(
@@ -154,99 +142,31 @@ def compare(
     return Compared(
         first=one, second=other, matches=matches, labels=labels, only=only,
         target=str(goal) if goal is not None and "time_to_target" in figures else None,
-        notes=(*copied, *_notes((one, other), matches)),
+        notes=(*copied, *notes((one, other), matches)),
     )  # fmt: skip
 
 
-def _side(name: str, asked: str, *, results: Path, within: Sequence[str], where: Sequence[str], **options: Any) -> Side:
-    names, conditions = [asked], list(where)
-    by_name = Path(asked).is_dir() or not _EXPRESSION.search(asked) or asked in _names(results)
-    if not by_name:
-        names, conditions = _runs_with(name, asked, find_runs(within or [str(results)], results)), [asked, *where]
-    try:
-        found = gather(names, results=results, where=conditions, **options)
-    except ResultsError as error:
-        unknown = by_name and not Path(asked).is_dir() and "no run or suite" in str(error)
-        hint = '; nor is it an expression over trials, such as "cpus == 2" or "\'1a2b3c4\' in commit"'
-        raise ResultsError(f"{name}: {error}{hint if unknown else ''}") from None
-    here = set(found.trials["run_id"])
-    folders = zip(found.results.folders, found.runs, strict=True)
-    chosen = {folder.resolve(): run for folder, run in folders if run["run_id"] in here}
-    if len(chosen) > len(here):
-        twice, _ = Counter(str(run["run_id"]) for run in chosen.values()).most_common(1)[0]
-        raise ResultsError(f"{name}: the run {twice} is there twice, as a copy; name one of its folders")
-    return Side(
-        name=name, asked=asked, trials=_in_order(found), epochs=found.epochs, runs=chosen, nodes=found.results.nodes,
-        gathered=found,
-    )  # fmt: skip
+def _expect_common(*sides: Side) -> None:
+    """Raise if the sides have no setting in common: which of several settings is quickest is another question."""
+    if set(sides[0].trials["setting_id"]) & set(sides[1].trials["setting_id"]):
+        return
+    told = []
+    for side in sides:
+        rows = side.trials.drop_duplicates("setting_id")
+        names = [_called(side, row) or str(row["setting_id"]) for row in rows.to_dict("records")]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        told.append(f"{side.name} has {', '.join(names[:_SHOWN])}{more} of {' and '.join(side.unique('suite'))}")
+    raise ResultsError(
+        f"A and B have no setting in common: {'; '.join(told)}. `harness compare` holds each setting against itself "
+        "elsewhere (another run, commit, machine or arm); which of several settings is quicker, and whether that is "
+        "real, `harness report RUN` tells in its first sentence"
+    )
 
 
-def _in_order(found: Gathered) -> pd.DataFrame:
-    """Return the trials in the order of their axes, as tables list them."""
-    axes = list(found.axes.values())
-    return found.trials.sort_values(axes, kind="stable", ignore_index=True) if axes else found.trials
-
-
-def _names(results: Path) -> set[str]:
-    """Return the suites and run ids in a results folder, which come before expressions."""
-    return {part for folder in (runs.find_runs(results) if results.is_dir() else []) for part in folder.parts[-2:]}
-
-
-def _runs_with(name: str, asked: str, folders: Sequence[Path]) -> list[str]:
-    """Return those of the runs that have a trial for which an expression holds: only their epochs need be read."""
-    from harness.analyse.described import described, select
-    from harness.record.reading import load
-
-    loaded = load(folders)
-    trials = described(loaded.trials, loaded.runs, loaded.nodes)
-    found = set(select(trials, asked)["run_id"])
-    if not found:
-        paths = Expression(asked).names
-        there = "; ".join(f"{path} is {_values(trials[path])}" for path in paths if path in trials.columns)
-        start = ", and the start of a commit is found by \"'1a2b3c4' in commit\"" if "commit" in paths else ""
-        raise ResultsError(
-            f"{name}: {asked!r} holds for none of {len(trials)} trials of {len(folders)} runs"
-            f"{': there ' + there if there else ''}{start}"
-        )
-    return [str(folder) for folder, run in zip(loaded.folders, loaded.runs, strict=True) if run["run_id"] in found]
-
-
-def _values(column: pd.Series) -> str:
-    counts = Counter(axis(value) for value in column.tolist())
-    told = ", ".join(f"{value} ({count} trials)" for value, count in counts.most_common(_SHOWN))
-    return told + (f", and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
-
-
-def _apart(first: Side, second: Side) -> tuple[Side, list[str]]:
-    """Return the second side so that equal ids are the same trials, and what was done for that: a run of B that is a
-    copy of one of A, in another folder, gets an id of its own, since somebody may have changed it."""
-    homes = {run["run_id"]: folder for folder, run in first.runs.items()}
-    copies = {
-        run["run_id"]: f"{run['run_id']} (B)"
-        for folder, run in second.runs.items()
-        if homes.get(run["run_id"], folder) != folder
-    }
-    if not copies:
-        return second, []
-
-    def renamed(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.assign(run_id=frame["run_id"].astype(object).replace(copies))
-
-    told = [f"A and B have the run {run} in two folders: it is compared as two runs" for run in copies]
-    changed = replace(second, trials=renamed(second.trials), epochs=renamed(second.epochs), nodes=renamed(second.nodes))
-    return changed, told
-
-
-def _known_runs(results: Path, sides: Sequence[Side]) -> list[Mapping[str, Any]]:
-    """Return run.json of all runs that may have measured a noise floor: of `results`, and of the results folders that
-    the sides lie in."""
-    found: dict[Path, Mapping[str, Any]] = {folder: run for side in sides for folder, run in side.runs.items()}
-    homes = {results.resolve(), *(folder.parent.parent for folder in found)}
-    for folder in [folder.resolve() for home in sorted(homes) if home.is_dir() for folder in runs.find_runs(home)]:
-        if folder not in found:
-            with suppress(ResultsError):  # what is wrong with a run is for `status` to say
-                found[folder] = runs.read_run_file(folder)
-    return list(found.values())
+def _called(side: Side, row: Mapping[Any, Any]) -> str:
+    """Return what a setting is called by those of the axes that are part of it and that it has."""
+    axes = {path: column for path, column in side.gathered.axes.items() if path not in EXECUTION}
+    return place(row, {path: column for path, column in axes.items() if axis(row[column]) != "–"})
 
 
 def _labels(
@@ -260,11 +180,9 @@ def _labels(
 
     def called(setting: str, at: int) -> str:
         row = by_id[at][setting]
-        axes = dict(sides[at].gathered.axes)
         if sides[at].gathered.naming.keys() == {"label"} and by_id[1 - at].get(setting, row)["label"] == row["label"]:
             return str(row["label"])  # settings have names of their own
-        axes = {path: column for path, column in axes.items() if path not in EXECUTION and axis(row[column]) != "–"}
-        return place(row, axes) or setting
+        return _called(sides[at], row) or setting
 
     several = len({row.setting_id for row in found.rows}) < len(found.rows)
     labels = {
@@ -277,79 +195,3 @@ def _labels(
         for at, groups in enumerate(found.only)
     )
     return labels, (only[0], only[1])
-
-
-def _notes(sides: tuple[Side, Side], matches: Sequence[Match]) -> Iterator[str]:
-    """Yield what else a person should know: what differs between the sides, and which of their trials do not count."""
-    mixture = matches[0].mixture
-    for name, how in mixture.allowed.items():
-        yield f"mixed, as allowed: {name}: {how}"
-    for name, values in _differing(sides).items():
-        yield f"{name} differs: {values}"
-    for side, strays in zip(sides, mixture.strays, strict=True):
-        if strays:
-            told = f"{strays} of {len(side.trials)} trials of {side.name}"
-            yield f"neighbours: {told} ran alone although most did not, or the other way round"
-        ended = Counter(side.trials["status"].tolist())
-        del ended["completed"]
-        if ended:
-            told = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
-            yield f"{sum(ended.values())} of {len(side.trials)} trials of {side.name} did not complete ({told})"
-        going = [run for run in side.runs.values() if run.get("state") not in ("completed", "failed")]
-        if going:
-            told = ", ".join(f"{run['run_id']} is {run.get('state')}" for run in going[:_SHOWN])
-            yield f"not all of {side.name} was run: {told}"
-        left = side.gathered.discarded
-        if left is not None:
-            kept = f"; {left.unjudged} were kept although it could not be judged" if left.unjudged else ""
-            yield f"left out of {side.name}: {len(left.trials)} of {left.of} trials for {', '.join(left.names)}{kept}"
-    yield from _warnings(sides)
-    for found in matches:
-        yield from _without_figure(found)
-
-
-def _differing(sides: tuple[Side, Side]) -> dict[str, str]:
-    """Return what the sides were measured with and on, where that is not the same."""
-    seen = {
-        "harness": [{str(run.get("harness_version", "unknown")) for run in side.runs.values()} for side in sides],
-        "versions": [set(side.trials["versions"].dropna()) for side in sides],
-        "hardware": [set(side.trials["hardware"].dropna()) for side in sides],
-        "node": [set(side.trials["node"].dropna()) for side in sides],
-    }
-    found = {}
-    for name, (first, second) in seen.items():
-        if first and second and (first != second or (name != "node" and len(first) > 1)):
-            told = [" and ".join(sorted(one)[:_SHOWN]) + (" …" if len(one) > _SHOWN else "") for one in (first, second)]
-            found[name] = f"{told[0]} in A, {told[1]} in B"
-    return found
-
-
-def _warnings(sides: tuple[Side, Side]) -> Iterator[str]:
-    from harness.analyse.discard import listed
-
-    told = []
-    for side in sides:
-        lists = listed(side.trials, "warnings")
-        counts = Counter(name for names in lists for name in set(names))
-        kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        told.append(f"{sum(map(bool, lists))} of {len(lists)} trials of {side.name}{f' ({kinds})' if kinds else ''}")
-        if not counts:
-            told[-1] = f"none of {side.name}"
-    if any(not one.startswith("none") for one in told):
-        yield f"warnings: on {told[0]}, {told[1]}; --discard NAME leaves them out"
-
-
-def _without_figure(found: Match) -> Iterator[str]:
-    for at, name in enumerate("AB"):
-        rows = [row for row in found.rows if row.verdict != "the same trials"]
-        lacking = sum(
-            row.trials[at] - (row.measured[at] if row.reached is None else row.reached[at][1]) for row in rows
-        )
-        if lacking:
-            yield f"{lacking} of {sum(row.trials[at] for row in rows)} trials of {name} have no {found.figure}"
-        missed = sum(row.reached[at][1] - row.reached[at][0] for row in rows if row.reached is not None)
-        if missed:
-            yield (
-                f"{missed} trials of {name} missed the target: ratios are of those that reached it, "
-                "and the shares are compared too"
-            )

@@ -23,6 +23,7 @@ from harness.domain.naming import axis, place_and_seed
 from harness.record import runs
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from harness.analyse.compare import Spread
@@ -110,7 +111,7 @@ def contents(tables: Tables, *, results: Path, where: Sequence[str] = (), asked:
         rows=_rows(tables, cells, values),
         axes=axes,
         ranked_by=(
-            f"Ranked by the time to {_goal(tables)}, then by the best {tables.metric}."
+            f"Ranked by the time to {tables.goal_text}, then by the best {tables.metric}."
             if target is not None
             else f"Ranked by the best {tables.metric}."
         ),
@@ -146,14 +147,6 @@ def _question(all_runs: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(list(asked)[:3]) + (" …" if len(asked) > 3 else "")
 
 
-def _goal(tables: Tables) -> str:
-    target = tables.gathered.target
-    if target is None:
-        return ""
-    sign, value = ("≥", target.at_least) if target.at_least is not None else ("≤", target.at_most)
-    return f"{target.metric} {sign} {value:g}"
-
-
 def _notices(tables: Tables, where: Sequence[str], asked: bool) -> Iterator[str]:
     gathered = tables.gathered
     for run in gathered.runs:
@@ -172,7 +165,7 @@ def _notices(tables: Tables, where: Sequence[str], asked: bool) -> Iterator[str]
     if where:
         yield f"Only trials where {' and '.join(where)}: {len(gathered.trials):,} of {len(gathered.results.trials):,}."
     if asked:
-        yield f"The target is {_goal(tables)}, as asked for, whatever the suites say."
+        yield f"The target is {tables.goal_text}, as asked for, whatever the suites say."
 
 
 def _left(run: Mapping[str, Any]) -> str:
@@ -187,7 +180,7 @@ def _facts(tables: Tables) -> Iterator[tuple[str, str]]:
     each = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
     yield "Settings", f"{len(tables.settings):,}, with {each} repeat{'' if each == '1' else 's'} each"
     if tables.gathered.target is not None:
-        yield "Target", _goal(tables)
+        yield "Target", tables.goal_text
     hardware = [str(one) for one in trials["hardware"].dropna().unique()]
     yield "Hardware", "; ".join(hardware[:3]) + (f" and {len(hardware) - 3} more" if len(hardware) > 3 else "")
     took = [run["timings"]["total_s"] for run in every if (run.get("timings") or {}).get("total_s") is not None]
@@ -212,16 +205,19 @@ def _columns(tables: Tables, doubts: Sequence[str]) -> tuple[tuple[Heading, ...]
     if tables.gathered.target is not None:
         columns = ("median", "low", "high")
         spans = zip(*(floats(settings, f"{name}_time_to_target_s").tolist() for name in columns), strict=True)
-        goal = _goal(tables)
         found.append(
-            (Heading(text=f"Time to {goal}", help="median of the repeats (95 % interval)"), [*map(_time, spans)])
+            (
+                Heading(text=f"Time to {tables.goal_text}", help="median of the repeats (95 % interval)"),
+                [*map(_time, spans)],
+            )
         )
         reached = [
             _share(*one) for one in zip(settings["reached"].tolist(), settings["reached_of"].tolist(), strict=True)
         ]
         found.append((Heading(text="Reached", help="trials that reached the target, of those that could"), reached))
     best = Heading(text=f"Best {tables.metric}", help="median over the repeats of each one's best epoch")
-    found.append((best, number("median_best", lambda value: f"{value:.4g}")))
+    digits = _decimals(floats(settings, "median_best"))
+    found.append((best, number("median_best", lambda value: f"{value:.{digits}f}")))
     found.append((Heading(text="s/epoch", help="median"), number("median_train_s", significant)))
     found.append((Heading(text="Samples/s", help="median"), number("median_samples_per_s", lambda one: f"{one:,.0f}")))
     for column, title in _ENERGIES.items():
@@ -235,6 +231,16 @@ def _columns(tables: Tables, doubts: Sequence[str]) -> tuple[tuple[Heading, ...]
         found.append((Heading(text="Doubts", numeric=False, help="warnings, and on how many trials"), told))
     kept = [one for one in found if any(cell.text != "–" for cell in one[1])]
     return tuple(heading for heading, _ in kept), list(zip(*(cells for _, cells in kept), strict=True))
+
+
+def _decimals(values: np.ndarray) -> int:
+    """Return how many decimals four significant digits of the smallest value are, or fewer where all end before."""
+    numbers = [abs(float(f"{value:.4g}")) for value in values.tolist() if math.isfinite(value) and value != 0]
+    if not numbers:
+        return 0
+    most = min(12, max(0, 3 - math.floor(math.log10(min(numbers)))))
+    return next(digits for digits in range(most + 1) if digits == most or all(
+        round(number, digits) == round(number, most) for number in numbers))  # fmt: skip
 
 
 def _cell(value: float, text: Any) -> Cell:
@@ -384,7 +390,7 @@ def _warnings(tables: Tables) -> Iterator[Warned]:
         yield Warned(
             name=name,
             count=len(carrying[name]),
-            meaning=doubt.meaning if doubt is not None else "a warning of a newer version",
+            meaning=doubt.meaning.replace("`", "") if doubt is not None else "a warning of a newer version",
             remedy=doubt.remedy if doubt is not None else "",
             trials=tuple(carrying[name]),
         )

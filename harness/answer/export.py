@@ -172,7 +172,9 @@ def _facts(gathered: Gathered) -> list[str]:
 def _notes(gathered: Gathered) -> list[str]:
     """Return the doubts that the figures carry."""
     found = gathered.trials["warnings"].explode().dropna()
-    notes = [f"{_plural(int(count), 'trial')} with the warning {name}" for name, count in found.value_counts().items()]
+    going = [run for run in _runs(gathered) if run.get("state") not in ("completed", "failed")]
+    notes = [f"the run {run['run_id']} is {run.get('state')}: not all of it was run" for run in going]
+    notes += [f"{_plural(int(count), 'trial')} with the warning {name}" for name, count in found.value_counts().items()]
     left = gathered.discarded
     if left is not None and len(left.trials):
         notes.append(f"{_plural(len(left.trials), 'trial')} of {left.of} left out for {', '.join(left.names)}")

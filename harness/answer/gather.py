@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.domain.errors import ResultsError
+from harness.domain.component import did_you_mean
+from harness.domain.errors import ResultsError, SuiteError
+from harness.domain.metrics import METRICS
 from harness.domain.suite import Target
 from harness.record import runs
-from harness.record.schema import AXIS_COLUMNS
+from harness.record.schema import AXIS_COLUMNS, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,10 +66,7 @@ def gather(
 
     loaded = load(find_runs(names, results))
     told = ", ".join(map(str, loaded.folders[:3])) + (" …" if len(loaded.folders) > 3 else "")
-    if isinstance(target, str):
-        with suppress(ValueError):
-            target = float(target)
-    goal = Target.of(target) if target is not None else _target(loaded) if targeted else None
+    goal = _given(target, loaded) if target is not None else _target(loaded) if targeted else None
     trials, epochs = loaded.trials, loaded.epochs
     if trials.empty:
         states = ", ".join(sorted({str(run.get("state")) for run in loaded.runs}))
@@ -128,6 +127,27 @@ def find_run(run: str | None, results: Path) -> Path:
         what = "no run is recorded" if run is None else f"there is no run or suite {run!r}"
         raise ResultsError(f"{results}: {what}; `harness status --results {results}` lists what is there")
     return found[-1].folder
+
+
+def _given(target: str | float, loaded: Results) -> Target:
+    """Return the target that the user asks for, of a metric that was recorded."""
+    if isinstance(target, str):
+        with suppress(ValueError):
+            target = float(target)
+    try:
+        goal = Target.of(target)
+    except SuiteError as error:
+        if "expected" not in str(error):
+            raise SuiteError(f"--target: {error}") from None
+        raise SuiteError(f"--target {target!r}: expected a val_accuracy such as 0.9, or 'val_loss <= 0.4'") from None
+    own = set(loaded.epochs.columns) - set(TABLES["epochs"].names())
+    known = [name for name in (*METRICS, *sorted(own)) if name in loaded.epochs.columns]
+    if goal.metric not in known:
+        hint = did_you_mean(goal.metric, known)
+        raise SuiteError(
+            f"--target '{goal}': no metric {goal.metric!r} is recorded;{hint} there are {', '.join(known)}"
+        )
+    return goal
 
 
 def _target(loaded: Results) -> Target | None:

@@ -76,7 +76,7 @@ def _time_to_accuracy(found: Tables, size: Size) -> Figure | str:
         return "the runs have no target; give one: --target 0.9"
     if found.reach["time_to_target_s"].isna().all():
         return f"no {found.metric} was measured"
-    return figures.time_to_accuracy(found.reach, found.settings, target=str(found.gathered.target), **size())
+    return figures.time_to_accuracy(found.reach, found.settings, target=found.goal_text, **size())
 
 
 def _heat_map(found: Tables, size: Size) -> Figure | str:
@@ -86,7 +86,7 @@ def _heat_map(found: Tables, size: Size) -> Figure | str:
         return "no axis has several values"
     figure, title = "median_best", f"best {found.metric}"
     if found.goal is not None:
-        figure, title = "median_time_to_target_s", f"seconds to {found.gathered.target}"
+        figure, title = "median_time_to_target_s", f"seconds to {found.goal_text}"
     if found.settings[figure].isna().all():
         return f"no {found.metric} was measured"
     across, *down = _weighty(found)[:2]
@@ -125,7 +125,7 @@ def _levels(found: Tables, size: Size) -> Figure | str:
 
 
 def _told(found: Tables) -> str:
-    return f"time to {found.gathered.target}" if found.figure == "time_to_target" else found.figure
+    return f"time to {found.goal_text}" if found.figure == "time_to_target" else found.figure
 
 
 def _scaling(found: Tables, size: Size) -> Figure | str:
@@ -140,9 +140,9 @@ def _scaling(found: Tables, size: Size) -> Figure | str:
 def _profiles(found: Tables, size: Size) -> Figure | str:
     from harness.report import figures
 
-    if found.profiles is None:
-        return "it takes several settings, each on the same several kinds of hardware or arms"
-    return figures.profiles(found.profiles, **size())
+    if not found.profiles:
+        return "it takes several settings or suites, each with the same several kinds of hardware, arms or values"
+    return figures.profiles(next(iter(found.profiles.values())), **size())
 
 
 def _telemetry(found: Tables, size: Size) -> Figure | str:

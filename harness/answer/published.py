@@ -122,7 +122,12 @@ def _verdict(row: Judged) -> str:
         if row.verdict == "reproduced":
             return "reproduced"
         return f"missed by {row.by:.2f} ×" if row.by is not None else f"missed ({row.reason})"
-    if isinstance(row.reference, Direction) or row.reference.value is not None:
+    if isinstance(row.reference, Direction):
+        from harness.analyse.standing import standing
+
+        unsure = " (unsure)" if standing(row) == "undecided" else ""
+        return ("reproduced" if by is None else f"missed by {by}") + unsure
+    if row.reference.value is not None:
         return "reproduced" if by is None else f"missed by {by}"
     if by is None or row.by is None:
         return "met"

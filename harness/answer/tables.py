@@ -47,9 +47,16 @@ class Tables:
     levels: pd.DataFrame | None  # a row a level of an axis: `levels`; None unless an axis is varied
     scaling: pd.DataFrame | None  # `scaling` by GPUs, or else by CPUs; None where settings ran on one count alone
     nodes: pd.DataFrame | None  # `node_scaling`; None where the same work ran on one number of nodes alone
-    profiles: pd.DataFrame | None  # `performance_profile` of the kinds of hardware, or else of the arms
+    profiles: Mapping[str, pd.DataFrame]  # `performance_profile` by what is compared: "hardware" or "arm" over the
+    # settings; an axis, "hardware" or "arm" over several suites
     readings: pd.DataFrame  # of up to 12 trials: `trial_readings`, and trial: which it is, for people
     marks: pd.DataFrame  # the epochs of the same trials: `trial_epochs`, and trial
+
+    @property
+    def goal_text(self) -> str:
+        """The target for people, as "val_accuracy ≥ 0.9"; empty without one."""
+        target = self.gathered.target
+        return "" if target is None else f"{target.metric} {'≥' if target.at_least is not None else '≤'} {self.goal:g}"
 
 
 def tables(gathered: Gathered, *, confidence: float = 0.95) -> Tables:
@@ -100,7 +107,9 @@ def tables(gathered: Gathered, *, confidence: float = 0.95) -> Tables:
         front=analyse.epoch_front(curves[curves["epoch"] > 0], higher_is_better=higher),
         reach=reach, accuracy=accuracy, hardware=hardware, effects=effects, levels=levels,
         scaling=_scaling(gathered, confidence), nodes=None if nodes.empty else nodes,
-        profiles=_profiles(settings, "train_s" if target is None else "time_to_target_s"),
+        profiles={
+            **_profiles(settings, "train_s" if target is None else "time_to_target_s"), **_over_suites(gathered, varied)
+        },
         readings=readings, marks=marks,
     )  # fmt: skip
 
@@ -126,14 +135,10 @@ def _ranked(settings: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
 def _named(settings: pd.DataFrame, gathered: Gathered, by: Sequence[str]) -> pd.DataFrame:
     from harness import analyse
 
-    naming = gathered.naming
-    found: pd.DataFrame = analyse.label(settings, gathered.trials, naming)
+    found: pd.DataFrame = analyse.label(settings, gathered.trials, gathered.naming)
     suites = {str(run.get("suite")) for run in gathered.runs}
-    if not naming and found["setting_id"].nunique() == 1 and len(suites) == 1:
-        found["label"] = [label.replace(str(one), *suites) for label, one in zip(
-            found["label"], found["setting_id"], strict=True)]  # fmt: skip
-    again = found["label"].duplicated(keep=False)
-    found.loc[again, "label"] += " " + found.loc[again, "setting_id"].astype(str)
+    if not gathered.naming and len(found) == len(suites) == 1:
+        found["label"] = list(suites)
     others = [name for name in by if name != "setting_id"]
     plain = not found["setting_id"].duplicated().any()
     keys = [
@@ -222,7 +227,7 @@ def _named_alone(frame: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
     return found
 
 
-def _profiles(settings: pd.DataFrame, cost: str) -> pd.DataFrame | None:
+def _profiles(settings: pd.DataFrame, cost: str) -> dict[str, pd.DataFrame]:
     """Return on what share of the settings each kind of hardware, or each arm, is how near to the quickest."""
     from harness import analyse
     from harness.domain.errors import HarnessError
@@ -233,11 +238,35 @@ def _profiles(settings: pd.DataFrame, cost: str) -> pd.DataFrame | None:
     costs = settings[settings[column].notna() & (settings[column] != 0)]
     costs = costs.assign(problem=costs[problem].astype(str).agg(" ".join, axis=1))
     if costs[solver].nunique() < 2 or costs["problem"].nunique() < 2:
-        return None
+        return {}
     try:
-        return analyse.performance_profile(costs, problem="problem", solver=solver, cost=column)
+        found = analyse.performance_profile(costs, problem="problem", solver=solver, cost=column)
     except HarnessError:  # no setting ran on all kinds
-        return None
+        return {}
+    return {f"{solver}, over the settings": found}
+
+
+def _over_suites(gathered: Gathered, varied: Mapping[str, str]) -> dict[str, pd.DataFrame]:
+    """Return on what share of the suites each value of an axis, each arm or each kind of hardware is how near to the
+    quickest to the suite's target; nothing unless several suites have several of them."""
+    from harness import analyse
+    from harness.domain.errors import HarnessError
+
+    found: dict[str, pd.DataFrame] = {}
+    if gathered.trials["suite"].nunique() < 2:
+        return found
+    for name, column in {**varied, "hardware": "hardware", "arm": "arm"}.items():
+        if gathered.trials[column].nunique() < 2:
+            continue
+        try:
+            costs = analyse.solver_costs(gathered.trials, gathered.epochs, gathered.runs, solver=column)
+            if costs["solver"].nunique() > 1 and costs["problem"].nunique() > 1:
+                found[f"{name}, over the suites"] = analyse.performance_profile(
+                    costs, problem="problem", solver="solver", cost="cost_s"
+                )
+        except HarnessError:  # no targets, or no suite has all values
+            continue
+    return found
 
 
 def _readings(

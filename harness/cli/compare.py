@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.cli.options import Discard, Json, Results, Where
+from harness.cli.options import Discard, Json, Results, Target, Where, listed
 
 _SIDE = "a run (folder, id, or suite for its latest), a folder of runs, or an expression such as \"arm == 'A'\""
 
@@ -33,10 +34,7 @@ def compare(
             "that is recorded of epochs or trials.",
         ),
     ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="TARGET", help="Instead of the suite's: 0.9 or 'val_loss <= 0.4'."),
-    ] = None,
+    target: Target = None,
     discard: Discard = None,
     mix: Annotated[
         list[str] | None,
@@ -57,7 +55,7 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as for a pull request.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare B with A, setting by setting: is it slower, and by how much?
+    """Compare B with A: is it slower, and by how much?
 
     Settings are matched by their identity. Each gets the ratio with its 98 % interval, a rank test, and a verdict
     against the node's noise floor; all together the geometric mean. Exit codes: 0, 1 with --fail-over, 2 for what
@@ -66,14 +64,15 @@ def compare(
     from harness.answer.compare import compare as answer
     from harness.domain.errors import SuiteError
     from harness.terminal import compare as terminal
+    from harness.terminal.text import printable
 
     if markdown and as_json:
         raise SuiteError("--markdown and --json: choose one of them")
     over = None if fail_over is None else _share(fail_over)
     found = answer(
         first, second, results=results, within=tuple(within or ()), where=tuple(where or ()),
-        figures=_names(figure) or ["train_s"], target=target, discard=[] if discard is None else _names([discard]),
-        mix=_names(mix),
+        figures=listed(*figure or ()) or ["train_s"], target=target, discard=listed(discard),
+        mix=listed(*mix or ()),
     )  # fmt: skip
     failing = [] if over is None else found.fails(over)
     if as_json:
@@ -84,7 +83,7 @@ def compare(
     else:
         terminal.print_compared(found)
     for line in failing:
-        typer.echo(f"--fail-over {fail_over}: {line}", err=True)
+        typer.echo(printable(f"--fail-over {fail_over}: {line}"), err=True)
     if failing:
         raise typer.Exit(1)
     unsure = [] if over is None else found.unsure()
@@ -93,21 +92,18 @@ def compare(
         typer.echo(f"--fail-over {fail_over}: {told}", err=True)
 
 
-def _names(options: list[str] | None) -> list[str]:
-    """Return what an option gives, joined by commas or several times, each once."""
-    return list(dict.fromkeys(name.strip() for text in options or [] for name in text.split(",") if name.strip()))
-
-
 def _share(text: str) -> float:
     """Return 0.05 for ``5%`` and for ``0.05``."""
     from harness.domain.errors import SuiteError
 
-    number = text.strip().removesuffix("%")
+    number, per_cent = text.strip().removesuffix("%"), text.strip().endswith("%")
     try:
-        value = float(number) / (100 if text.strip().endswith("%") else 1)
+        value = float(number)
     except ValueError:
         value = -1.0
-    if not 0 <= value < 1:
-        hint = f"; did you mean {number}%?" if 1 <= value <= 100 else ""
-        raise SuiteError(f"--fail-over {text!r}: expected a share such as 5% or 0.05, below 100%{hint}")
-    return value
+    if per_cent and 0 <= value < math.inf:
+        return value / 100
+    if 0 <= value < 1:
+        return value
+    hint = f"; did you mean {number}%?" if 1 <= value <= 100 else ""
+    raise SuiteError(f"--fail-over {text!r}: expected a share such as 5% or 0.05{hint}")

@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Discard, Results, Where
+from harness.cli.options import Discard, Results, RunNames, Target, Where, listed
 
 
 def export(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]…", help="Runs' folders or ids, suites' names or folders; the latest run if left out."
-        ),
-    ] = None,
+    runs: RunNames = None,
     to: Annotated[
         str, typer.Option("--to", metavar="FORMAT", help="csv, tensorboard, pytest-benchmark or markdown.")
     ] = "",
@@ -27,10 +22,7 @@ def export(
     results: Results = Path("results"),
     where: Where = None,
     discard: Discard = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="TARGET", help="Instead of the suite's: 0.9 or 'val_loss <= 0.4'."),
-    ] = None,
+    target: Target = None,
     table: Annotated[
         str | None,
         typer.Option("--table", metavar="TABLE", help="With --to csv: trials, epochs, nodes or telemetry alone."),
@@ -53,7 +45,7 @@ def export(
         raise SuiteError(f"say what to write with --to FORMAT: {', '.join(FORMATS)}")
     told = write(
         runs or (), to=to, output=output, results=results, where=tuple(where or ()),
-        discard=() if discard is None else [name.strip() for name in discard.split(",")], target=target, table=table,
+        discard=listed(discard), target=target, table=table,
         spreadsheet=spreadsheet,
     )  # fmt: skip
     typer.echo(told)

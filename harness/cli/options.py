@@ -7,6 +7,12 @@ from typing import Annotated
 
 import typer
 
+RunNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]…", help="Runs' folders or ids, suites' names or folders; the latest run if left out."
+    ),
+]
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="The suite's Python file.", show_default=False)]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where runs are written and found.")]
 Set = Annotated[
@@ -28,6 +34,10 @@ Check = Annotated[
 Discard = Annotated[
     str | None,
     typer.Option("--discard", metavar="WARNING[,…]", help="Leave out trials with these warnings, e.g. throttled."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="TARGET", help="Instead of the suite's: 0.9 or 'val_loss <= 0.4'."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")]
@@ -64,3 +74,8 @@ Calibrate = Annotated[
         help="Measure first what the cores and the back end can do: about a second for each kind of worker.",
     ),
 ]
+
+
+def listed(*given: str | None) -> list[str]:
+    """Return the names that an option gives, joined by commas or several times, each once."""
+    return list(dict.fromkeys(name.strip() for text in given if text for name in text.split(",") if name.strip()))

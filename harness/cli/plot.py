@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Discard, Results, Where
+from harness.cli.options import Discard, Results, RunNames, Target, Where, listed
 
 
 def plot(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]…", help="Runs' folders or ids, suites' names or folders; the latest run if left out."
-        ),
-    ] = None,
+    runs: RunNames = None,
     figure: Annotated[
         str | None,
         typer.Option(
@@ -51,10 +46,7 @@ def plot(
     results: Results = Path("results"),
     where: Where = None,
     discard: Discard = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="TARGET", help="Instead of the suite's: 0.9 or 'val_loss <= 0.4'."),
-    ] = None,
+    target: Target = None,
 ) -> None:
     """Draw figures of one or several runs, as PNG, SVG or PDF.
 
@@ -65,7 +57,7 @@ def plot(
 
     written = write(
         runs or (),
-        figures=[] if figure is None else [name.strip() for name in figure.split(",") if name.strip()],
+        figures=listed(figure),
         output=output,
         form=form,
         size=Size(width=width, height=height),
@@ -73,7 +65,7 @@ def plot(
         dark=dark,
         results=results,
         where=where or (),
-        discard=() if discard is None else [name.strip() for name in discard.split(",")],
+        discard=listed(discard),
         target=target,
     )
     for path in written:

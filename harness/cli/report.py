@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Discard, Results, Where
+from harness.cli.options import Discard, Results, RunNames, Target, Where, listed
 
 
 def report(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]…", help="Runs' folders or ids, suites' names or folders; the latest run if left out."
-        ),
-    ] = None,
+    runs: RunNames = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -28,10 +23,7 @@ def report(
     results: Results = Path("results"),
     where: Where = None,
     discard: Discard = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="TARGET", help="Instead of the suite's: 0.9 or 'val_loss <= 0.4'."),
-    ] = None,
+    target: Target = None,
 ) -> None:
     """Write a report on one or several runs: one HTML file that opens in any browser, without a network.
 
@@ -45,7 +37,7 @@ def report(
         output=output,
         results=results,
         where=where or (),
-        discard=() if discard is None else [name.strip() for name in discard.split(",")],
+        discard=listed(discard),
         target=target,
     )
     typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

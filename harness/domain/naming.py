@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from harness.domain.component import text
+
+# What tells variants of one setting apart, in this order, where the axes do not.
+FURTHER: Final = ("arm", "hardware")
 
 
 def missing(value: Any) -> bool:
@@ -32,3 +36,22 @@ def place(row: Mapping[Any, Any], naming: Mapping[str, str]) -> str:
 def place_and_seed(row: Mapping[Any, Any], naming: Mapping[str, str]) -> str:
     """Return a recorded trial's place in the grid as text: ``batch_size=32 seed=1``."""
     return f"{place(row, naming)} seed={row['seed']}".lstrip()
+
+
+def names(rows: Sequence[Mapping[Any, Any]], naming: Mapping[str, str], further: Sequence[str] = FURTHER) -> list[str]:
+    """Return what each group of trials is called, given one of its trials.
+
+    A name is the place in the grid. Where that does not tell all groups apart the columns `further` follow, as far as
+    the rows have them and they differ, and last, for those still alike, the setting's identity. One group alone,
+    without axes, has an empty name.
+    """
+    found = [place(row, naming) for row in rows]
+    for column in further:
+        values = [axis(row.get(column)) for row in rows]
+        if len(set(found)) < len(found) and len(set(values)) > 1:
+            found = [f"{name} {value}".lstrip() for name, value in zip(found, values, strict=True)]
+    again = Counter(found)
+    return [
+        f"{name} {row['setting_id']}".lstrip() if again[name] > 1 else name
+        for name, row in zip(found, rows, strict=True)
+    ]

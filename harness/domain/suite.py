@@ -30,7 +30,7 @@ from harness.domain.setting import Setting
 OWN_PATHS = ("repeats", "seeds", "target", "timeout")
 
 
-_SIDES = {">=": "at_least", "<=": "at_most"}
+_SIDES = {">=": "at_least", "≥": "at_least", "<=": "at_most", "≤": "at_most"}
 
 
 class Target(Declaration):
@@ -68,7 +68,7 @@ class Target(Declaration):
             return cls(**value)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return cls(metric="val_accuracy", at_least=value)
-        if isinstance(value, str) and (match := re.fullmatch(r"(\w+) *(>=|<=) *([-+.\deE]+)", value.strip())):
+        if isinstance(value, str) and (match := re.fullmatch(r"(\w+) *(>=|<=|≥|≤) *([-+.\deE]+)", value.strip())):
             with suppress(ValueError):
                 return cls(metric=match[1], **{_SIDES[match[2]]: float(match[3])})
         raise SuiteError(
@@ -83,8 +83,8 @@ class Target(Declaration):
 
     def __str__(self) -> str:
         if self.at_least is not None:
-            return f"{self.metric} >= {self.at_least:g}"
-        return f"{self.metric} <= {self.at_most:g}"
+            return f"{self.metric} ≥ {self.at_least:g}"
+        return f"{self.metric} ≤ {self.at_most:g}"
 
 
 def reach(metric: str, *, at_least: float | None = None, at_most: float | None = None) -> Target:

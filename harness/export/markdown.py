@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from harness.domain.duration import seconds, significant
 from harness.domain.naming import place
 from harness.export.rows import records
 
@@ -66,10 +67,10 @@ def _line(cells: Iterable[str]) -> str:
 def _interval(row: Mapping[str, Any], name: str) -> str:
     """Return a median with its interval, where repeats differ."""
     low, high = row[f"low_{name}"], row[f"high_{name}"]
-    told = _seconds(row[f"median_{name}"])
+    told = seconds(row[f"median_{name}"])
     if low is None or high is None or math.isnan(low) or low == high:
         return told
-    return f"{told} ({_seconds(low)} to {_seconds(high)})"
+    return f"{told} ({seconds(low)} to {seconds(high)})"
 
 
 def escape(text: str) -> str:
@@ -88,20 +89,5 @@ def _one_line(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def _seconds(value: float | None) -> str:
-    """Return a time with three significant digits; in a median a trial that missed is infinite."""
-    if value is None or math.isnan(value):
-        return "–"
-    return "never" if math.isinf(value) else f"{_significant(value)} s"
-
-
 def _rate(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:,.0f}" if value >= 100 else _significant(value)
-
-
-def _significant(value: float) -> str:
-    """Return a figure with three significant digits: ``0.0100``, ``1.50``, ``12.1``."""
-    if value <= 0:
-        return "0"
-    value = float(f"{value:.3g}")
-    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+    return "–" if value is None or math.isnan(value) else f"{value:,.0f}" if value >= 100 else significant(value)

@@ -10,7 +10,7 @@ from typing import Any
 from harness.domain.errors import ResultsError, SuiteError
 from harness.domain.expression import Expression, unknown_path
 from harness.domain.paths import MISSING, leaves, read
-from harness.record.runs import read_run_file
+from harness.record.runs import FILE, read_run_file
 
 
 def choose(folders: Sequence[Path], wanted: Sequence[str] | None) -> dict[Path, dict[str, Any]]:
@@ -27,7 +27,7 @@ def choose(folders: Sequence[Path], wanted: Sequence[str] | None) -> dict[Path, 
     problems: dict[Path, ResultsError] = {}
     for folder in folders:
         try:
-            facts[folder] = read_run_file(folder)
+            facts[folder] = _read(folder)
         except ResultsError as error:
             problems[folder] = error
             facts[folder] = {"suite": folder.parent.name, "run_id": folder.name, "state": "unreadable"}
@@ -39,6 +39,15 @@ def choose(folders: Sequence[Path], wanted: Sequence[str] | None) -> dict[Path, 
     if not chosen:
         raise ResultsError(f"runs={wanted!r} chooses none of the {len(facts)} runs here")
     return {folder: content for folder, content in facts.items() if folder in chosen}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    content = read_run_file(folder)
+    if not isinstance(content.get("run_id"), str):
+        raise ResultsError(
+            f"{folder / FILE}: is damaged (it has no run_id); restore it from a copy, or remove the run's folder"
+        )
+    return content
 
 
 def _chosen(wanted: str, facts: Mapping[Path, dict[str, Any]]) -> list[Path]:

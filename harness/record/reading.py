@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from harness.domain.errors import ResultsError
 from harness.record import choosing, joining, journal, tables
-from harness.record.rows import merge_types
+from harness.record.rows import axis_cell, merge_types
 from harness.record.runs import find_runs, is_live, refuse_newer
 from harness.record.schema import TABLES
 
@@ -132,7 +131,8 @@ def load(
       or more, of which a question needs a few.
 
     Raises:
-        ResultsError: when no run is there or none is chosen, or a file of those that are cannot be read.
+        ResultsError: when no run is there or none is chosen, a file of those that are cannot be read, or a run is there
+            twice, as a copy.
     """
     for table in columns or {}:
         if table not in TABLES:
@@ -143,8 +143,18 @@ def load(
         if not found:
             raise ResultsError(f"{folder}: no run is recorded here; name a run, a suite's folder or a results folder")
         folders.update(dict.fromkeys(found))
-    chosen = choosing.choose(list(folders), [runs] if isinstance(runs, str) else runs)
+    chosen = _each_once(choosing.choose(list(folders), [runs] if isinstance(runs, str) else runs))
     return Results(folders=tuple(chosen), runs=list(chosen.values()), columns=dict(columns or {}))
+
+
+def _each_once(chosen: Mapping[Path, dict[str, Any]]) -> dict[Path, dict[str, Any]]:
+    """Return each run once, where folders are named by several paths; refuse copies, which would count twice."""
+    homes: dict[tuple[Any, Any], Path] = {}
+    for folder, content in chosen.items():
+        first = homes.setdefault((content.get("suite"), content.get("run_id")), folder)
+        if first is not folder and first.resolve() != folder.resolve():
+            raise ResultsError(f"{folder}: is the same run as {first}, and would count twice; leave out one of them")
+    return {folder: chosen[folder] for folder in homes.values()}
 
 
 def _read_log(folder: Path, content: Mapping[str, Any]) -> dict[str, pa.Table]:
@@ -232,32 +242,33 @@ def _select(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
 
 def _concat(found: list[pa.Table]) -> pa.Table:
     """Return all rows, with a column for each axis that any of the tables has."""
-    kinds: dict[str, set[pa.DataType]] = {}
+    kinds: dict[str, set[str]] = {}
     for table in found:
         for column in table.schema:
-            kinds.setdefault(column.name, set()).add(column.type)
-    odd = {name for name, types in kinds.items() if not _agree(types)}
+            kinds.setdefault(column.name, set()).add(_kind(column))
+    odd = {name for name, types in kinds.items() if len(types) > 1 and merge_types(types) == "json"}
     if odd:  # an axis that is a number in one suite and a text in another: JSON text, as within one run
         found = [_as_json(table, odd) for table in found]
     return pa.concat_tables(found, promote_options="permissive").unify_dictionaries()
 
 
-def _agree(types: set[pa.DataType]) -> bool:
-    """Tell whether one type can hold values of all these."""
-    names = {"double": "float64"}
-    return merge_types(names.get(str(kind), str(kind)) for kind in types) != "json"
+def _kind(column: pa.Field) -> str:
+    """Return the kind of a column, as `merge_types` knows it; "json" for an axis that holds JSON text."""
+    if pa.types.is_null(column.type):
+        return "null"
+    return "json" if _is_json(column) else {"double": "float64"}.get(str(column.type), str(column.type))
 
 
 def _as_json(table: pa.Table, names: set[str]) -> pa.Table:
     for position, column in enumerate(table.schema):
-        if column.name in names and not pa.types.is_null(column.type) and b"as JSON" not in _description(column):
-            values = [None if value is None else json.dumps(value) for value in table[column.name].to_pylist()]
+        if column.name in names and not pa.types.is_null(column.type) and not _is_json(column):
+            values = [axis_cell(value, "json") for value in table[column.name].to_pylist()]
             table = table.set_column(position, pa.field(column.name, pa.string()), pa.array(values, pa.string()))
     return table
 
 
-def _description(column: pa.Field) -> bytes:
-    return bytes((column.metadata or {}).get(b"description", b""))
+def _is_json(column: pa.Field) -> bool:
+    return b"as JSON" in (column.metadata or {}).get(b"description", b"")
 
 
 def _frame(name: str, table: pa.Table) -> pd.DataFrame:

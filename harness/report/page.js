@@ -236,6 +236,10 @@
     return colours[slots.get(key) % colours.length];
   }
 
+  // Vega-Lite warns of what is meant, as that a chart fits the width alone where its height is that of its rows.
+  const silent = () => errorsAlone;
+  const errorsAlone = { level: silent, warn: silent, info: silent, debug: silent, error: (...told) => (console.error(...told), errorsAlone) };
+
   class Drawing {
     constructor(element) {
       this.element = element;
@@ -288,16 +292,20 @@
         for (const part of [spec, ...units(spec)]) part.params = (part.params ?? []).filter((param) => !param.select);
         for (const unit of units(spec)) this.prepare(unit);
       }
-      const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, config: page.theme.config };
-      options.logLevel = 1; // errors alone
+      // Cells of a grid are as wide as there is room for them.
+      if (spec.width?.step) {
+        const across = new Set(spec.datasets[this.names[0]].map(({ x }) => x)).size;
+        spec.width.step = Math.max(34, Math.min(spec.width.step, (this.element.clientWidth - PANEL * 1.5) / across));
+      }
+      const options = { mode: "vega", ast: true, actions: false, renderer: "svg", defaultStyle: false, logLevel: 1 };
       options.tooltip = { disableDefaultStyle: true, theme: "page" };
-      options.patch = (compiled) => this.patch(compiled);
       // Vega-Lite knows the width of its container only for a view of its own.
       for (const panel of spec.vconcat ?? []) if (panel.width === "container") panel.width = this.element.clientWidth - PANEL;
-      options.config = { ...options.config, axis: { ...options.config.axis, labelLimit: Math.min(240, this.element.clientWidth * 0.35) } };
+      const axis = { ...page.theme.config.axis, labelLimit: Math.min(240, this.element.clientWidth * 0.35) };
+      const compiled = vegaLite.compile(spec, { config: { ...page.theme.config, axis }, logger: errorsAlone }).spec;
       const target = document.createElement("div");
       this.element.append(target);
-      const { view, finalize } = await vegaEmbed(target, spec, options);
+      const { view, finalize } = await vegaEmbed(target, this.patch(compiled), options);
       if (turn !== this.turn) {
         // Another choice was made meanwhile, and is being drawn.
         finalize();
@@ -368,8 +376,11 @@
       const [drawn, all] = [this.keys?.length ?? 0, passing.length];
       const some = this.keys && drawn < all ? `${count(drawn)} of ${count(all)} settings drawn, the first by rank` : "";
       this.told.textContent = [this.subtitle, some].filter(Boolean).join("; ");
+      if (!this.listed) return this.legend.replaceChildren();
       const [labels, values] = this.palette;
-      this.legend.replaceChildren(...(this.listed ? labels.map((label, place) => entry(label, values[place])) : []));
+      const focused = this.legend.contains(document.activeElement) ? document.activeElement.textContent : null;
+      this.legend.replaceChildren(...labels.map((label, place) => entry(label, values[place])));
+      [...this.legend.children].find((button) => button.textContent === focused)?.focus();
     }
 
     click(item) {
@@ -467,9 +478,11 @@
       filter();
     });
   }
-  document.addEventListener("click", (event) => {
-    for (const details of $$("details.axis[open]")) if (!details.contains(event.target)) details.open = false;
-  });
+  for (const left of ["click", "focusin"]) {
+    document.addEventListener(left, (event) => {
+      for (const details of $$("details.axis[open]")) if (!details.contains(event.target)) details.open = false;
+    });
+  }
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     const open = $("details.axis[open]");

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +42,7 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scripts = [_charts(), (_HERE / "page.js").read_text(encoding="utf-8")]
+    scripts = [_charts().result(), (_HERE / "page.js").read_text(encoding="utf-8")]
     return environment.get_template("page.html.j2").render(
         content=content,
         policy=_policy(scripts),
@@ -52,8 +53,17 @@ def render(content: Content) -> str:
     )
 
 
+def begin() -> None:
+    """Begin to make what all pages share, which takes seconds, while the caller does something else."""
+    _charts()
+
+
 @cache
-def _charts() -> str:
+def _charts() -> Future[str]:
+    return ThreadPoolExecutor(max_workers=1).submit(_bundle)
+
+
+def _bundle() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script that no text in it can end."""
     bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub knows no default
     return bundle.replace("</script", "<\\/script").replace("<!--", "\\x3c!--")

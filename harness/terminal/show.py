@@ -23,7 +23,7 @@ from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
 from harness.terminal.doubts import Doubts, LeftOut, doubted, unread
 from harness.terminal.references import References, references
-from harness.terminal.text import label, plural, print_table, printable, seconds, significant
+from harness.terminal.text import label, narrowed, plural, print_table, printable, seconds, significant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +99,10 @@ class Summary:
             line += [self.doubts.cell(row["setting_id"], row["arm"])] if self.doubts.any else []
             cells.append(line)
         title = f"{self.run['suite']}  {self.run['run_id']}  (median over repeats; time on the training clock)"
-        print_table(columns, cells, title=title)
+        shown, lines, dropped = narrowed(columns, cells, ["doubts"])
+        print_table(shown, lines, title=title)
+        if dropped:
+            typer.echo(f"(not shown for want of width: {', '.join(dropped)}; --json has them)")
         if self.failures:
             typer.echo("")
         for (state, error), labels in list(self.failures.items())[:_FIRST]:

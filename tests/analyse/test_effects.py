@@ -356,3 +356,9 @@ def test_wrong_requests_say_what_was_meant() -> None:
         effects(trials, epochs, figure="node", axes=["batch_size"])
     with pytest.raises(SuiteError, match="confidence must lie between 0 and 1"):
         effects(trials, epochs, figure="train_s", axes=["batch_size"], confidence=95)
+
+
+def test_lists_are_no_levels() -> None:
+    rows = [{"cores": [place], "value": float(place)} for place in range(4)]
+    with pytest.raises(SuiteError, match="axis 'cores' holds lists"):
+        found(rows, ["cores"])

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,3 +91,10 @@ def test_drawn_and_reckoned_intervals_agree() -> None:
     drawn, reckoned = ([float(value) for value in range(count)] for count in (51, 50))
     for confidence in (0.8, 0.95, 0.99):
         assert interval(drawn, confidence) == pytest.approx(np.array(interval(reckoned, confidence)) + 0.5, abs=1)
+
+
+def test_lists_tell_no_groups_apart() -> None:
+    arrow = pd.Series([[0], [1]], dtype=pd.ArrowDtype(pa.list_(pa.int32())))
+    for column in (arrow, pd.Series([[0], [1]])):
+        with pytest.raises(ValueError, match="by: 'cores' holds lists"):
+            groups(pd.DataFrame({"cores": column}), ["cores"])

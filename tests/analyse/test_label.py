@@ -31,6 +31,26 @@ def test_arm_and_hardware_are_named_where_there_are_several() -> None:
     assert label(rows, rows, ["batch_size"])["label"].tolist() == ["batch_size=16 cpus=1", "batch_size=16 cpus=2"]
 
 
+def test_an_axis_that_makes_an_arm_tells_the_arms_of_a_setting_apart() -> None:
+    rows, measured = run(("s", [0.9]), ("s", [0.5]))
+    rows = rows.assign(batch_size=16, cpus=[1, 2], arm=["cpus=1", "cpus=2"])
+    measured = measured.assign(arm=["cpus=1", "cpus=2"])
+    table = time_to_accuracy(rows, measured, at_least=0.9)
+    naming = ["batch_size", "cpus"]
+    assert label(table, rows, naming)["label"].tolist() == ["batch_size=16 cpus=1", "batch_size=16 cpus=2"]
+    by_setting = time_to_accuracy(rows, measured, at_least=0.9, by=["setting_id"])
+    assert label(by_setting, rows, naming)["label"].tolist() == ["batch_size=16"]
+    own = table.assign(arm=["backend=a", "backend=b"])  # as of scaling over CPUs
+    assert label(own, rows, naming)["label"].tolist() == ["batch_size=16 backend=a", "batch_size=16 backend=b"]
+
+
+def test_settings_that_no_axis_tells_apart_have_their_identity_in_their_names() -> None:
+    rows, _ = run(("s", [0.9]), ("t", [0.5]), ("u", [0.5]))
+    assert label(rows, rows.assign(batch_size=[16, 16, 32]), ["batch_size"])["label"].tolist() == [
+        "batch_size=16 s", "batch_size=16 t", "batch_size=32",
+    ]  # fmt: skip
+
+
 def test_a_table_that_is_not_by_setting_cannot_be_labelled() -> None:
     rows, _ = run(("s", [0.9]))
     with pytest.raises(ValueError, match="no column 'setting_id'"):

@@ -89,6 +89,8 @@ def test_nothing_in_common_says_what_each_has() -> None:
         ResultsError, match=r"no setting in common.*A has 1 settings of 'one' \(s\); B has 2 settings of"
     ):
         match(side(suite="one"), side("q", settings="tu", suite="two"))
+    with pytest.raises(ResultsError, match=r"A has 1 settings \(s\); B has no settings$"):
+        match(side(), Side(side().trials[:0], side().epochs[:0]))
 
 
 def test_equal_trials_are_told_and_not_tested_and_some_in_common_are_refused() -> None:
@@ -171,6 +173,33 @@ def test_metrics_are_compared_as_differences_of_the_same_seeds() -> None:
     assert row.comparison.low < row.effect < (row.comparison.high or 0)
 
 
+def runs_of(name: str, accuracies: list[float], *, seed: int) -> Side:
+    """Three runs of the same seeds, the first of which is `seed`: each gives what the others do."""
+    parts = [side(f"{name}{run}", repeats=len(accuracies), accuracy=accuracies, seed=run) for run in range(3)]
+    trials = pd.concat([part.trials for part in parts], ignore_index=True)
+    return Side(trials.assign(seed=trials["seed"] + seed), pd.concat([part.epochs for part in parts]))
+
+
+def test_the_same_seeds_in_several_runs_of_a_side_are_no_further_repeats() -> None:
+    first, second = [0.90, 0.91, 0.92, 0.93, 0.94], [0.91, 0.92, 0.93, 0.94, 0.95]
+    (row,) = match(runs_of("a", first, seed=0), runs_of("b", second, seed=10), figure="val_accuracy").rows
+    assert row.comparison is not None
+    assert (row.measured, row.comparison.repeats, row.pairs) == ((15, 15), (5, 5), None)
+    assert row.comparison.p == pytest.approx(stats.ttest_ind(second, first, equal_var=False).pvalue)
+    (row,) = match(runs_of("a", first, seed=0), runs_of("b", second, seed=0), figure="val_accuracy").rows
+    assert row.pairs == "seed"
+    (row,) = match(runs_of("a", first, seed=0), runs_of("b", second, seed=10)).rows
+    assert row.comparison is not None
+    assert row.comparison.repeats == (15, 15)  # what a machine takes is another matter each time
+
+
+def test_shares_of_the_same_seeds_in_several_runs_are_of_the_seeds() -> None:
+    few, many = [0.9, 0.1, 0.1, 0.1, 0.1], [0.9, 0.9, 0.9, 0.9, 0.1]
+    (row,) = match(runs_of("a", few, seed=0), runs_of("b", many, seed=10), figure="time_to_target", target=TARGET).rows
+    assert row.reached == ((3, 15), (12, 15))
+    assert row.reached_p == pytest.approx(stats.fisher_exact([[1, 4], [4, 1]]).pvalue)
+
+
 def test_differences_agree_with_scipys_t_test() -> None:
     one, other = (
         side(accuracy=[0.8 + 0.01 * n for n in range(10)]),
@@ -221,6 +250,12 @@ def test_a_side_that_never_reaches_the_target_has_no_ratio() -> None:
     (row,) = found.rows
     assert (row.effect, row.verdict) == (None, "cannot tell: too few repeats")
     assert row.reached_p == pytest.approx(0.1)
+
+
+def test_a_target_that_neither_side_reaches_is_no_matter_of_too_few_repeats() -> None:
+    found = match(side(accuracy=0.5), side("q", accuracy=0.5), figure="time_to_target", target=TARGET)
+    (row,) = found.rows
+    assert (row.reached, row.verdict) == (((0, 10), (0, 10)), "no figure in either")
 
 
 def test_without_a_target_there_is_no_time_to_it() -> None:

@@ -29,7 +29,7 @@ def test_an_export_says_what_it_wrote(say: Callable[..., object], tmp_path: Path
         (["--to", "csv", "--output", "/proc/x"], "harness: /proc/x: cannot be written"),
         (["--to", "markdown", "--where", "batch_size > 1000"], "selects none of 12 trials"),
         (["--to", "markdown", "--discard", "loud"], "harness: there is no warning 'loud'; the warnings are"),
-        (["--to", "markdown", "--target", "soon"], "harness: target: expected a val_accuracy such as 0.9"),
+        (["--to", "markdown", "--target", "soon"], "harness: --target 'soon': expected a val_accuracy such as 0.9, or"),
     ],
 )
 def test_a_wrong_request_is_one_message(say: Callable[..., object], words: list[str], message: str) -> None:

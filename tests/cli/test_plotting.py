@@ -71,7 +71,7 @@ def test_without_an_output_figures_go_to_the_runs_folder(say: Callable[..., Any]
         (["--figure", "front", "--output", "/proc/x.svg"], "/proc/x.svg: cannot be written"),
         (["--scale", "0"], "--scale 0: must be a number from 0.25 to 4"),
         (["--where", "batch_size > 99"], "--where 'batch_size > 99' selects none of 6 trials"),
-        (["--target", "x"], "target: expected a val_accuracy such as 0.9"),
+        (["--target", "x"], "--target 'x': expected a val_accuracy such as 0.9"),
     ],
 )
 def test_a_wrong_request_is_one_message(

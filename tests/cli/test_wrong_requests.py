@@ -255,7 +255,7 @@ def test_a_plan_shows_axes_counts_trials_and_what_was_left_out(say: Say) -> None
     assert "batch_size: 8 trials of 4 settings, 3 seeds" in answer.out
     assert "Does a smaller batch reach 90 % sooner?" in answer.out
     assert "batch_size = 16, 32, 64, 128" in answer.out
-    assert "target: val_accuracy >= 0.9" in answer.out
+    assert "target: val_accuracy ≥ 0.9" in answer.out
     assert "excluded: 4" in answer.out
     assert "batch_size=64 seed=1: --where batch_size < 64 or seed == 0" in answer.out
 

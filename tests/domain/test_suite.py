@@ -40,7 +40,8 @@ def test_a_number_stands_for_that_much_val_accuracy() -> None:
     assert suite(target=0.9).target == reach("val_accuracy", at_least=0.9)
     assert suite(target=1).target == Target(metric="val_accuracy", at_least=1.0)
     assert suite(target="val_loss <= 0.4").target == reach("val_loss", at_most=0.4)
-    assert str(reach("val_loss", at_most=0.4)) == "val_loss <= 0.4"
+    assert str(reach("val_loss", at_most=0.4)) == "val_loss ≤ 0.4"
+    assert suite(target="val_loss ≤ 0.4").target == reach("val_loss", at_most=0.4)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,17 @@ def test_a_run_a_suite_and_a_results_folder_are_read_alike(tmp_path: Path) -> No
     assert len(results.trials) == 6
 
 
+def test_a_run_that_is_named_twice_counts_once_and_a_copy_of_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path, "one", "1")
+    monkeypatch.chdir(tmp_path)
+    assert len(load([run, "one/1", tmp_path]).trials) == 2
+    shutil.copytree(run, tmp_path / "one" / "backup")
+    with pytest.raises(ResultsError, match=r"one/backup: is the same run as .*one/1, and would count twice"):
+        load(["one/1", tmp_path / "one" / "backup"])
+
+
 def test_frames_have_fitting_types(tmp_path: Path) -> None:
     results = load(make(tmp_path))
     assert results.epochs["trial_id"].dtype == "category"
@@ -99,6 +110,13 @@ def test_runs_with_different_axes_and_kinds_are_read_together(tmp_path: Path) ->
     make(tmp_path, "zero", axes=(("model.x", [1]),))
     values = load(tmp_path).trials.set_index("seed")["model.x"]
     assert set(values) == {"1", "0.5", '"relu"', "[1]"}
+
+
+def test_texts_are_written_alike_whether_or_not_their_own_run_had_other_values_beside_them(tmp_path: Path) -> None:
+    mixed = (finished(seed, axes=(("model.x", value),)) for seed, value in enumerate(("größe", 3)))
+    make(tmp_path, "one", "1", "completed", *mixed)
+    make(tmp_path, "two", axes=(("model.x", "größe"),))
+    assert load(tmp_path).trials["model.x"].tolist() == ['"größe"', "3", '"größe"', '"größe"']
 
 
 @pytest.mark.parametrize("table", ["trials", "epochs", "nodes", "telemetry"])
@@ -299,6 +317,9 @@ def test_a_damaged_run_file_is_named_and_does_not_hide_other_runs(tmp_path: Path
     with pytest.raises(ResultsError, match=r"bad/run.json: is damaged"):
         load(tmp_path, runs="run_id == 'bad'")
     assert {status.run_id: status.state for status in list_runs(tmp_path)} == {"good": "completed", "bad": "unreadable"}
+    bad.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "suite": "suite"}))
+    with pytest.raises(ResultsError, match=r"bad/run.json: is damaged \(it has no run_id\); restore it from a copy"):
+        load(tmp_path)
 
 
 def test_runs_are_listed_with_their_states_and_counts(tmp_path: Path) -> None:

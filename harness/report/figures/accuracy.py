@@ -26,6 +26,7 @@ def time_accuracy(
     metric: str,
     target: float | None = None,
     front: pd.DataFrame | None = None,
+    untrained: bool = False,
     most: int = MOST,
     width: Width = WIDTH,
     height: int = HEIGHT,
@@ -35,9 +36,10 @@ def time_accuracy(
     `curves` is what `harness.analyse.curves` returns (``time_s``, ``value``, ``low``, ``high``, ``n``, ``epoch``);
     `settings` only gives the order of rank, in which the first `most` groups are drawn; without it that of `curves`.
     `front`: the rows of `curves` on the front of time and metric, drawn as steps over the lines: at each time the best
-    median so far, of all settings. The axis of time is logarithmic where times span more than a factor of 10; what was
-    measured before any training, at 0 s, has no place on it then. Of each line 200 points are drawn at most. An empty
-    frame gives an empty figure that says so.
+    median so far, of all settings. The axis of time is logarithmic where times span more than a factor of 10. What was
+    measured before any training (epoch 0, at 0 s) is there if it is asked for by `untrained`, and then on a linear
+    axis: it takes most of the other one, too. Of each line 200 points are drawn at most. An empty frame gives an empty
+    figure that says so.
 
     Raises:
         ValueError: for a frame without the columns, or `most` below 1.
@@ -46,7 +48,7 @@ def time_accuracy(
     basis.need(curves, "time_s", "value")
     if settings is not None:
         settings = basis.named(settings)
-    table, groups = _table(curves, settings, "time_s", most)
+    table, groups = _table(curves, settings, "time_s", most, untrained)
     if not table:
         return basis.nothing(told, f"no {metric} was measured", width=width, height=height)
     pick = basis.highlight()
@@ -55,8 +57,7 @@ def time_accuracy(
     parts = ["median of the repeats"]
     if front is not None and not front.empty:
         stairs = basis.rows(basis.named(front), {**_FIELDS, "x": "time_s", "key": "key", "label": "label"})
-        low = min(_each(table, "x"))
-        stairs = [row for row in stairs if basis.known(row, "x", "value") and row["x"] >= low]
+        stairs = [row for row in stairs if basis.known(row, "x", "value")]
         names = groups.labels
         for row in stairs:
             row["label"] = names.get(row["key"], row["label"])
@@ -80,6 +81,7 @@ def learning_curves(
     metric: str,
     over: Literal["time", "epoch", "samples"] = "time",
     target: float | None = None,
+    untrained: bool = False,
     most: int = MOST,
     width: Width = WIDTH,
     height: int = HEIGHT,
@@ -97,7 +99,7 @@ def learning_curves(
     column, x_title = _OVER[over]
     told = f"{metric} over {'training time' if over == 'time' else 'samples' if over == 'samples' else 'epochs'}"
     basis.need(curves, column, "value")
-    table, groups = _table(curves, None, column, most)
+    table, groups = _table(curves, None, column, most, untrained)
     if not table:
         return basis.nothing(told, f"no {metric} was measured", width=width, height=height)
     if over == "epoch":
@@ -125,8 +127,12 @@ _QUARTILES: Final = 5  # repeats; of fewer, `curves` gives the least and the mos
 _FIELDS: Final = {"epoch": "epoch", "value": "value", "low": "low", "high": "high", "n": "n"}
 
 
-def _table(curves: pd.DataFrame, settings: pd.DataFrame | None, column: str, most: int) -> tuple[Rows, Groups]:
+def _table(
+    curves: pd.DataFrame, settings: pd.DataFrame | None, column: str, most: int, untrained: bool
+) -> tuple[Rows, Groups]:
     curves = basis.named(curves)
+    if not untrained and "epoch" in curves.columns:
+        curves = curves[curves["epoch"] != 0]
     drawn = curves[curves[column].notna() & curves["value"].notna()]
     ranked = drawn
     if settings is not None:
@@ -134,9 +140,6 @@ def _table(curves: pd.DataFrame, settings: pd.DataFrame | None, column: str, mos
     groups = Groups(ranked, most)
     table = basis.rows(groups.of(drawn), {"key": "key", "x": column, **_FIELDS})
     table = [row for row in table if basis.known(row, "x", "value")]
-    positive = [row["x"] for row in table if row["x"] > 0]
-    if column != "epoch" and basis.spans(positive):
-        table = [row for row in table if row["x"] > 0]
     return groups.label(basis.thinned(table)), groups
 
 

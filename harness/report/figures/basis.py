@@ -271,12 +271,27 @@ def scale(values: Iterable[float | None], *, zero: bool = False) -> alt.Scale:
     return alt.Scale(zero=zero, nice=True, padding=8)
 
 
+DIGITS: Final = ",.6~g"  # left to itself, Vega tells an axis of a single value by its first digit, 0.9 as 1
+
+
 def axis(table: Rows, *fields: str) -> alt.Axis:
-    """Return the axis of numbers: on a log scale few labels, which do not overlap."""
-    # Six digits: left to itself, Vega tells an axis of a single value by its first one, 0.9 as 1.
-    if spans(row[field] for row in table for field in fields):
-        return alt.Axis(tickCount=5, format=",.6~g", labelOverlap="greedy")
-    return alt.Axis(tickCount=6, format=",.6~g")
+    """Return the axis of numbers: on a log scale with as many labels as do not overlap."""
+    values = [row[field] for row in table for field in fields if row[field] is not None]
+    if spans(values):
+        return alt.Axis(**log_axis(values))
+    return alt.Axis(tickCount=6, format=DIGITS)
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """Return an axis on a log scale: ticks at round numbers, the more of a decade the fewer decades there are."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    round_ones = range(1, 10) if high - low < 1.5 else (1, 2, 5) if high - low < 4 else (1,)
+    powers = range(math.floor(low) - 1, math.ceil(high) + 1)
+    ticks = [float(f"{first}e{power}") for power in powers for first in round_ones]
+    ticks = [tick for tick in ticks if low - 0.2 <= math.log10(tick) <= high + 0.2]
+    # Of few, or of hundreds of decades, Vega knows better.
+    chosen: dict[str, Any] = {"values": ticks} if 3 < len(ticks) < 40 else {"tickCount": 6}
+    return {**chosen, "format": DIGITS, "labelOverlap": "greedy"}
 
 
 def data(table: Rows) -> dict[str, Any]:

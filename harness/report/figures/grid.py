@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import altair as alt
@@ -10,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from harness.report.figures import basis
-from harness.report.figures.basis import HEIGHT, LINE, MOST, WIDTH, Figure, Rows
+from harness.report.figures.basis import HEIGHT, LINE, MOST, WIDTH, Figure
 
 _LEVEL: Final = 10  # values of an axis; the names of more stand aslant
 _TOLD: Final = 16  # cells beside one another; narrower ones have no room for their number
+_ROW: Final = 32  # pixels
+_BRIGHT: Final = 0.55  # of the way along the colours
+_NEVER: Final = 1e300  # stands for infinity; the median of it and of a number is above a quarter of it
 
 
 def heat_map(
@@ -43,81 +45,93 @@ def heat_map(
     basis.need(settings, *columns)
     if most < 1:
         raise ValueError(f"most={most}: a figure draws one value or more of an axis")
-    cells = _cells(settings, x, y, figure)
-    if not cells:
+    if "key" not in settings.columns:
+        settings = settings.assign(key=range(len(settings)))
+    fields = {"key": "key", "label": "label", "right": x, "down": y or "", "value": figure}
+    table = [row for row in basis.rows(_never(settings, figure), fields) if row["value"] is not None]
+    if not table:
         return basis.nothing(told, f"no {name} was measured", width=width or WIDTH, height=HEIGHT)
-    rights, downs = (basis.ordered(place[side] for place in cells) for side in (0, 1))
+    rights, downs = (basis.ordered(row[side] for row in table) for side in ("right", "down"))
     notes = [
         f"{most:,} of {len(values):,} values of {column}"
         for values, column in ((rights, x), (downs, y))
         if len(values) > most
     ]
-    table: Rows = [
-        {"x": _text(right), "y": _text(down), "x_order": rights.index(right), "y_order": downs.index(down),
-         "value": basis.plain(np.median(values)), "told": basis.short(np.median(values)), "n": len(values)}
-        for (right, down), values in cells.items()
-        if right in rights[:most] and down in downs[:most]
+    places = [{value: place for place, value in enumerate(values[:most])} for values in (rights, downs)]
+    table = [
+        {"key": row["key"], "label": row["label"], "value": row["value"], "x": _text(row["right"]),
+         "y": _text(row["down"]) if y else "", "x_order": places[0][row["right"]], "y_order": places[1][row["down"]]}
+        for row in table
+        if row["right"] in places[0] and row["down"] in places[1]
     ]  # fmt: skip
-    known = [row["value"] for row in table if row["value"] is not None]
-    log = basis.spans(known)
-    middle = _middle(known, log=log)
-    for row in table:
-        row["bright"] = row["value"] is not None and row["value"] > middle
-    many = any(row["n"] > 1 for row in table)
-    across, down = len({row["x"] for row in table}), len({row["y"] for row in table})
-    size_x: Any = width if width is not None else alt.Step(max(34, min(70, WIDTH // across)))
-    size_y: Any = height if height is not None else alt.Step(28)
+    many = len({(row["x"], row["y"]) for row in table}) < len(table)
+    log = basis.spans(row["value"] for row in table if row["value"] < _NEVER)
+    across = len(places[0])
+    size_x: Any = width if width is not None else alt.Step(max(34, min(100, 2 * WIDTH // across)))
+    size_y: Any = height if height is not None else alt.Step(_ROW if y else 2 * _ROW)
     names = alt.Axis(labelAngle=0 if across <= _LEVEL else -45)
     at_x = alt.X("x:N", title=x, sort=alt.EncodingSortField("x_order", op="min"), axis=names)
     order_y = alt.EncodingSortField("y_order", op="min")
     at_y = alt.Y("y:N", title=y, sort=order_y, axis=alt.Axis() if y else None)
     tooltip = [
+        alt.Tooltip("label:N", title="setting"),
         alt.Tooltip("x:N", title=x), *([alt.Tooltip("y:N", title=y)] if y else []),
         alt.Tooltip("told:N", title=name), alt.Tooltip("n:Q", title="settings"),
     ]  # fmt: skip
-    base = alt.Chart(basis.data(table)).encode(x=at_x, y=at_y, tooltip=tooltip)
-    legend = alt.Legend(title=name, format=".3~g", gradientLength=min(160, max(60, 28 * down)))
-    colour = alt.Color("value:Q", scale=alt.Scale(type="log" if log else "linear", zero=False), legend=legend)
+    base = _cells(alt.Chart(basis.data(table)), log=log).encode(x=at_x, y=at_y, tooltip=tooltip)
+    legend = alt.Legend(title=name, format=".3~g", orient="top", gradientLength=200, titleLimit=400)
+    colour = alt.Color("shown:Q", scale=alt.Scale(type="log" if log else "linear", zero=False), legend=legend)
     layers = [
         base.mark_rect(stroke=LINE, strokeOpacity=0.35).encode(
-            color=alt.when("isValid(datum.value)").then(colour).otherwise(alt.value("transparent"))
+            color=alt.when("isValid(datum.shown)").then(colour).otherwise(alt.value("transparent"))
         )
     ]
     if across <= _TOLD:
-        words = base.mark_text(fontSize=10).encode(text="told:N")
-        layers.append(words.encode(color=_ink()))
+        layers.append(base.mark_text(fontSize=11).encode(text="told:N", color=_ink()))
     note = "; ".join([*(["median over the other axes"] if many else []), *notes])
     return alt.layer(*layers, width=size_x, height=size_y, title=basis.title(told, note))
 
 
-def _cells(settings: pd.DataFrame, x: str, y: str | None, figure: str) -> dict[tuple[Any, Any], list[float]]:
-    """Return the figures of the settings at each place of the grid."""
-    rights = [basis.plain(one) for one in settings[x].tolist()]
-    downs = [basis.plain(one) for one in settings[y].tolist()] if y else [""] * len(settings)
-    cells: dict[tuple[Any, Any], list[float]] = {}
-    for right, down, value in zip(rights, downs, settings[figure].tolist(), strict=True):
-        if not pd.isna(value):
-            cells.setdefault((right, down), []).append(float(value))
-    return cells
+def _never(settings: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """Return the settings with a number for what is infinite, since JSON has none."""
+    values = settings[figure].to_numpy(dtype=np.float64, na_value=np.nan)
+    return settings.assign(**{figure: np.where(np.isinf(values), _NEVER, values)})
+
+
+def _cells(chart: alt.Chart, *, log: bool) -> alt.Chart:
+    """Return the chart with a row a cell: ``shown`` is the median of its settings, none for never; ``told`` the same as
+    text; ``bright``: whether its colour is; ``key`` and ``label`` only where the cell is one setting.
+
+    It is the chart that computes them, so that a page which gives it fewer settings has it draw these.
+    """
+    share = "log(datum.shown / datum.least) / log(datum.most / datum.least)"
+    if not log:
+        share = "(datum.shown - datum.least) / (datum.most - datum.least)"
+    found: alt.Chart = (
+        chart.transform_aggregate(
+            middle="median(value)", n="count()", its="values(key)", groupby=["x", "y", "x_order", "y_order"]
+        )
+        .transform_calculate(
+            shown=f"datum.middle < {_NEVER / 4:g} ? datum.middle : null",
+            key="datum.n === 1 ? datum.its[0].key : null",
+            label="datum.n === 1 ? datum.its[0].label : null",
+            told="!isValid(datum.shown) ? 'never' : format(datum.shown, abs(datum.shown) >= 999.5 ? ',.0f' : '.3~g')",
+        )
+        .transform_joinaggregate(least="min(shown)", most="max(shown)")
+        .transform_calculate(bright=f"datum.most > datum.least && {share} > {_BRIGHT}")
+    )
+    return found
 
 
 def _ink() -> Any:
     """Return the colour of a cell's text: what can be read on the cell."""
     return (
-        alt.when("!isValid(datum.value)")
+        alt.when("!isValid(datum.shown)")
         .then(alt.value(LINE))
         .when("datum.bright")
         .then(alt.value("#111111"))
         .otherwise(alt.value("#ffffff"))
     )
-
-
-def _middle(values: list[float], *, log: bool) -> float:
-    """Return from where on the colours are bright."""
-    if not values or min(values) == max(values):
-        return math.inf
-    low, high = min(values), max(values)
-    return float(low * (high / low) ** 0.55) if log else low + 0.55 * (high - low)
 
 
 def _text(value: Any) -> str:

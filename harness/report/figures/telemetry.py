@@ -104,7 +104,7 @@ def _panel(
         "x:Q",
         title="time since the trial's start (s)" if last else None,
         scale=alt.Scale(nice=False),
-        axis=alt.Axis(labels=last, ticks=last),
+        axis=alt.Axis(labels=last, ticks=last, tickCount=8),
     )
     y_scale = alt.Scale(zero="%" in name, nice=True)
     y = alt.Y("value:Q", title=name, scale=y_scale, axis=alt.Axis(tickCount=3, titleFontSize=10, titleAnchor="middle"))

@@ -1,0 +1,267 @@
+"""``harness run`` and ``harness aa``: a suite → its trials measured and recorded, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.cli.executor import make_executor
+from harness.cli.options import (
+    Address,
+    Budget,
+    Calibrate,
+    Check,
+    Force,
+    Inline,
+    Json,
+    MaxFail,
+    Results,
+    Resume,
+    Retry,
+    RunId,
+    Set,
+    Small,
+    SuiteFile,
+    TakeOver,
+    Telemetry,
+    Where,
+    Workers,
+    listed,
+)
+from harness.cli.stdout import only_json_on_stdout
+
+if TYPE_CHECKING:
+    from harness.pipeline import Report, Request
+
+_BEGAN = time.monotonic()
+
+
+def run(
+    suite: SuiteFile,
+    results: Results = Path("results"),
+    overrides: Set = None,
+    where: Where = None,
+    small: Small = False,
+    resume: Resume = False,
+    run_id: RunId = None,
+    force: Force = False,
+    take_over: TakeOver = False,
+    workers: Workers = None,
+    fresh_workers: Annotated[
+        bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")
+    ] = False,
+    retry: Retry = "",
+    max_fail: MaxFail = None,
+    budget: Budget = None,
+    address: Address = None,
+    inline: Inline = False,
+    telemetry: Telemetry = 5.0,
+    calibrate: Calibrate = True,
+    check: Check = False,
+    as_json: Json = False,
+) -> None:
+    """Run a suite: every trial of its grid, measured and recorded."""
+    request = _request(
+        suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
+        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=fresh_workers,
+        calibrate=calibrate,
+    )  # fmt: skip
+    _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=check, as_json=as_json)
+
+
+def aa(
+    suite: SuiteFile,
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", help="Of each setting and name, 2 or more.")] = 10,
+    results: Results = Path("results"),
+    overrides: Set = None,
+    where: Where = None,
+    small: Small = False,
+    resume: Resume = False,
+    run_id: RunId = None,
+    force: Force = False,
+    take_over: TakeOver = False,
+    workers: Workers = None,
+    retry: Retry = "",
+    max_fail: MaxFail = None,
+    budget: Budget = None,
+    address: Address = None,
+    inline: Inline = False,
+    telemetry: Telemetry = 5.0,
+    calibrate: Calibrate = True,
+    as_json: Json = False,
+) -> None:
+    """Measure the noise floor: how much this node makes equal things differ.
+
+    Runs every setting of a suite under two names, A and B, in the same blocks, and compares them. The noise floor is
+    kept in the run's run.json, for comparisons on this node.
+    """
+    from harness import pipeline
+
+    request = _request(
+        suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
+        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=False,
+        calibrate=calibrate,
+    )  # fmt: skip
+    request = pipeline.against_itself(request, repeats)
+    _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=False, as_json=as_json)
+
+
+def _request(
+    suite: Path,
+    *,
+    results: Path,
+    overrides: list[str] | None,
+    where: list[str] | None,
+    small: bool,
+    resume: bool,
+    run_id: str | None,
+    force: bool,
+    take_over: bool,
+    retry: str,
+    max_fail: int | None,
+    budget: str | None,
+    fresh_workers: bool,
+    calibrate: bool,
+) -> Request:
+    """Return what was asked for by the options that `run` and `aa` share."""
+    from harness import pipeline
+    from harness.domain.errors import SuiteError
+    from harness.schedule.loop import Policy
+
+    statuses = listed(retry)
+    for status in statuses:
+        if status not in ("failed", "timeout", "lost"):
+            raise SuiteError(f"--retry {status!r}: known statuses are failed, timeout and lost, joined by commas")
+    if (run_id or force or take_over) and not resume:
+        raise SuiteError("--run, --force and --take-over go with --resume")
+    policy = Policy(
+        retry=tuple(statuses),
+        max_fail=max_fail,
+        budget_s=None if budget is None else _seconds("--budget", budget),
+        fresh_workers=fresh_workers,
+        calibrate=calibrate,
+    )
+    return pipeline.Request(
+        suite=suite, results=results, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small,
+        resume=resume, run=run_id, force=force, take_over=take_over, policy=policy,
+    )  # fmt: skip
+
+
+def _go(
+    request: Request, *, inline: bool, address: str | None, workers: int | None, hz: float, check: bool, as_json: bool
+) -> None:
+    """Run what was asked for, tell what came of it, and end this process with the exit code."""
+    from harness import pipeline
+    from harness.domain.errors import SuiteError
+    from harness.terminal.live import make_display
+
+    if inline and (address or workers or request.policy.fresh_workers):
+        raise SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
+    display = make_display(quiet_stdout=as_json)
+    try:
+        with only_json_on_stdout(as_json):
+            report = pipeline.run(
+                request,
+                make_executor=lambda trials, seed: make_executor(
+                    trials, seed, inline=inline, address=address, workers=workers, hz=hz
+                ),
+                display=display,
+                began=_BEGAN,
+            )
+    except KeyboardInterrupt:
+        how = f"`harness status --results {request.results}` says how to go on"
+        typer.echo(f"harness: left at once; what was recorded is kept, and {how}", err=True)
+        raise typer.Exit(pipeline.EXIT_INTERRUPTED) from None
+    finally:
+        display.close()
+    holds = _conclude(request, report, check=check, as_json=as_json)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if report.executor is not None:
+        report.executor.close(leaving=True)
+    # No missed reference hides that the run ended early or that trials failed.
+    os._exit(
+        report.exit_code or (pipeline.EXIT_MISSED if check and not holds else pipeline.EXIT_COMPLETED)
+    )  # all is written, and the interpreter's own shutdown takes a second with Ray in it
+
+
+def _seconds(option: str, text: str) -> float:
+    from harness.domain.duration import duration
+    from harness.domain.errors import SuiteError
+
+    try:
+        return duration(text)
+    except SuiteError as error:
+        raise SuiteError(f"{option}: {error}") from None
+
+
+def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -> bool:
+    """Tell what came of a run; return whether its references hold."""
+    from harness.terminal import noise, show
+    from harness.terminal.references import References
+
+    table = show.summary(report.folder) if report.counts else None
+    references = References() if table is None else table.references
+    doubts = None if table is None else table.doubts
+    if as_json:
+        document = {
+            "run": report.run_id,
+            "folder": str(report.folder),
+            "counts": dict(report.counts),
+            "pending": report.pending,
+            "stopped": report.stopped,
+            "exit_code": report.exit_code,
+            **(show.NOTHING if table is None else table.document()),
+            **noise.found_document(report.repeats, report.noise, doubts),
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        if table is not None:
+            table.print()
+        noise.print_found(report.repeats, report.noise, doubts)
+        _say_how_it_ended(request, report)
+    if report.figureless:
+        noise.say_figureless(report.repeats, err=as_json)
+    references.conclude(check=check, err=as_json)
+    return references.hold
+
+
+def _say_how_it_ended(request: Request, report: Report) -> None:
+    from harness.record.runs import resume_command
+
+    told = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "none finished"
+    pending = f", {report.pending} not run" if report.pending else ""
+    typer.echo(f"\nTrials: {told}{pending}")
+    typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
+    again = resume_command({"command": _without(list(request.command), "--retry"), "run_id": report.run_id})
+    bad = ",".join(sorted(status for status in report.counts if status != "completed"))
+    if report.pending:
+        why = {
+            "SIGINT": "interrupted",
+            "SIGTERM": "told to end",
+            "SIGHUP": "the terminal was closed",
+            "budget": "the budget is used up",
+            "max_fail": "--max-fail reached",
+        }
+        typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. Go on:  {again}")
+    elif bad:
+        typer.echo(f"Try those again:  {again} --retry {bad}")
+    else:
+        typer.echo(f"Show it again:  harness show {shlex.quote(str(report.folder))}")
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """Return a command without an option and its value."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != option and not word.startswith(f"{option}="):
+            kept.append(word)
+        skip = not skip and word == option
+    return kept
