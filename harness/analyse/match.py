@@ -228,7 +228,7 @@ class _Part:
     def by_seed(self, *, relative: bool) -> _Part:
         """Return the first trial of each seed, with the mean of the figures that trials of the seed have (geometric
         where ratios are compared)."""
-        seed, found = pd.factorize(self.seeds)
+        seed, found = pd.factorize(self.seeds, use_na_sentinel=False)
         if len(found) == len(seed):
             return self
         values = np.log(self.values) if relative else self.values

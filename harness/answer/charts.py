@@ -160,6 +160,9 @@ class Sheet:
         )
 
     def _grid(self) -> Iterator[Figure]:
+        import numpy as np
+
+        from harness.analyse.frames import floats
         from harness.report import figures
         from harness.report.content import Figure
 
@@ -173,7 +176,7 @@ class Sheet:
             "gpu_j": "energy of the GPUs (J)",
             "cpu_j": "energy of the CPUs (J)",
         }
-        known = {name: title for name, title in offered.items() if tables.settings[name].notna().any()}
+        known = {name: title for name, title in offered.items() if np.isfinite(floats(tables.settings, name)).any()}
         if not tables.varied or not known:
             return
         pairs: list[tuple[str, ...]] = list(combinations(self._foremost(), 2)) or [tuple(tables.varied)]
@@ -351,7 +354,7 @@ def _along(
                 continue
             place["scale"] = {name: one for name, one in place.get("scale", {}).items() if name != "zero"}
             place["scale"] |= {"type": kind} if kind == "log" else {"type": kind, "zero": False}
-            if "axis" in place:
+            if "axis" in place and place["axis"].get("format") != "d":  # whole numbers have their ticks
                 place["axis"] = {name: one for name, one in place["axis"].items() if name not in _OTHERS[kind]} | axis
             fields.add(place["field"])
         if kind == "log":  # 0, as the untrained model's time, has no place on it

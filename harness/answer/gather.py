@@ -131,11 +131,12 @@ def find_run(run: str | None, results: Path) -> Path:
 
 def _given(target: str | float, loaded: Results) -> Target:
     """Return the target that the user asks for, of a metric that was recorded."""
+    value: Any = target
     if isinstance(target, str):
         with suppress(ValueError):
-            target = float(target)
+            value = float(target)
     try:
-        goal = Target.of(target)
+        goal = Target.of(value)
     except SuiteError as error:
         if "expected" not in str(error):
             raise SuiteError(f"--target: {error}") from None
@@ -145,7 +146,7 @@ def _given(target: str | float, loaded: Results) -> Target:
     if goal.metric not in known:
         hint = did_you_mean(goal.metric, known)
         raise SuiteError(
-            f"--target '{goal}': no metric {goal.metric!r} is recorded;{hint} there are {', '.join(known)}"
+            f"--target {target!r}: no metric {goal.metric!r} is recorded;{hint} there are {', '.join(known)}"
         )
     return goal
 

@@ -33,14 +33,13 @@ def report(
     """
     from harness.answer.contents import contents
     from harness.answer.tables import tables
-    from harness.report.page import begin, render
+    from harness.report.page import render
 
     gathered = gather(names, results=results, where=where, discard=discard, target=target)
     gathered = replace(gathered, naming=_brief(gathered.naming))
     folders = gathered.results.folders
     path = output if output is not None else folders[0] / NAME if len(folders) == 1 else Path(NAME)
     _expect_room(path)
-    begin()
     page = render(contents(tables(gathered), results=results, where=where, asked=target is not None))
     _write(path, page)
     return path

@@ -44,6 +44,12 @@ class Side:
 def find_side(
     name: str, asked: str, *, results: Path, within: Sequence[str], where: Sequence[str], **options: Any
 ) -> Side:
+    """Return the trials of a side, which has a `name` and which the user `asked` for (see `answer.compare.compare`).
+
+    Raises:
+        ResultsError: when there are none, or a run is there twice.
+        SuiteError: as `gather`, whose `options` these are.
+    """
     names, conditions = [asked], list(where)
     by_name = Path(asked).is_dir() or not _EXPRESSION.search(asked) or asked in _names(results)
     if not by_name:

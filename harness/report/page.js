@@ -236,10 +236,6 @@
     return colours[slots.get(key) % colours.length];
   }
 
-  // Vega-Lite warns of what is meant, as that a chart fits the width alone where its height is that of its rows.
-  const silent = () => errorsAlone;
-  const errorsAlone = { level: silent, warn: silent, info: silent, debug: silent, error: (...told) => (console.error(...told), errorsAlone) };
-
   class Drawing {
     constructor(element) {
       this.element = element;
@@ -297,15 +293,23 @@
         const across = new Set(spec.datasets[this.names[0]].map(({ x }) => x)).size;
         spec.width.step = Math.max(34, Math.min(spec.width.step, (this.element.clientWidth - PANEL * 1.5) / across));
       }
-      const options = { mode: "vega", ast: true, actions: false, renderer: "svg", defaultStyle: false, logLevel: 1 };
+      // Vega-Lite warns of a width that fits beside a height that is that of the rows, so that is told it in pixels.
+      this.listing = spec.width === "container" && Boolean(spec.height?.step);
+      if (this.listing) {
+        const field = [...units(spec)].map(({ encoding }) => encoding?.y?.field).find(Boolean);
+        const names = new Set(Object.values(spec.datasets).flat().map((row) => row[field]).filter((name) => name !== undefined));
+        spec.height = spec.height.step * Math.max(1, names.size);
+      }
+      const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, logLevel: 1 }; // errors alone
       options.tooltip = { disableDefaultStyle: true, theme: "page" };
+      options.patch = (compiled) => this.patch(compiled);
       // Vega-Lite knows the width of its container only for a view of its own.
       for (const panel of spec.vconcat ?? []) if (panel.width === "container") panel.width = this.element.clientWidth - PANEL;
       const axis = { ...page.theme.config.axis, labelLimit: Math.min(240, this.element.clientWidth * 0.35) };
-      const compiled = vegaLite.compile(spec, { config: { ...page.theme.config, axis }, logger: errorsAlone }).spec;
+      options.config = { ...page.theme.config, axis };
       const target = document.createElement("div");
       this.element.append(target);
-      const { view, finalize } = await vegaEmbed(target, this.patch(compiled), options);
+      const { view, finalize } = await vegaEmbed(target, spec, options);
       if (turn !== this.turn) {
         // Another choice was made meanwhile, and is being drawn.
         finalize();
@@ -357,6 +361,7 @@
 
     feed() {
       if (!this.view) return;
+      if (this.listing) return void this.draw(); // as many rows as settings
       if (this.coloured) {
         const [labels, values] = this.palette;
         this.view.signal("labels", labels).signal("colours", values);

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +44,7 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scripts = [_charts().result(), (_HERE / "page.js").read_text(encoding="utf-8")]
+    scripts = [_charts(), (_HERE / "page.js").read_text(encoding="utf-8")]
     return environment.get_template("page.html.j2").render(
         content=content,
         policy=_policy(scripts),
@@ -53,18 +55,35 @@ def render(content: Content) -> str:
     )
 
 
-def begin() -> None:
-    """Begin to make what all pages share, which takes seconds, while the caller does something else."""
-    _charts()
-
-
 @cache
-def _charts() -> Future[str]:
-    return ThreadPoolExecutor(max_workers=1).submit(_bundle)
+def _charts() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script that no text in it can end.
+
+    vl-convert takes seconds to put it together, the same every time: it is kept in the user's cache folder, below its
+    own hash, so that no other text or half of it is ever taken for it.
+    """
+    path = _cached()
+    try:
+        digest, _, script = path.read_text(encoding="utf-8").partition("\n")
+        if digest == hashlib.sha256(script.encode()).hexdigest():
+            return script
+    except (OSError, UnicodeError):
+        pass
+    script = _bundle()
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with suppress(OSError):  # without a place to keep it in, it is made again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(f"{hashlib.sha256(script.encode()).hexdigest()}\n{script}", encoding="utf-8")
+        aside.replace(path)
+    return script
+
+
+def _cached() -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "harness" / f"vega-{version('vl-convert-python')}.js"
 
 
 def _bundle() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script that no text in it can end."""
     bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub knows no default
     return bundle.replace("</script", "<\\/script").replace("<!--", "\\x3c!--")
 

@@ -63,20 +63,29 @@ def test_arms_and_hardware_are_groups_of_their_own_with_keys_that_stand_in_an_ad
     assert len(found.settings) == found.settings["key"].nunique() == found.settings["label"].nunique() == 8
     assert all(re.fullmatch(r"[0-9A-Za-z-]+", key) for key in found.settings["key"])
     assert any("second CPU" in label and "B" in label for label in found.settings["label"])
-    assert found.profiles is not None
-    assert found.profiles["solver"].tolist()[0].startswith("first CPU")
+    assert list(found.profiles) == ["hardware, over the settings"]
+    assert found.profiles["hardware, over the settings"]["solver"].tolist()[0].startswith("first CPU")
 
 
 def test_a_single_setting_is_called_by_its_suite_and_has_no_effects(tmp_path: Path) -> None:
     found = made(tmp_path, where=("batch_size == 16",))
-    assert (found.effects, found.levels, found.scaling, found.nodes, found.profiles) == (None,) * 5
+    assert (found.effects, found.levels, found.scaling, found.nodes) == (None,) * 4
+    assert found.profiles == {}
     assert len(found.settings) == 1
+
+
+def test_axes_are_compared_over_several_suites(tmp_path: Path) -> None:
+    for suite, slower in (("one", {16: 3.0}), ("two", {16: 2.0})):
+        record(tmp_path, suite, suite=suite, repeats=2, slower=slower)
+    found = tables(gather([str(tmp_path)])).profiles
+    assert list(found) == ["batch_size, over the suites"]
+    assert found["batch_size, over the suites"]["solver"].tolist()[0] == "32"
 
 
 def test_no_frame_is_left_out(tmp_path: Path) -> None:
     found = made(tmp_path)
     for field in fields(found):
-        if field.name in ("scaling", "nodes", "profiles"):
+        if field.name in ("scaling", "nodes"):
             assert getattr(found, field.name) is None, field.name
         elif field.name in ("curves", "front", "reach", "accuracy", "hardware", "effects", "levels", "marks"):
             assert len(getattr(found, field.name)), field.name

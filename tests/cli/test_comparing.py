@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from answer.recorded import record
+
+from harness.answer.compare import compare
+from harness.terminal import compare as terminal
 
 Say = Callable[..., Any]
 
@@ -107,7 +111,7 @@ def test_an_expression_that_holds_for_nothing_says_what_there_is(tmp_path: Path,
         (("a", "b", "--discard", "nois"), "there is no warning 'nois'"),
         (
             ("a", "other"),
-            "A and B have no setting in common: A has batch_size=16, batch_size=32 of suite; B has batch_size=7 of other. ",
+            "A and B have no setting in common: A has batch_size=16, batch_size=32 of suite; ",
         ),
     ],
 )
@@ -183,7 +187,9 @@ def test_several_figures_each_have_a_conclusion_and_a_table(tmp_path: Path, say:
     said = say("compare", a, b, *words)
     first, second, third = said.out.splitlines()[:3]
     assert first.startswith("train_s: B is 1")
-    assert second.startswith("val_accuracy: B is 0.0500 lower, worse (difference -0.05, 98 % interval -0.05 to -0.05; 2 of 2")
+    assert second.startswith(
+        "val_accuracy: B is 0.0500 lower, worse (difference -0.05, 98 % interval -0.05 to -0.05; 2 of 2"
+    )
     assert third.startswith("time_to_target: B is ")
     assert "time_to_target (val_accuracy ≥ 0.8; a miss counts as infinite)" in said.out
     found = told(say, a, b, *words)
@@ -234,3 +240,74 @@ def test_the_latest_run_of_a_suite_is_meant_by_its_name(tmp_path: Path, say: Say
     record(tmp_path, "b", repeats=2, seed=1)
     assert told(say, "a", "suite", "--results", tmp_path)["b"]["runs"] == ["b"]
     assert told(say, tmp_path / "suite", "cpus == 1", "--results", tmp_path)["a"]["runs"] == ["a", "b"]
+
+
+def test_two_settings_are_for_a_report_to_compare(tmp_path: Path, say: Say) -> None:
+    record(tmp_path, "a", repeats=2)
+    said = say("compare", "batch_size == 16", "batch_size == 32", "--results", tmp_path)
+    assert said.code == 2
+    assert "A has batch_size=16 of suite; B has batch_size=32 of suite. " in said.err
+    assert "`harness report RUN` tells in its first sentence" in said.err
+
+
+def test_a_target_that_nothing_reached_is_not_told_as_too_few_repeats(tmp_path: Path, say: Say) -> None:
+    a, b = record(tmp_path, "a"), record(tmp_path, "b", seed=1)
+    words = (a, b, "--figure", "time_to_target", "--target", "0.99", "--fail-over", "5%")
+    said = say("compare", *words)
+    assert said.out.startswith(
+        "time_to_target: No trial of A or B reached val_accuracy ≥ 0.99 "
+        "(reached by none in 2 of 2 settings; reached by 0/20 of A and 0/20 of B)\n"
+    )
+    assert (said.code, said.err) == (0, "")
+    assert [one["verdict"] for one in told(say, *words)["figures"][0]["settings"]] == ["reached by none"] * 2
+
+
+def test_a_target_of_a_metric_that_was_not_recorded_is_refused(tmp_path: Path, say: Say) -> None:
+    a = record(tmp_path, "a", repeats=2)
+    said = say("compare", a, a, "--figure", "time_to_target", "--target", "val_acuracy >= 0.5")
+    assert said.code == 2
+    assert "--target 'val_acuracy >= 0.5': no metric 'val_acuracy' is recorded; did you mean 'val_accuracy'" in said.err
+
+
+def test_settings_that_differ_otherwise_than_all_together_come_first(tmp_path: Path, say: Say) -> None:
+    a, b = record(tmp_path, "a"), record(tmp_path, "b", slower={16: 1.2, 32: 1 / 1.2}, seed=1)
+    said = say("compare", a, b)
+    assert said.out.startswith("1 of 2 settings slower, 1 faster; all together: No difference shown (ratio ")
+
+
+@pytest.mark.parametrize(
+    ("slower", "told"),
+    [
+        (0.8, "B is faster: it takes 20.1 % less time (ratio 0.79"),
+        (0.25, "B is faster, 4 times as fast (ratio 0.250"),
+        (4.0, "B is slower: it takes 4 times as long (ratio 3.9"),
+    ],
+)
+def test_how_much_quicker_is_told_without_doubt(tmp_path: Path, say: Say, slower: float, told: str) -> None:
+    a, b = record(tmp_path, "a", spread=0.001), record(tmp_path, "b", slower=slower * 0.999, spread=0.001, seed=1)
+    assert say("compare", a, b).out.startswith(told)
+
+
+def test_a_name_cannot_steer_the_terminal_or_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a<script>|'\",`\n\x1b[2J" + "x" * 200
+    found = compare(*(str(record(tmp_path, one, seed=n)) for n, one in enumerate("ab")))
+    found = replace(found, labels=dict.fromkeys(found.labels, name))
+    terminal.print_compared(found)
+    assert "\x1b" not in capsys.readouterr().out
+    page = terminal.markdown(found)
+    assert "<script>" not in page
+    assert "\x1b" not in page
+    assert len({line.count("|") for line in page.splitlines() if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize("share", ["150%", "5 %", "0.05", "0"])
+def test_a_share_is_given_in_per_cent_or_below_one(tmp_path: Path, say: Say, share: str) -> None:
+    a = record(tmp_path, "a", repeats=2)
+    assert say("compare", a, a, "--fail-over", share).code == 0
+
+
+@pytest.mark.parametrize("share", ["x", "", "%", "-1", "1.5", "nan%", "inf%"])
+def test_no_share_is_one_message(tmp_path: Path, say: Say, share: str) -> None:
+    said = say("compare", "a", "a", "--fail-over", share)
+    assert said.code == 2
+    assert said.err.startswith(f"harness: --fail-over {share!r}: expected a share such as 5% or 0.05")

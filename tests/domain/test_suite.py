@@ -53,7 +53,7 @@ def test_a_target_is_met_from_its_value_on(value: float | None, met: bool) -> No
 
 def test_a_target_can_be_on_a_metric_that_the_suite_asks_for() -> None:
     base = BASE.model_copy(update={"metrics": (metric("r2_score"),)})
-    assert str(suite(base=base, target=reach("val_r2_score", at_least=0.9)).target) == "val_r2_score >= 0.9"
+    assert str(suite(base=base, target=reach("val_r2_score", at_least=0.9)).target) == "val_r2_score ≥ 0.9"
 
 
 @pytest.mark.parametrize(("value", "met"), [(0.41, False), (0.4, True), (None, False), (float("nan"), False)])

@@ -4,12 +4,14 @@ import base64
 import hashlib
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from report.pages import Page, content, everywhere
 
+from harness.report import page
 from harness.report.content import Content
 from harness.report.page import finite, render, rounded
 
@@ -106,3 +108,18 @@ def test_what_json_cannot_hold_is_null_or_text() -> None:
 def test_a_setting_that_no_choice_of_an_axis_names_is_on_the_page_all_the_same() -> None:
     page = shown(content([f"setting {place}" for place in range(40)]))
     assert page.data["settings"][-1]["axes"] == [-1]
+
+
+def test_the_script_of_the_charts_is_kept_and_never_taken_from_a_file_that_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made: list[str] = []
+    monkeypatch.setattr(page, "_bundle", lambda: made.append("made") or "the script")
+    fetch = page._charts.__wrapped__
+    assert [fetch(), fetch()] == ["the script"] * 2
+    assert made == ["made"]
+    (kept,) = (tmp_path / "harness").iterdir()
+    kept.write_text(kept.read_text()[:-1])
+    assert fetch() == "the script"
+    assert len(made) == 2

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from harness.analyse.conclude.first import MOST
-from harness.analyse.conclude.words import ratio, short, times_as_long
+from harness.analyse.conclude.words import interval, ratio, short, times_as_long
 from harness.analyse.likeness import Likeness
 from harness.analyse.references import Judged
 from harness.analyse.standing import Standing, standing
@@ -96,7 +96,7 @@ def _would_tell(judged: Judged) -> str:
         needed = seen.needed
     if needed is None or needed <= judged.repeats:
         return had
-    return f"{had}, some {needed:,} would tell" if needed <= MOST_NEEDED else f"{had}, and so are {MOST_NEEDED:,}"
+    return f"{had}, some {ratio(needed)} would tell" if needed <= MOST_NEEDED else f"{had}, and so are {MOST_NEEDED:,}"
 
 
 def _claim(judged: Judged) -> str:
@@ -127,7 +127,7 @@ def _evidence(judged: Judged) -> str:
         return f"{told}, too few repeats to tell"
     if seen.ratio is None:
         return f"{told}, with 98 % confidence {seen.low:.3g} to {seen.high:.3g} apart"
-    return f"{told}, with 98 % confidence a ratio of {ratio(seen.low)} to {ratio(seen.high)}"
+    return f"{told}, with 98 % confidence a ratio of {interval(seen.low, seen.high)}"
 
 
 def _quantity(judged: Judged) -> str:

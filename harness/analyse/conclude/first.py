@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.analyse.conclude.ahead import Behind
 from harness.analyse.conclude.variants import Variant
-from harness.analyse.conclude.words import ratio, span, times_as_long
+from harness.analyse.conclude.words import interval, ratio, span, times_as_long
 from harness.domain.duration import seconds
 
 MOST: Final = 3  # things that are named one by one
@@ -59,7 +59,7 @@ def how_sure(behind: Sequence[Behind], called: str, count: int) -> str:
         if seen is None or seen.low is None or seen.high is None:
             continue
         if seen.ratio is not None:
-            told.append(f"{one.variant.name} takes {ratio(seen.low)} to {ratio(seen.high)} times as long")
+            told.append(f"{one.variant.name} takes {interval(seen.low, seen.high)} times as long")
         else:
             told.append(f"{one.variant.name} differs by {seen.low:.3g} to {seen.high:.3g}")
     if not told:

@@ -12,24 +12,34 @@ from harness.domain.duration import seconds
 LONGEST: Final = 60  # letters of a label, or of a reason
 _KEPT: Final = 12  # letters of what long labels have in common
 _MINUTES: Final = 100  # seconds from which times are told in minutes
-_HUNDRED: Final = 100
+_NARROW: Final = 1.25  # ends of an interval, the one to the other, up to which it has a digit more
 
 
-def ratio(value: float) -> str:
+def ratio(value: float, digits: int = 2) -> str:
     """Return a ratio with two significant digits, near 1 with three: ``0.58``, ``1.06``, ``4.1``, ``120``."""
-    if value >= _HUNDRED:
-        return f"{float(f'{value:.2g}'):,.0f}"
-    return f"{value:.3g}" if 0.9 <= value < 2 else f"{value:.2g}"
+    if value >= 99.5:
+        return f"{float(f'{value:.{digits}g}'):,.0f}"
+    return f"{value:.{3 if 0.9 <= value < 2 else digits}g}"
+
+
+def interval(low: float, high: float) -> str:
+    """Return the interval of a ratio, with a digit more where it is narrow."""
+    digits = _digits(low, high)
+    return f"{ratio(low, digits)} to {ratio(high, digits)}"
 
 
 def times_as_long(value: float, seen: Comparison | None) -> str:
     """Return how many times as long something takes, with the interval of the geometric means that was `seen`."""
-    told = f"{ratio(value)} times as long"
     if seen is None or seen.low is None or seen.high is None or seen.ratio is None:
-        return told
+        return f"{ratio(value)} times as long"
     # Medians can lie apart by more, or by less, than the means that the interval is of.
     of = "" if seen.low <= value <= seen.high else "geometric means: "
-    return f"{told} ({of}{ratio(seen.low)} to {ratio(seen.high)} at 98 % confidence)"
+    told = ratio(value, _digits(seen.low, seen.high))
+    return f"{told} times as long ({of}{interval(seen.low, seen.high)} at 98 % confidence)"
+
+
+def _digits(low: float, high: float) -> int:
+    return 3 if high < _NARROW * low else 2
 
 
 def span(low: float, high: float) -> str:

@@ -103,7 +103,7 @@ def learning_curves(
     if not table:
         return basis.nothing(told, f"no {metric} was measured", width=width, height=height)
     if over == "epoch":
-        x = alt.X("x:Q", title=x_title, scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, format="d"))
+        x = alt.X("x:Q", title=x_title, scale=alt.Scale(nice=False), axis=_whole(_each(table, "x")))
     else:
         x = alt.X("x:Q", title=x_title, scale=basis.scale(_each(table, "x")), axis=basis.axis(table, "x"))
     layers: list[Any] = []
@@ -145,6 +145,13 @@ def _table(
 
 def _each(table: Rows, field: str) -> list[Any]:
     return [row[field] for row in table]
+
+
+def _whole(numbers: list[Any]) -> alt.Axis:
+    """Return the axis of epochs, at whole numbers only."""
+    least, most = min(numbers), max(numbers)
+    step = max(1, round((most - least) / 20))
+    return alt.Axis(values=list(range(int(least), int(most) + 1, step)), format="d", labelOverlap="greedy")
 
 
 def _lines(table: Rows, groups: Groups, metric: str, x: alt.X, x_title: str, pick: alt.Parameter) -> list[alt.Chart]:

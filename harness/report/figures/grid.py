@@ -76,13 +76,15 @@ def heat_map(
     tooltip = [
         alt.Tooltip("label:N", title="setting"),
         alt.Tooltip("x:N", title=x), *([alt.Tooltip("y:N", title=y)] if y else []),
-        alt.Tooltip("told:N", title=name), alt.Tooltip("n:Q", title="settings"),
+        alt.Tooltip("told:N", title=name),
     ]  # fmt: skip
     base = _cells(alt.Chart(basis.data(table)), log=log).encode(x=at_x, y=at_y, tooltip=tooltip)
     legend = alt.Legend(title=name, format=".3~g", orient="top", gradientLength=200, titleLimit=400)
-    colour = alt.Color("shown:Q", scale=alt.Scale(type="log" if log else "linear", zero=False), legend=legend)
+    scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
+    any_known = any(row["value"] < _NEVER for row in table)
+    colour = alt.Color("shown:Q", scale=scale, legend=legend if any_known else None)
     layers = [
-        base.mark_rect(stroke=LINE, strokeOpacity=0.35).encode(
+        base.mark_rect(invalid=None, stroke=LINE, strokeOpacity=0.35).encode(
             color=alt.when("isValid(datum.shown)").then(colour).otherwise(alt.value("transparent"))
         )
     ]
@@ -100,7 +102,7 @@ def _never(settings: pd.DataFrame, figure: str) -> pd.DataFrame:
 
 def _cells(chart: alt.Chart, *, log: bool) -> alt.Chart:
     """Return the chart with a row a cell: ``shown`` is the median of its settings, none for never; ``told`` the same as
-    text; ``bright``: whether its colour is; ``key`` and ``label`` only where the cell is one setting.
+    text; ``bright``: whether its colour is; ``key`` only where the cell is one setting.
 
     It is the chart that computes them, so that a page which gives it fewer settings has it draw these.
     """
@@ -114,7 +116,7 @@ def _cells(chart: alt.Chart, *, log: bool) -> alt.Chart:
         .transform_calculate(
             shown=f"datum.middle < {_NEVER / 4:g} ? datum.middle : null",
             key="datum.n === 1 ? datum.its[0].key : null",
-            label="datum.n === 1 ? datum.its[0].label : null",
+            label="datum.n === 1 ? datum.its[0].label || 'one setting' : datum.n + ' settings'",
             told="!isValid(datum.shown) ? 'never' : format(datum.shown, abs(datum.shown) >= 999.5 ? ',.0f' : '.3~g')",
         )
         .transform_joinaggregate(least="min(shown)", most="max(shown)")

@@ -38,7 +38,7 @@ def conclusion(found: Compared, one: Match) -> str:
     if not told:
         told = counts
     elif {row.worse for row in rows} - {0, said}:
-        told = f"{counts}; {'all together' if one.overall is not None else 'where times can be compared'}: {told}"
+        told = f"{counts}; {'all together' if one.overall is not None else 'where it can be compared'}: {told}"
     else:
         numbers.append(counts)
     shares = [row.reached for row in rows if row.reached is not None]
@@ -93,7 +93,7 @@ def _statement(one: Match, verdict: str, effect: float | None) -> str:
         return f"B {verdict.replace('reached', 'reached the target')}"
     if verdict.startswith("no figure"):
         return f"No trial of {verdict.removeprefix('no figure in ').replace('either', 'A or B')} has this figure"
-    return verdict[:1].upper() + verdict[1:]
+    return verdict[:1].upper() + verdict[1:]  # as "No difference shown"
 
 
 def _interval_text(one: Match, effect: float | None, low: float | None, high: float | None) -> str:
