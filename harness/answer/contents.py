@@ -391,7 +391,7 @@ def _warnings(tables: Tables) -> Iterator[Warned]:
             name=name,
             count=len(carrying[name]),
             meaning=doubt.meaning.replace("`", "") if doubt is not None else "a warning of a newer version",
-            remedy=doubt.remedy if doubt is not None else "",
+            remedy=doubt.remedy.replace("`", "") if doubt is not None else "",
             trials=tuple(carrying[name]),
         )
 

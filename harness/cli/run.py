@@ -240,7 +240,7 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
     typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
-    again = resume_command({"command": _without(list(request.command), "--retry"), "run_id": report.run_id})
+    again = resume_command({"command": _without(_without(list(request.command), "--retry"), "--budget"), "run_id": report.run_id})
     bad = ",".join(sorted(status for status in report.counts if status != "completed"))
     if report.pending:
         why = {

@@ -45,4 +45,5 @@ def significant(value: float) -> str:
     """Return a figure above 0 with three significant digits: ``0.0581``, ``1.50``, ``12.1``; 0 below a millionth."""
     if value < 1e-6:
         return "0"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}"
+    power = int(f"{value:.2e}".partition("e")[2])  # of the rounded figure: 9.999 is 10.0
+    return f"{value:.{max(0, 2 - power)}f}"

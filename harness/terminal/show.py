@@ -49,7 +49,7 @@ class Summary:
     rows: list[dict[str, Any]]
     axes: dict[str, str]  # path -> the column that holds its values
     naming: dict[str, str]  # those of the axes that tell the settings apart
-    metric: str  # what the table shows the best of
+    metric: str  # what the table shows the best of, as a median over the trials
     failures: dict[tuple[str, str], list[str]]  # trials that did not complete: (status, error) -> labels
     doubts: Doubts
     drift: str | None  # what changed over the run, in a sentence; empty where nothing did, None: not looked for
@@ -79,7 +79,10 @@ class Summary:
         target, metric = self.run.get("target"), self.metric
         goal = f"time to {metric} {_goal(target)}" if target else None
         columns: list[tuple[str, str]] = [(path, "left") for path in self.naming] or [("setting", "left")]
-        names = [[axis(row[column]) for column in self.naming.values()] or [row["setting_id"]] for row in self.rows]
+        only = self.run["suite"] if len({row["setting_id"] for row in self.rows}) == 1 else None  # it needs no hash
+        names = [
+            [axis(row[column]) for column in self.naming.values()] or [only or row["setting_id"]] for row in self.rows
+        ]
         with_arm = len(set(map(tuple, names))) < len(self.rows)
         with_samples = any(_number(row["median_samples_per_s"]) is not None for row in self.rows)
         columns += [("arm", "left")] if with_arm else []
@@ -93,7 +96,7 @@ class Summary:
         for row, name in zip(self.rows, names, strict=True):
             line = [*name, *([str(row["arm"])] if with_arm else [])]
             line += [seconds(_number(row["median_time_to_target_s"])), row["reached_share"] or "–"] if goal else []
-            line += [_figure(row["best"]), *([_rate(row["median_samples_per_s"])] if with_samples else [])]
+            line += [_figure(row["median_best"]), *([_rate(row["median_samples_per_s"])] if with_samples else [])]
             line += [_significant(row["median_train_s"]), *(_joules(row[name]) for name in energies)]
             line += [f"{row['completed']}/{row['trials']}"]
             line += [self.doubts.cell(row["setting_id"], row["arm"])] if self.doubts.any else []

@@ -152,7 +152,9 @@ def profiles(profiles: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, 
         return basis.nothing(told, "there is nothing to compare by", width=width, height=height)
     pick = basis.highlight()
     shown = alt.when(pick).then(alt.value(1.0)).otherwise(alt.value(0.12))
-    x = alt.X("tau:Q", title="factor of the quickest", scale=alt.Scale(zero=False, nice=False))
+    x = alt.X(
+        "tau:Q", title="factor of the quickest", scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickCount=7)
+    )
     y = alt.Y("rho:Q", title="share of the problems", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
     tooltip = [
         alt.Tooltip("label:N", title="solver"),

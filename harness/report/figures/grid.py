@@ -84,7 +84,7 @@ def heat_map(
     any_known = any(row["value"] < _NEVER for row in table)
     colour = alt.Color("shown:Q", scale=scale, legend=legend if any_known else None)
     layers = [
-        base.mark_rect(invalid=None, stroke=LINE, strokeOpacity=0.35).encode(
+        base.mark_rect(stroke=LINE, strokeOpacity=0.35).encode(
             color=alt.when("isValid(datum.shown)").then(colour).otherwise(alt.value("transparent"))
         )
     ]
