@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.analyse.label import label
     from harness.analyse.match import match
     from harness.analyse.profiles import performance_profile, profile_scores, solver_costs
+    from harness.analyse.runs import runs_apart
     from harness.analyse.scaling import node_scaling, scaling
     from harness.analyse.summarise import summarise
     from harness.analyse.target import time_to_accuracy, time_to_target
@@ -52,6 +53,7 @@ _HOMES = {
     "figures": "compare",
     "compare": "compare",
     "match": "match",
+    "runs_apart": "runs",
     "conclude": "conclude",
     "drift": "drift",
     "described": "described",
@@ -82,6 +84,7 @@ __all__ = [
     "figures",
     "compare",
     "match",
+    "runs_apart",
     "conclude",
     "drift",
     "described",

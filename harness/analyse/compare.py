@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from harness.analyse.frames import floats, owners
+from harness.analyse.frames import expect_recorded, floats, owners
+from harness.analyse.tails import student, student_quantile
 from harness.analyse.target import time_to_target
 from harness.domain.metrics import better
 from harness.domain.noise_floor import SLOW_DOWN as SLOW_DOWN  # the ratio that is to be found with `POWER`
@@ -249,16 +250,13 @@ def _judged(
 
 def t_quantile(share: float, freedom: float) -> float:
     """Return the quantile of Student's t distribution."""
-    from scipy import special  # here, since it takes 0.2 s and `figures` needs none of it
-
-    return float(special.stdtrit(freedom, share))
+    return student_quantile(2 * (1 - share), freedom) if share > 0.5 else -student_quantile(2 * share, freedom)
 
 
 def t_share(value: float, freedom: float) -> float:
     """Return how much of Student's t distribution lies below a value."""
-    from scipy import special
-
-    return float(special.stdtr(freedom, value))
+    outside = student(value, freedom) / 2
+    return outside if value < 0 else 1 - outside
 
 
 def repeats_for_comparison(spread: float, *, paired: bool) -> int:
@@ -306,7 +304,7 @@ def figures(
     reached it; any other figure is that of the last `epoch`, or of the best one.
 
     Raises:
-        ValueError: for time_to_target without a `target`.
+        ValueError: for time_to_target without a `target`, and for a figure that nothing was recorded of.
     """
     done = trials[trials["status"] == "completed"].reset_index(drop=True)
     if figure == "time_to_target":
@@ -316,6 +314,7 @@ def figures(
         value = time_to_target(done, epochs, metric=metric, **bounds)["time_to_target_s"].to_numpy(dtype=float)
         value = np.where(np.isfinite(value), value, np.nan)
     else:
+        expect_recorded(trials, epochs, figure, what="figure")
         value = _of_epochs(done, epochs, figure, epoch)
     table = done[[name for name in (*_WHERE, *_HOW) if name in done.columns]].assign(value=value)
     return table[table["value"].notna()].reset_index(drop=True)

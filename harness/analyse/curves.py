@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analyse.energy import KINDS, SOURCES, VALID
-from harness.analyse.frames import floats, owners
+from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.groups import BY, groups, in_order, medians, starts
 
 _FEW: Final = 5  # repeats from which quartiles are shown, not the range
@@ -33,8 +33,9 @@ def curves(
     Joules add up while every epoch has valid ones: by the counter, or by power readings where these go on for longer.
 
     Raises:
-        ValueError: for an unknown column in `by`.
+        ValueError: for an unknown column in `by`, and for a metric that nothing was recorded of.
     """
+    expect_recorded(trials, epochs, metric)
     found = groups(trials, by)
     own, value = owners(trials, epochs), floats(epochs, metric)
     epoch = epochs["epoch"].to_numpy(dtype=np.int64)

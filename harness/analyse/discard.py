@@ -40,8 +40,9 @@ def discard(
     unjudged = np.array([bool(set(asked) & set(found)) for found in listed(trials, "unjudged")], dtype=bool)
     unjudged |= ~judged(trials)
     if len(carry) and carry.all():
+        of = "the only trial carries" if len(trials) == 1 else f"all {len(trials)} trials carry"
         raise ResultsError(
-            f"all {len(trials)} trials carry a warning that is to be discarded ({', '.join(asked)}), so none is left: "
+            f"{of} a warning that is to be discarded ({', '.join(asked)}), so none is left: "
             "name fewer warnings, or run again once `harness doctor` finds the machine quiet"
         )
     kept = trials[~carry]

@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from harness.analyse.compare import figures
-from harness.analyse.tails import kendall, kruskal, student
+from harness.analyse.tails import kendall, kruskal, student, student_quantile
 
 LEVEL: Final = 0.01  # of each of the three tests
 LEAST_PERCENT: Final = 1.0  # a smaller change is not worth a sentence, however certain
+_POWER: Final = 0.95
 _FEWEST: Final = 5  # blocks, or trials of a worker, that a test needs
 _MOST: Final = 500  # blocks that the slope and its test are of, evenly spread: they look at every pair of them
 
@@ -30,6 +32,7 @@ class Trend:
 
     percent: float
     p: float
+    least: float  # percent: a change as large would have been found in 95 of 100 runs, about
 
     @property
     def found(self) -> bool:
@@ -68,6 +71,24 @@ class Drift:
             return ""
         return f"Epoch times of one setting changed {'; '.join(told)}: shuffled blocks even that out between settings."
 
+    @property
+    def conclusion(self) -> str:
+        """The `sentence`; where nothing was found, how large a change would have been, and what could not be tested."""
+        if self.sentence:
+            return self.sentence
+        kinds = {"from the start of a block to its end": self.within, "over the run": self.over}
+        kinds |= {"between workers": self.between} if len(self.workers) > 1 else {}
+        least = [
+            f"{what} ({max(trend.least, LEAST_PERCENT):.1f} % would have been, as a rule)"
+            for what, trend in kinds.items()
+            if trend is not None
+        ]
+        blind = [what for what, trend in kinds.items() if trend is None]
+        told = [f"no change of one setting's epoch times was found {', nor '.join(least)}"] if least else []
+        told += [f"there are too few repeats to look for one {' or '.join(blind)}"] if blind else []
+        said = "; ".join(told)
+        return f"{said[:1].upper()}{said[1:]}."
+
 
 def _p(trend: Trend) -> str:
     return " (p < 0.001)" if trend.p < 0.001 else f" (p = {trend.p:.3f})"
@@ -100,6 +121,11 @@ def drift(trials: pd.DataFrame, epochs: pd.DataFrame, *, figure: str = "train_s"
     )
 
 
+def _least(error: float, freedom: int) -> float:
+    """Return the change, in percent, that a t test of this standard error finds in 95 of 100 runs."""
+    return _percent((student_quantile(LEVEL, freedom) + student_quantile(2 * (1 - _POWER), freedom)) * error)
+
+
 def _percent(log: float) -> float:
     return 100 * math.expm1(log)
 
@@ -120,20 +146,30 @@ def _within(table: pd.DataFrame, block: np.ndarray) -> Trend | None:
         return None
     slope, error = float(slopes.mean()), float(slopes.std(ddof=1)) / math.sqrt(len(slopes))
     p = student(slope / error, len(slopes) - 1) if error > 0 else float(slope == 0)
-    return Trend(percent=_percent(slope), p=p)
+    return Trend(percent=_percent(slope), p=p, least=_least(error, len(slopes) - 1))
 
 
 def _over(table: pd.DataFrame) -> Trend | None:
     if table["run_id"].nunique() != 1:
         return None
     means = table.groupby("block")["left"].mean().sort_index()
-    if len(means) < _FEWEST:
+    if len(means) <= _FEWEST:  # of 5, no order is as rare as `LEVEL`
         return None
     blocks = means.index.to_numpy(dtype=float)
     some = np.unique(np.linspace(0, len(means) - 1, min(len(means), _MOST)).astype(int))
     left, first, second = means.to_numpy()[some], *np.triu_indices(len(some), 1)
     slope = float(np.median((left[second] - left[first]) / (blocks[some][second] - blocks[some][first])))
-    return Trend(percent=_percent(slope * (blocks[-1] - blocks[0])), p=kendall(left))
+    change = slope * (blocks[-1] - blocks[0])
+    off = left - slope * blocks[some]
+    # As of a straight line by least squares, but for what the rank test of few blocks misses, by simulation.
+    error = (
+        float(off.std(ddof=2))
+        * (blocks[-1] - blocks[0])
+        / math.sqrt(float(((blocks[some] - blocks[some].mean()) ** 2).sum()))
+    )
+    return Trend(
+        percent=_percent(change), p=kendall(left), least=_least(error * (1 + 0.8 * (6 / len(some)) ** 2), len(some) - 2)
+    )
 
 
 def _between(table: pd.DataFrame, workers: Mapping[str, float]) -> Trend | None:
@@ -141,4 +177,11 @@ def _between(table: pd.DataFrame, workers: Mapping[str, float]) -> Trend | None:
     if len(samples) < 2 or min(map(len, samples)) < _FEWEST:
         return None
     gap = (100 + max(workers.values())) / (100 + min(workers.values()))
-    return Trend(percent=100 * (gap - 1), p=kruskal(samples))
+    pairs = [_error(one, other) for one, other in combinations(samples, 2)]
+    least = _least(max(pairs), sum(map(len, samples)) - len(samples))
+    return Trend(percent=100 * (gap - 1), p=kruskal(samples), least=least)
+
+
+def _error(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the standard error of the difference of two means."""
+    return math.sqrt(float(first.var(ddof=1)) / len(first) + float(second.var(ddof=1)) / len(second))

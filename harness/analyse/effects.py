@@ -21,7 +21,8 @@ _EXACT: Final = 1_000.0  # up to which SciPy inverts the noncentral chi-squared 
 
 _COLUMNS: Final[dict[str, Any]] = {
     "term": object, "kind": object, "share": float, "low": float, "high": float, "p": float, "f": float,
-    "squares": float, "freedom": "int64", "levels": "Int64", "n": "int64", "left_out": "int64", "note": object,
+    "squares": float, "freedom": "int64", "levels": "Int64", "n": "int64", "left_out": "int64", "enough": bool,
+    "note": object,
 }  # fmt: skip
 
 
@@ -64,11 +65,15 @@ def effects(
     - ``levels`` of the axis, or combinations that occur of the pair's; null for what is left;
     - ``n``: trials that have the figure; ``left_out``: those that do not, since they missed the target, failed or were
       lost. A level that misses often looks better than it is, because its misses are not in here: see `levels`;
+    - ``enough``: whether at least 80 % of the trials (`variance.LEAST_MEASURED`) have the figure, and of each level of
+      each axis some do. If not, what those have in common is that they have it: shares of their variance say nothing of
+      all trials, and are null, with ``low``, ``high``, ``f`` and ``p``;
     - ``note``: why something is null, or what to keep in mind; else empty.
 
     Pairs are told where they leave at least a quarter as many degrees of freedom for noise as they take. With a single
     repeat, or in a random search, they may not: they are null then, and count as noise. Where even the axes alone leave
-    none, all shares are null.
+    none, all shares are null. Every trial counts as a repeat: of several runs with the same seeds give one, where the
+    seed decides the figure.
 
     Raises:
         SuiteError: for an axis or figure that is none, for time_to_target without a `target`, and for a confidence that
@@ -106,7 +111,10 @@ def effects(
             row["low"], row["high"] = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     elif total <= rounding:
         rows, noise = ([row | {"note": "the figure does not vary"} for row in [*rows, noise]], {})
-    order = sorted(rows, key=lambda row: (row["kind"] == "left", -row.get("share", -1.0)))
+    if data.lacking:
+        blank = dict.fromkeys(("share", "low", "high", "f", "p"), np.nan) | {"note": data.lacking}
+        rows, noise = [row | blank for row in rows], noise and noise | blank
+    order = sorted(rows, key=lambda row: (row["kind"] == "left", -np.nan_to_num(row.get("share", -1.0), nan=-1.0)))
     return _table([*order, noise] if noise else order, data)
 
 
@@ -212,4 +220,4 @@ def _noncentrality(squares: float, freedom: int, noise: np.ndarray, random: np.r
 def _table(rows: Sequence[Mapping[str, Any]], data: Measured) -> pd.DataFrame:
     table = pd.DataFrame(list(rows), columns=list(_COLUMNS))
     count = len(data.values)
-    return table.assign(n=count, left_out=data.of - count).astype(_COLUMNS)
+    return table.assign(n=count, left_out=data.of - count, enough=not data.lacking).astype(_COLUMNS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from harness.domain.component import did_you_mean
+
 _KEY = ("run_id", "trial_id", "arm")
 
 
@@ -13,6 +15,23 @@ def floats(frame: pd.DataFrame, column: str) -> np.ndarray:
     if column not in frame.columns:
         return np.full(len(frame), np.nan)
     return frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def expect_recorded(trials: pd.DataFrame, epochs: pd.DataFrame, name: str, *, what: str = "metric") -> None:
+    """Raise for a name that nothing was recorded under, which would otherwise look like a metric that is never there.
+
+    Raises:
+        ValueError: where there are epochs, and neither they nor ``initial_<name>`` of the trials have such a column.
+    """
+    if len(epochs) and name not in epochs.columns and f"initial_{name}" not in trials.columns:
+        numbers = [str(column) for column, kind in epochs.dtypes.items() if pd.api.types.is_numeric_dtype(kind)]
+        hint = did_you_mean(name, numbers) or f" there are {', '.join(numbers)}"
+        raise ValueError(f"no {what} {name!r} is recorded;{hint}")
+
+
+def having(epochs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the epochs with a column of that name: where none recorded such a metric, all null."""
+    return epochs if name in epochs.columns else epochs.assign(**{name: np.nan})
 
 
 def owners(trials: pd.DataFrame, epochs: pd.DataFrame) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from harness.analyse.frames import floats, owners
+from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.groups import BY, groups, in_order, median_intervals, scattered, starts
 from harness.domain.metrics import better
 
@@ -31,7 +31,11 @@ def gaps(
     epoch as it was trained on, dropout at work and weights still moving, so that in first epochs the gap is often
     negative. It is NaN for a `metric` that is not one of held-out data (``val_…``). `lower_is_better` says which way
     the metric goes, where its name does not (see `domain.metrics.better`).
+
+    Raises:
+        ValueError: for a metric that nothing was recorded of.
     """
+    expect_recorded(trials, epochs, metric)
     own, value = owners(trials, epochs), floats(epochs, metric)
     epoch = epochs["epoch"].to_numpy(dtype=np.int64)
     lower = better(metric) == "lower" if lower_is_better is None else lower_is_better

@@ -28,6 +28,7 @@ from harness.domain.repeats import TIMES, WITHIN_METRICS
 Verdict = Literal[
     "slower", "faster", "worse", "better", "reached less often", "reached more often", "no difference shown",
     "cannot tell: too few repeats", "the same trials", "no figure in A", "no figure in B", "no figure in either",
+    "reached by none",
 ]  # fmt: skip
 
 _UNITS: Final = ("_s", "_j", "_bytes")  # of what has a true zero, so that a ratio says how much more it is
@@ -279,7 +280,7 @@ class _Judge:
             nowhere: Verdict = "no figure in either" if max(counted) == 0 else "no figure in A"
             return replace(matched, verdict="no figure in B" if counted[0] else nowhere), None
         if max(matched.measured) == 0:  # neither ever reached the target
-            return replace(matched, verdict="no figure in either"), None
+            return replace(matched, verdict="reached by none"), None
         if min(matched.measured) == 0:
             return matched, None
         return self._compared(matched, used[0], used[1])

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analyse.compare import Comparison, Spread, compare, figures
+from harness.analyse.frames import having
 from harness.domain.noise_floor import newest_floor
 from harness.domain.repeats import LABELS, unlabelled
 
@@ -105,7 +106,7 @@ def floors(
 
 def _labelled(trials: pd.DataFrame, epochs: pd.DataFrame, figure: str) -> pd.DataFrame:
     """Return the figures of the trials under the `LABELS`, by arms without them: back ends are no repeats."""
-    table = figures(trials, epochs, figure=figure)
+    table = figures(trials, having(epochs, figure), figure=figure)
     table = table[table["label"].isin(LABELS) & (table["value"] > 0)]
     return table.assign(arm=[unlabelled(arm) for arm in table["arm"]])
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
 from harness.analyse.compare import ALARMS, POWER, SLOW_DOWN, Comparison, Pairs, t_quantile
+from harness.analyse.tails import student
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def overall(compared: Sequence[Sample], *, relative: bool, within: float | None 
     if freedom is not None:
         reach = t_quantile(1 - ALARMS / 2, freedom)
         low, high = show(effect - reach * error), show(effect + reach * error)
-        p = 2 * float(special.stdtr(freedom, -abs(effect) / error)) if error > 0 else float(effect == 0)
+        p = student(effect / error, freedom) if error > 0 else float(effect == 0)
         if p < ALARMS and abs(effect) > (floor or 0):
             verdict = "larger" if effect > 0 else "smaller"
         elif relative:  # as for one setting: a slow-down of 10 % would have been found

@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.domain.component import did_you_mean
 from harness.domain.errors import ResultsError, SuiteError
+from harness.domain.naming import plural
 
 # What trials of one setting must not differ in, unless that is allowed: each changes a time by more than a slow-down
 # that anyone looks for, and none is part of the setting's id.
@@ -89,8 +90,8 @@ def _pair(
     shared = len(first & second)
     if shared and first != second:
         raise ResultsError(
-            f"A has {len(first)} and B {len(second)} trials of the setting {setting}, and {shared} of them are the "
-            "same: say with --where, or with another A and B, which trials belong to which side"
+            f"A has {len(first)} and B {plural(len(second), 'trial')} of the setting {setting}, and {shared} of them "
+            "are the same: say with --where, or with another A and B, which trials belong to which side"
         )
     return Pair(setting_id=setting, arms=arms, rows=rows, same=bool(shared))
 
@@ -113,7 +114,7 @@ def _nothing_in_common(tables: Sequence[pd.DataFrame]) -> ResultsError:
         settings = table.drop_duplicates("setting_id")
         of = f" of {_list(map(repr, dict.fromkeys(table['suite'].dropna())))}" if "suite" in table.columns else ""
         which = f" ({_list(map(str, settings['setting_id']))})" if len(settings) else ""
-        told.append(f"{name} has {len(settings) or 'no'} settings{of}{which}")
+        told.append(f"{name} has {plural(len(settings), 'setting') if len(settings) else 'no settings'}{of}{which}")
     return ResultsError(f"A and B have no setting in common, so there is nothing to compare: {'; '.join(told)}")
 
 

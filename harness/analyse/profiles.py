@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from harness.analyse.frames import floats
+from harness.analyse.frames import floats, having
 from harness.analyse.target import time_to_target
 from harness.analyse.variance import check_columns
 from harness.domain.component import did_you_mean
@@ -113,7 +113,8 @@ def solver_costs(
         own = trials[(of_trial == suite) & named]
         if own.empty:
             continue
-        times = time_to_target(own, epochs, metric=target.metric, at_least=target.at_least, at_most=target.at_most)
+        known = having(epochs, target.metric)
+        times = time_to_target(own, known, metric=target.metric, at_least=target.at_least, at_most=target.at_most)
         parts.append(pd.DataFrame({
             "problem": [" ".join([suite, *texts]) for texts in _texts(own, parting)],
             "solver": [" ".join(texts) for texts in _texts(own, solvers, bare=len(solvers) == 1)],

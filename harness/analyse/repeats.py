@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analyse.compare import figures, half_width, repeats_for_width
+from harness.analyse.frames import having
 from harness.domain.outcome import Finished
 from harness.domain.repeats import Auto
 from harness.domain.trial import Trial
@@ -108,6 +109,8 @@ class Repeats:
 
     def _figures(self, trials: pd.DataFrame, epochs: pd.DataFrame) -> dict[tuple[str, str], float]:
         """Return the figure of each trial by its key, as its log where the interval is to be relative."""
+        metric = self._auto.figure if self._target is None else str(self._target["metric"])
+        epochs = having(epochs, metric)  # a function's own metric may never have been reported
         table = figures(trials, epochs, figure=self._auto.figure, epoch=self._auto.epoch, target=self._target)
         values = table["value"].to_numpy(dtype=float)
         if self._auto.relative:

@@ -32,7 +32,8 @@ def summarise(
     """Return one row a group of trials, as a rule a setting and arm, ordered by the axes.
 
     Medians are over the repeats, and so are their intervals, which are the percentile bootstrap's (see
-    `groups.median_intervals`, also for how little few repeats can promise); null for one repeat. Columns:
+    `groups.median_intervals`, also for how little few repeats can promise); null for one repeat. Every trial counts as
+    a repeat: of several runs with the same seeds, intervals of what the seed decides are too narrow. Columns:
 
     - those of `by`, and the `axes` (columns of `trials`);
     - ``trials`` and how many of them are ``completed``, ``failed``, ``timeout``, ``lost``;
@@ -49,7 +50,8 @@ def summarise(
       the trials whose energy is valid, see `energy`.
 
     Raises:
-        ValueError: for both `at_least` and `at_most`; an unknown column in `by`; a `confidence` not between 0 and 1.
+        ValueError: for both `at_least` and `at_most`; a metric that nothing was recorded of; an unknown column in `by`;
+            a `confidence` not between 0 and 1.
     """
     found = groups(trials, by)
     group, count = found.of_trial, len(found)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from harness.analyse.frames import floats, owners
+from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.groups import BY, groups, in_order, median_intervals, starts
 
 # Where a loss is NaN but this was measured, the loss was too: the training diverged.
@@ -35,10 +35,11 @@ def time_to_target(
     - ``lower_s``, ``lower_value``, ``upper_s``, ``upper_value``: the evaluations before and after, else NaN.
 
     Raises:
-        ValueError: unless exactly one of `at_least` and `at_most` is given.
+        ValueError: unless exactly one of `at_least` and `at_most` is given; for a metric that nothing was recorded of.
     """
     if (at_least is None) == (at_most is None):
         raise ValueError(f"a target is either at_least or at_most, got {at_least!r} and {at_most!r}")
+    expect_recorded(trials, epochs, metric)
     count = len(trials)
     own = owners(trials, epochs)
     counts = _exists(trials, epochs, metric, own)
@@ -121,9 +122,12 @@ def time_to_accuracy(
       the quickest to the slowest, which holds the true median in 75 % of all cases, not in 95 %, see
       `groups.median_intervals`.
 
+    Every trial counts as a repeat. Of several runs with the same seeds give one, or the intervals are too narrow: what
+    a seed decides, the same seed in another run does not tell again.
+
     Raises:
-        ValueError: unless exactly one of `at_least` and `at_most` is given; for an unknown column in `by`; for a
-            `confidence` that does not lie between 0 and 1.
+        ValueError: unless exactly one of `at_least` and `at_most` is given; for a metric that nothing was recorded of;
+            for an unknown column in `by`; for a `confidence` that does not lie between 0 and 1.
     """
     times = time_to_target(trials, epochs, metric=metric, at_least=at_least, at_most=at_most)
     return over_repeats(trials, times["time_to_target_s"].to_numpy(dtype=np.float64), by=by, confidence=confidence)

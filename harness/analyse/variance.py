@@ -19,8 +19,10 @@ from harness.domain.repeats import TIMES
 
 MOST_LEVELS: Final = 12  # a numeric axis with more of them, as of a random search, is cut into classes
 CLASSES: Final = 5
+LEAST_MEASURED: Final = 0.8  # of the trials: where fewer have the figure, those that do are a choice of their own
 LEAST_LEFT: Final = 0.25  # degrees of freedom for noise, for each that pairs take: fewer tell next to nothing of noise
 _NAMES: Final = ("seed",)  # numbers that name and do not measure: never cut into classes
+_SHOWN: Final = 3  # levels in a note
 _NULL: Final = told(None)
 
 
@@ -98,6 +100,7 @@ class Measured:
     rows: np.ndarray  # row numbers of those trials
     of: int  # trials in all
     axes: tuple[Axis, ...]  # axes of which each tells the other are one
+    lacking: str  # why so few trials have the figure that they do not speak for the others; else empty
 
 
 def measured(
@@ -130,9 +133,11 @@ def measured(
     good = np.isfinite(values) & ((values > 0) | (not relative(figure)))
     rows = owners(trials, table)[good]
     found: list[Axis] = []
+    lost: list[str] = []  # levels of which no trial has the figure
     for name, column in asked.items():
         axis = Axis.of(name, trials[column], classes=column not in _NAMES)
         here = axis.codes[rows]
+        lost += [f"{name} = {axis.levels[code]}" for code in sorted(set(axis.codes.tolist()) - set(here.tolist()))]
         if len(np.unique(here)) < 2:
             continue
         same = next((place for place, other in enumerate(found) if equal(here, other.codes[rows])), None)
@@ -141,7 +146,15 @@ def measured(
         else:
             found[same] = found[same].joined(axis)
     values = np.log(values[good]) if relative(figure) else values[good]
-    return Measured(values=values, rows=rows, of=len(trials), axes=tuple(found))
+    return Measured(
+        values=values, rows=rows, of=len(trials), axes=tuple(found), lacking=_lacking(len(rows), len(trials), lost)
+    )
+
+
+def _lacking(had: int, of: int, lost: Sequence[str]) -> str:
+    if lost and had:
+        return f"no trial of {', '.join(lost[:_SHOWN])}{' …' if len(lost) > _SHOWN else ''} has the figure"
+    return f"only {had} of {of} trials have the figure" if had < LEAST_MEASURED * of else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

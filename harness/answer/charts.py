@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.answer.tables import Tables
@@ -23,7 +22,6 @@ _OTHERS: Final = {
     "linear": ("values", "labelOverlap"),
     "log": ("tickCount", "tickMinStep"),
 }  # of axes of the other kind
-_FOREMOST: Final = 3  # axes whose pairs the grid can be chosen to be over
 
 
 class Sheet:
@@ -33,19 +31,32 @@ class Sheet:
         self.datasets: dict[str, pd.DataFrame] = {}
         self._tables = tables
 
+    @property
+    def _level(self) -> str:
+        return f"Intervals are of {100 * self._tables.confidence:g} %."
+
+    @property
+    def _told(self) -> str:
+        """What `effects` and `levels` are about, for people."""
+        tables = self._tables
+        return f"the time to {tables.goal_text}" if tables.figure == "time_to_target" else f"the last {tables.figure}"
+
     def figures(self) -> Iterator[Figure]:
         """Yield the charts for which there is something to draw, in the order of the page."""
-        yield self._accuracy()
-        yield self._curves()
-        yield from self._grid()
-        yield from self._times()
-        yield from self._effects()
-        yield from self._hardware()
-        yield from self._scaling()
-        yield from self._profiles()
+        yield from _or_why("accuracy", "Time against accuracy", self._accuracy)
+        yield from _or_why("curves", "Learning curves", self._curves)
+        yield from _or_why("grid", "The grid", self._grid)
+        yield from _or_why("times", "Time to the target", self._times)
+        yield from _or_why("effects", "Which axis matters", self._effects)
+        yield from _or_why("hardware", "Hardware side by side", self._hardware)
+        yield from _or_why("scaling", "Speed-up", self._scaling)
+        yield from _or_why("profiles", "Over all problems", self._profiles)
 
     def telemetry(self) -> Iterator[Figure]:
         """Yield the hardware's readings along the time of some trials."""
+        yield from _or_why("telemetry", "Hardware along a trial", self._telemetry)
+
+    def _telemetry(self) -> Iterator[Figure]:
         from harness.report import figures
         from harness.report.content import Control, Figure
 
@@ -56,15 +67,13 @@ class Sheet:
         for unit in _units(spec):  # one trial is shown at a time, and the choice above says which
             if "color" in unit.get("encoding", {}):
                 unit["encoding"]["color"]["legend"] = None
-        names = list(dict.fromkeys(readings["trial"].tolist()))
+        names = dict(zip(readings["key"].tolist(), readings["trial"].tolist(), strict=True))  # of each setting one
         yield Figure(
             id="telemetry",
             title="Hardware along a trial",
-            text="Readings of the node while one trial of each of the first settings ran.",
+            text="Readings of the node while one trial of each of the first settings ran: shaded the trial itself.",
             specs={"": spec},
-            controls=(
-                Control(name="trial", title="Trial", choices=tuple((name, name) for name in names), field="label"),
-            ),
+            controls=(Control(name="trial", title="Trial", choices=tuple(names.items()), field="key"),),
             by_setting=False,
         )
 
@@ -83,7 +92,7 @@ class Sheet:
         found: dict[str, Any] = _renamed(spec, names)
         return found
 
-    def _accuracy(self) -> Figure:
+    def _accuracy(self) -> Iterator[Figure]:
         from harness.report import figures
         from harness.report.content import Figure
 
@@ -110,7 +119,7 @@ class Sheet:
                 most=EVERY, width=_CONTAINER,
             )  # fmt: skip
             specs |= _along("x", chart, tables.settings[cost], before=f"{cost} ")
-        return Figure(
+        yield Figure(
             id="accuracy",
             title="Time against accuracy" if tables.metric.endswith("accuracy") else f"Time against {tables.metric}",
             text=(
@@ -121,7 +130,7 @@ class Sheet:
             controls=(_control("of", "Show", shown), _scales()),
         )
 
-    def _curves(self) -> Figure:
+    def _curves(self) -> Iterator[Figure]:
         from harness.report import figures
         from harness.report.content import Figure
 
@@ -141,6 +150,11 @@ class Sheet:
             for since in known:
                 kept = tables.curves[trained] if since == "trained" else tables.curves
                 chart = _filtered(every, "datum.epoch !== 0") if since == "trained" else every
+                if since == "trained" and over == "epoch":
+                    for unit in _units(chart):  # its ticks are told one by one
+                        axis = unit["encoding"].get("x", {}).get("axis") or {}
+                        if "values" in axis:
+                            axis["values"] = [one for one in axis["values"] if one != 0]
                 across = _along("x", chart, kept[columns[over]], before=f"{over} {since} ", wide=over != "epoch")
                 for name, drawn in across.items():
                     specs |= _along("y", drawn, kept["value"], before=f"{name} ")
@@ -149,7 +163,7 @@ class Sheet:
             controls.append(_scales("values", "Vertical axis"))
         else:
             specs = {name.removesuffix(" auto"): spec for name, spec in specs.items() if name.endswith(" auto")}
-        return Figure(
+        yield Figure(
             id="curves",
             title="Learning curves",
             text=f"{tables.metric} of the held-out data as training goes on: the median of the repeats."
@@ -167,19 +181,11 @@ class Sheet:
         from harness.report.content import Figure
 
         tables = self._tables
-        offered = {
-            "median_time_to_target_s": f"time to {tables.goal_text} (s)",
-            "median_best": f"best {tables.metric}",
-            "median_train_s": "seconds an epoch",
-            "median_samples_per_s": "samples a second",
-            "median_total_train_s": "seconds of training",
-            "gpu_j": "energy of the GPUs (J)",
-            "cpu_j": "energy of the CPUs (J)",
-        }
-        known = {name: title for name, title in offered.items() if np.isfinite(floats(tables.settings, name)).any()}
+        offered = tables.of_settings.items()
+        known = {name: title for name, title in offered if np.isfinite(floats(tables.settings, name)).any()}
         if not tables.varied or not known:
             return
-        pairs: list[tuple[str, ...]] = list(combinations(self._foremost(), 2)) or [tuple(tables.varied)]
+        pairs = tables.pairs
         specs = {}
         for place, pair in enumerate(pairs):
             columns = [tables.varied[path] for path in pair]
@@ -200,15 +206,6 @@ class Sheet:
             most=EVERY,
         )
 
-    def _foremost(self) -> list[str]:
-        """Return the axes that matter most, in the order of the grid: as many as the grid's pairs are made of."""
-        varied, effects = list(self._tables.varied), self._tables.effects
-        if len(varied) <= _FOREMOST or effects is None or effects.empty:
-            return varied[:_FOREMOST]
-        terms = effects.sort_values("share", ascending=False, kind="stable")["term"].tolist()
-        first = [term for term in terms if term in varied][:_FOREMOST]
-        return [path for path in varied if path in first]
-
     def _times(self) -> Iterator[Figure]:
         from harness.report import figures
         from harness.report.content import Figure
@@ -223,7 +220,7 @@ class Sheet:
         yield Figure(
             id="times",
             title="Time to accuracy" if tables.metric.endswith("accuracy") else "Time to the target",
-            text=f"When each repeat reached {tables.goal_text}, on the training clock.",
+            text=f"When each repeat reached {tables.goal_text}, on the training clock. {self._level}",
             specs=_along("x", chart, tables.reach["time_to_target_s"]),
             controls=(_scales(),),
         )
@@ -242,7 +239,13 @@ class Sheet:
             yield Figure(
                 id="effects",
                 title="Which axis matters",
-                text="How much of the differences between trials goes with each axis, and in which direction.",
+                text=f"How much of the differences between trials in {self._told} goes with each axis, and in which "
+                f"direction. {self._level}",
+                notes=()
+                if not tables.missed
+                else (
+                    f"It is about {tables.metric} and not about the time to the target, since only {tables.missed}.",
+                ),
                 specs={name: chart for name, (_, chart) in charts.items()},
                 controls=(_control("of", "Show", {name: title for name, (title, _) in charts.items()}),),
                 by_setting=False,
@@ -259,7 +262,7 @@ class Sheet:
         yield Figure(
             id="hardware",
             title="Hardware side by side",
-            text="Seconds an epoch of each setting on each kind of hardware.",
+            text=f"Seconds an epoch of each setting on each kind of hardware. {self._level}",
             specs={"": chart},
         )
 
@@ -278,7 +281,8 @@ class Sheet:
             yield Figure(
                 id="scaling",
                 title="Speed-up",
-                text="How throughput grows with the processors or nodes that work on it, beside the ideal.",
+                text="How throughput grows with the processors or nodes that work on it, beside the ideal. "
+                f"{self._level}",
                 specs=charts,
                 controls=(_control("of", "Show", {name: name for name in charts}),),
                 by_setting=False,
@@ -319,6 +323,17 @@ def _renamed(spec: Any, names: Mapping[str, str]) -> Any:
     return found
 
 
+def _or_why(name: str, title: str, draw: Callable[[], Iterator[Figure]]) -> list[Figure]:
+    """Return the figures, or a section that says why there are none: no figure is worth the loss of the page."""
+    from harness.report.content import Figure
+
+    try:
+        return list(draw())
+    except Exception as error:  # a mistake of this program, of whatever kind
+        why = f"This could not be drawn, which is a mistake of harness: {type(error).__name__}: {error}"
+        return [Figure(id=name, title=title, text=why)]
+
+
 def _control(name: str, title: str, choices: Mapping[str, str]) -> Control:
     from harness.report.content import Control
 
@@ -343,6 +358,7 @@ def _along(
     every = values.to_numpy(dtype=float, na_value=math.nan)
     numbers = every[np.isfinite(every)].tolist()
     positive = [one for one in numbers if one > 0]
+    linear = basis.linear(numbers)
     kinds: dict[str, dict[str, Any]] = {"linear": {}, "log": basis.log_axis(positive) if positive else {}}
     found = {}
     for kind, axis in kinds.items():
@@ -352,9 +368,11 @@ def _along(
             place = unit.get("encoding", {}).get(channel, {})
             if place.get("type") != "quantitative" or "field" not in place:
                 continue
-            place["scale"] = {name: one for name, one in place.get("scale", {}).items() if name != "zero"}
-            place["scale"] |= {"type": kind} if kind == "log" else {"type": kind, "zero": False}
-            if "axis" in place and place["axis"].get("format") != "d":  # whole numbers have their ticks
+            whole = place.get("axis", {}).get("format") == "d"  # such numbers have their own ticks, and no room around
+            kept = {name: one for name, one in place.get("scale", {}).items() if whole and name != "zero"}
+            around = linear if kind == "linear" else {"nice": False, "padding": 8}
+            place["scale"] = {**({"zero": False} if whole and kind == "linear" else around), **kept, "type": kind}
+            if "axis" in place and not whole:
                 place["axis"] = {name: one for name, one in place["axis"].items() if name not in _OTHERS[kind]} | axis
             fields.add(place["field"])
         if kind == "log":  # 0, as the untrained model's time, has no place on it

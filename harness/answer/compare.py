@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.answer.notes import notes
 from harness.answer.sides import Side, apart, find_side, known_runs
 from harness.domain.errors import ResultsError
-from harness.domain.naming import axis, place
+from harness.domain.naming import axis, place, plural
 from harness.domain.setting import EXECUTION
 
 if TYPE_CHECKING:
     from harness.analyse.match import Match, Matched
+    from harness.domain.suite import Target
 
-NEVER: Final = "reached by none"
 _SHOWN: Final = 4  # settings in a message
 
 
@@ -29,19 +29,12 @@ class Compared:
     matches: tuple[Match, ...]
     labels: Mapping[tuple[str, tuple[str, str]], str]  # what a matched setting is called: by its id and arms
     only: tuple[tuple[str, ...], tuple[str, ...]]  # what the settings are called that one side alone has
-    target: str | None
+    target: Target | None
     notes: tuple[str, ...]
 
     def label(self, row: Matched) -> str:
         """Return what a matched setting is called."""
         return self.labels[row.setting_id, row.arms]
-
-    def called(self, row: Matched) -> str:
-        """Return the verdict on a setting; where no trial of either side reached the target, that."""
-        if row.reached is None or row.comparison is not None or row.verdict == "the same trials":
-            return row.verdict
-        (hits, of), (other_hits, other_of) = row.reached
-        return NEVER if hits == other_hits == 0 < min(of, other_of) else row.verdict
 
     def fails(self, over: float) -> list[str]:
         """Return what is worse in B by more than the share `over` and called different, as one line each.
@@ -54,9 +47,9 @@ class Compared:
 
     def unsure(self) -> list[str]:
         """Return for each figure in how many settings there are too few repeats to tell, as one line each."""
-        counts = [sum(self.called(row).startswith("cannot tell") for row in found.rows) for found in self.matches]
+        counts = [sum(row.verdict.startswith("cannot tell") for row in found.rows) for found in self.matches]
         return [
-            f"{count} of {len(found.rows)} settings of {found.figure}"
+            f"{count} of {plural(len(found.rows), 'setting')} of {found.figure}"
             for count, found in zip(counts, self.matches, strict=True)
             if count
         ]
@@ -70,12 +63,12 @@ class Compared:
                 yield f"{found.figure}, {together.settings} settings together: worse by {100 * by:.3g} %"
         for row in found.rows:
             if row.verdict == "no figure in B" and row.trials[1]:
-                yield f"{found.figure}, {self.label(row)}: none of {row.trials[1]} trials of B has it"
+                yield f"{found.figure}, {self.label(row)}: none of {plural(row.trials[1], 'trial')} of B has it"
             elif row.verdict == "reached less often" and row.reached is not None:
                 (hits, of), (other_hits, other_of) = row.reached
                 by = 1 - (other_hits / other_of) / (hits / of)
                 if by > over:
-                    told = f"reached in {other_hits}/{other_of} trials, not {hits}/{of}"
+                    told = f"reached in {other_hits}/{plural(other_of, 'trial')}, not {hits}/{of}"
                     yield f"{found.figure}, {self.label(row)}: {told}"
             elif row.worse == 1 and row.effect is not None:
                 by = _worse_by(found, row.effect, abs(row.medians[0] or 0))
@@ -141,7 +134,7 @@ def compare(
     labels, only = _labels((one, other), matches[0])
     return Compared(
         first=one, second=other, matches=matches, labels=labels, only=only,
-        target=str(goal) if goal is not None and "time_to_target" in figures else None,
+        target=goal if "time_to_target" in figures else None,
         notes=(*copied, *notes((one, other), matches)),
     )  # fmt: skip
 
@@ -153,7 +146,7 @@ def _expect_common(*sides: Side) -> None:
     told = []
     for side in sides:
         rows = side.trials.drop_duplicates("setting_id")
-        names = [_called(side, row) or str(row["setting_id"]) for row in rows.to_dict("records")]
+        names = [_called(side, row) or _alone(side, row) for row in rows.to_dict("records")]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         told.append(f"{side.name} has {', '.join(names[:_SHOWN])}{more} of {' and '.join(side.unique('suite'))}")
     raise ResultsError(
@@ -169,6 +162,11 @@ def _called(side: Side, row: Mapping[Any, Any]) -> str:
     return place(row, {path: column for path, column in axes.items() if axis(row[column]) != "–"})
 
 
+def _alone(side: Side, row: Mapping[Any, Any]) -> str:
+    """Return what a setting without axes is called: its suite, unless there are others without axes."""
+    return str(row["suite"] if side.trials["setting_id"].nunique() == 1 else row["setting_id"])
+
+
 def _labels(
     sides: tuple[Side, Side], found: Match
 ) -> tuple[dict[tuple[str, tuple[str, str]], str], tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -182,7 +180,7 @@ def _labels(
         row = by_id[at][setting]
         if sides[at].gathered.naming.keys() == {"label"} and by_id[1 - at].get(setting, row)["label"] == row["label"]:
             return str(row["label"])  # settings have names of their own
-        return _called(sides[at], row) or setting
+        return _called(sides[at], row) or _alone(sides[at], row)
 
     several = len({row.setting_id for row in found.rows}) < len(found.rows)
     labels = {

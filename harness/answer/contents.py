@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness import __version__
 from harness.answer import published
 from harness.answer.charts import Sheet
-from harness.answer.tables import Tables
+from harness.answer.tables import CONFIDENCE, Tables
 from harness.domain.doubts import DOUBTS
 from harness.domain.duration import seconds, significant
 from harness.domain.errors import HarnessError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _VALUES = 30  # of an axis that the page can be filtered by
 _SOURCES = 20  # runs that are described one by one
 _NODES = 50
+_RUNS = 100
 _NEVER = 1e300  # what a time that is infinite is sorted by
 _ENERGIES = {
     "median_gpu_j_to_target": "GPU J to target",
@@ -53,8 +54,8 @@ _MEANINGS = (
     ),
     (
         "Interval",
-        "95 % of the medians that chance could have given, by resampling the repeats; none for a single one. Of up to "
-        "five repeats it is the range from the least to the largest.",
+        f"{100 * CONFIDENCE:g} % of the medians that chance could have given, by resampling the repeats; none for a "
+        "single one. Of up to five repeats it is the range from the least to the largest.",
     ),
     ("Best", "The best value of the metric in any epoch, the median over the repeats."),
     ("s/epoch, samples/s", "Medians over the epochs; those flagged as warm-up are left out where there are others."),
@@ -96,7 +97,8 @@ def contents(tables: Tables, *, results: Path, where: Sequence[str] = (), asked:
     headings, cells = _columns(tables, doubts)
     axes, values = _axes(tables)
     sheet = Sheet(tables)
-    figures = (*sheet.figures(), *_published(judged), *sheet.telemetry())
+    apart = _apart(tables)
+    figures = (*sheet.figures(), *_published(judged), *_runs(apart), *sheet.telemetry())
     suites = list(dict.fromkeys(str(run.get("suite")) for run in gathered.runs))
     began = min((str(run.get("started_at")) for run in gathered.runs), default="")
     title = ", ".join(suites[:3]) + (" …" if len(suites) > 3 else "")
@@ -105,7 +107,7 @@ def contents(tables: Tables, *, results: Path, where: Sequence[str] = (), asked:
         question=_question(gathered.runs),
         answer=said.sentence,
         answer_details=said.details,
-        notices=tuple(_notices(tables, where, asked)),
+        notices=(*_notices(tables, where, asked), *_not_alike(apart)),
         facts=tuple(_facts(tables)),
         headings=headings,
         rows=_rows(tables, cells, values),
@@ -120,7 +122,7 @@ def contents(tables: Tables, *, results: Path, where: Sequence[str] = (), asked:
         warnings=tuple(_warnings(tables)),
         unjudged=tuple(_unjudged(tables)),
         discarded=_discarded(tables),
-        trust=tuple(_trust(tables, floors)),
+        trust=(*_not_alike(apart), *_trust(tables, floors)),
         failures=tuple(_failures(tables)),
         nodes=_nodes(gathered.results.nodes),
         packages=_packages(gathered.results.nodes),
@@ -178,7 +180,9 @@ def _facts(tables: Tables) -> Iterator[tuple[str, str]]:
     yield "Trials", f"{done:,} of {len(trials):,} completed" if done < len(trials) else f"{done:,} completed"
     repeats = sorted(set(tables.settings["trials"].tolist()))
     each = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
-    yield "Settings", f"{len(tables.settings):,}, with {each} repeat{'' if each == '1' else 's'} each"
+    told = f"{len(tables.settings):,}, with {each} repeat{'' if each == '1' else 's'}"
+    told += " each" if len(tables.settings) > 1 else ""
+    yield "Settings", told + (f", from {len(every):,} runs" if len(every) > 1 else "")
     if tables.gathered.target is not None:
         yield "Target", tables.goal_text
     hardware = [str(one) for one in trials["hardware"].dropna().unique()]
@@ -207,7 +211,10 @@ def _columns(tables: Tables, doubts: Sequence[str]) -> tuple[tuple[Heading, ...]
         spans = zip(*(floats(settings, f"{name}_time_to_target_s").tolist() for name in columns), strict=True)
         found.append(
             (
-                Heading(text=f"Time to {tables.goal_text}", help="median of the repeats (95 % interval)"),
+                Heading(
+                    text=f"Time to {tables.goal_text}",
+                    help=f"median of the repeats ({100 * tables.confidence:g} % interval)",
+                ),
                 [*map(_time, spans)],
             )
         )
@@ -299,10 +306,10 @@ def _order(value: Any) -> tuple[int, float, str]:
 def _rows(tables: Tables, cells: Sequence[tuple[Cell, ...]], values: Sequence[tuple[str, ...]]) -> tuple[Row, ...]:
     from harness.report.content import Row
 
-    names = zip(tables.settings["key"].tolist(), tables.settings["label"].tolist(), strict=True)
+    names = zip(*(tables.settings[name].tolist() for name in ("key", "label", "name")), strict=True)
     return tuple(
-        Row(key=key, label=label, axes=of_axes, cells=of_row)
-        for (key, label), of_axes, of_row in zip(names, values, cells, strict=True)
+        Row(key=key, label=label, whole="" if whole == label else whole, axes=of_axes, cells=of_row)
+        for (key, label, whole), of_axes, of_row in zip(names, values, cells, strict=True)
     )
 
 
@@ -314,7 +321,7 @@ def _judged(tables: Tables) -> list[Judged]:
     from harness.analyse.frames import owners
     from harness.analyse.references import judge
 
-    gathered, found = tables.gathered, []
+    gathered, found = tables.recorded, []
     for folder, run in zip(gathered.results.folders, gathered.runs, strict=True):
         known = published.recorded_with(folder, run)
         if not known:
@@ -349,11 +356,80 @@ def _published(judged: Sequence[Judged]) -> Iterator[Figure]:
     )
 
 
+# Several runs --------------------------------------------------------------------------------------------------------
+
+
+def _apart(tables: Tables) -> pd.DataFrame | None:
+    """Return how the seconds an epoch of each run lie to those of the first; None of a single run."""
+    from harness import analyse
+
+    gathered = tables.gathered
+    if len(gathered.runs) < 2:
+        return None
+    found: pd.DataFrame = analyse.runs_apart(gathered.trials, gathered.epochs, gathered.runs, gathered.results.nodes)
+    states = {run.get("run_id"): str(run.get("state")) for run in gathered.runs}
+    return found.assign(state=[states.get(run_id, "–") for run_id in found["run_id"].tolist()])
+
+
+def _runs(apart: pd.DataFrame | None) -> Iterator[Figure]:
+    from harness.report.content import Figure, Grid
+
+    if apart is None:
+        return
+    rows = [
+        (
+            str(row["run_id"]), _instant(axis(row["began"])), axis(row["commit"])[:10], axis(row["hardware"]),
+            f"{row['trials']:,}", row["state"],
+            "–" if math.isnan(row["ratio"]) else f"{significant(row['ratio'])}{_from_to(row['low'], row['high'])}",
+            str(row["verdict"]),
+        )
+        for row in apart.head(_RUNS).to_dict("records")
+    ]  # fmt: skip
+    left = len(apart) - len(rows)
+    yield Figure(
+        id="runs",
+        title="Runs",
+        text=(
+            "All figures are of the trials of all these runs together. The seconds an epoch are against those of the "
+            "first run, in the settings that both have, with their 98 % interval."
+        ),
+        grid=Grid(
+            headings=("run", "began", "commit", "hardware", "trials", "state", "s/epoch, ratio", "against the first"),
+            rows=tuple(rows),
+            numeric=frozenset({"trials", "s/epoch, ratio"}),
+        ),
+        notes=(f"{left:,} more runs are not listed here.",) if left else (),
+    )
+
+
+def _from_to(low: float, high: float) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f" ({significant(low)} to {significant(high)})"
+
+
+def _not_alike(apart: pd.DataFrame | None) -> Iterator[str]:
+    """Yield a sentence where runs that are put together are not alike."""
+    if apart is None:
+        return
+    found = apart[apart["verdict"].isin(["slower", "faster"])].to_dict("records")
+    if found:
+        told = [
+            f"{row['run_id']} takes {significant(row['ratio'])} times as long an epoch"
+            f"{_from_to(row['low'], row['high'])}"
+            for row in found[:3]
+        ]
+        more = f"; {len(found) - 3:,} more runs differ too" if len(found) > 3 else ""
+        yield (
+            f"These runs are not alike: against {apart['run_id'].iloc[0]}, {'; '.join(told)}{more}. Medians and "
+            "intervals of times are of a mixture of them; a report on each run alone, or harness compare, keeps them "
+            "apart."
+        )
+
+
 # How far it can be trusted -------------------------------------------------------------------------------------------
 
 
 def _doubts(tables: Tables) -> list[str]:
-    """Return for each setting how many of its trials carry each warning, as "2 contended, 1 noisy"."""
+    """Return for each setting how many of its trials carry each warning, as "2 contended, 1 noisy": most first."""
     from harness.analyse.discard import listed
 
     trials = tables.gathered.trials
@@ -364,14 +440,13 @@ def _doubts(tables: Tables) -> list[str]:
     told = []
     for identity in tables.settings[list(tables.by)].astype(object).itertuples(index=False, name=None):
         found = counts.get(identity, Counter())
-        told.append(", ".join(f"{found[name]} {name}" for name in _declared(found)))
+        told.append(", ".join(f"{found[name]}\u00a0{name}" for name in _by_count(found)))
     return told
 
 
-def _declared(names: Mapping[str, Any]) -> list[str]:
-    """Return warnings in the order in which they are declared, those of a newer version last."""
-    order = list(DOUBTS)
-    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+def _by_count(counts: Mapping[str, int]) -> list[str]:
+    """Return the names of warnings, the most frequent first, and those alike by their letters."""
+    return sorted(counts, key=lambda name: (-counts[name], name))
 
 
 def _warnings(tables: Tables) -> Iterator[Warned]:
@@ -385,7 +460,7 @@ def _warnings(tables: Tables) -> Iterator[Warned]:
     for row, names in zip(concerned.to_dict("records"), filter(None, warned), strict=True):
         for name in names:
             carrying.setdefault(name, []).append(place_and_seed(row, tables.gathered.naming))
-    for name in _declared(carrying):
+    for name in _by_count({name: len(trials) for name, trials in carrying.items()}):
         doubt = DOUBTS.get(name)
         yield Warned(
             name=name,
@@ -405,7 +480,7 @@ def _unjudged(tables: Tables) -> Iterator[str]:
         yield f"Not judged: {unknown:,} trials, recorded before there were warnings."
     counts: Counter[str] = Counter(name for names in listed(trials, "unjudged") for name in names)
     if counts:
-        told = ", ".join(f"{name} (on {counts[name]:,})" for name in _declared(counts))
+        told = ", ".join(f"{name} (on {counts[name]:,})" for name in _by_count(counts))
         yield f"Could not be judged, since what they go by was not read or not seen: {told}."
 
 

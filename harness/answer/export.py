@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.answer.gather import Gathered, gather
 from harness.domain.errors import SetupError, SuiteError
 from harness.domain.metrics import better
+from harness.domain.naming import commonest, plural
 from harness.record.schema import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.domain.suite import Target
 
 FORMATS: Final = ("csv", "tensorboard", "pytest-benchmark", "markdown")
 
@@ -98,7 +99,7 @@ def _tensorboard(gathered: Gathered, output: Path) -> str:
             _judged(gathered), gathered.epochs, folder, metric=gathered.metric, axes=gathered.axes,
             naming=gathered.naming, quantities=[*losses, *further],
         )  # fmt: skip
-    return f"{output}/: {_plural(count, 'trial')}; tensorboard --logdir {output}"
+    return f"{output}/: {plural(count, 'trial')}; tensorboard --logdir {output}"
 
 
 def _expect_tensorboard() -> None:
@@ -115,10 +116,10 @@ def _pytest_benchmark(gathered: Gathered, output: Path) -> str:
     with new_file(output) as path:
         count = write_pytest_benchmark(
             _judged(gathered), gathered.epochs, gathered.results.nodes, path, runs=_runs(gathered),
-            metric=gathered.metric, target=None if gathered.target is None else _told(gathered.target),
+            metric=gathered.metric, target=None if gathered.target is None else str(gathered.target),
             axes=gathered.axes, naming=gathered.naming,
         )  # fmt: skip
-    return f"{output}: {_plural(count, 'benchmark')}; pytest-benchmark compare {output}"
+    return f"{output}: {plural(count, 'benchmark')}; pytest-benchmark compare {output}"
 
 
 def _markdown(gathered: Gathered, output: Path | None) -> str:
@@ -138,19 +139,13 @@ def _markdown(gathered: Gathered, output: Path | None) -> str:
     text = markdown(
         summary.sort_values(ranks, ascending=ascending, kind="stable"), title=_title(gathered), facts=_facts(gathered),
         notes=_notes(gathered), naming=gathered.naming, metric=gathered.metric,
-        target=None if target is None else _told(target),
+        target=None if target is None else str(target),
     )  # fmt: skip
     if output is None:
         return text.removesuffix("\n")
     with new_file(output) as path:
         path.write_text(text, encoding="utf-8")
-    return f"{output}: {_plural(len(summary), 'setting')}"
-
-
-def _told(target: Target) -> str:
-    if target.at_least is not None:
-        return f"{target.metric} ≥ {target.at_least:g}"
-    return f"{target.metric} ≤ {target.at_most:g}"
+    return f"{output}: {plural(len(summary), 'setting')}"
 
 
 def _title(gathered: Gathered) -> str:
@@ -171,13 +166,13 @@ def _facts(gathered: Gathered) -> list[str]:
 
 def _notes(gathered: Gathered) -> list[str]:
     """Return the doubts that the figures carry."""
-    found = gathered.trials["warnings"].explode().dropna()
+    found = Counter(map(str, gathered.trials["warnings"].explode().dropna()))
     going = [run for run in _runs(gathered) if run.get("state") not in ("completed", "failed")]
     notes = [f"the run {run['run_id']} is {run.get('state')}: not all of it was run" for run in going]
-    notes += [f"{_plural(int(count), 'trial')} with the warning {name}" for name, count in found.value_counts().items()]
+    notes += [f"{plural(count, 'trial')} with the warning {name}" for name, count in commonest(found)]
     left = gathered.discarded
     if left is not None and len(left.trials):
-        notes.append(f"{_plural(len(left.trials), 'trial')} of {left.of} left out for {', '.join(left.names)}")
+        notes.append(f"{plural(len(left.trials), 'trial')} of {left.of} left out for {', '.join(left.names)}")
     return notes
 
 
@@ -204,7 +199,3 @@ def _runs(gathered: Gathered) -> list[dict[str, Any]]:
     """Return run.json of the runs that have a trial left."""
     left = set(gathered.trials["run_id"])
     return [run for run in gathered.runs if run.get("run_id") in left]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.domain.component import did_you_mean
 from harness.domain.errors import ResultsError, SuiteError
 from harness.domain.metrics import METRICS
+from harness.domain.naming import plural
 from harness.domain.suite import Target
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS, TABLES
@@ -61,7 +62,7 @@ def gather(
     """
     from harness.analyse.described import described, select
     from harness.analyse.discard import discard as leave_out
-    from harness.analyse.frames import owners
+    from harness.analyse.frames import having, owners
     from harness.record.reading import load
 
     loaded = load(find_runs(names, results))
@@ -71,12 +72,14 @@ def gather(
     if trials.empty:
         states = ", ".join(sorted({str(run.get("state")) for run in loaded.runs}))
         raise ResultsError(f"{told}: no trial is recorded here yet; the state is {states}")
+    for run in loaded.runs:  # a function's own metric may never have been reported
+        epochs = having(epochs, str((run.get("target") or {}).get("metric", "val_accuracy")))
     trials = described(trials, loaded.runs, loaded.nodes)
     if where:
         of = len(trials)
         trials = select(trials, *where)
         if trials.empty:
-            raise ResultsError(f"{told}: --where {' and '.join(where)!r} selects none of {of} trials")
+            raise ResultsError(f"{told}: --where {' and '.join(where)!r} selects none of {plural(of, 'trial')}")
         epochs = epochs[owners(trials, epochs) >= 0]
     discarded = None
     if discard:
@@ -91,8 +94,8 @@ def gather(
 def find_runs(names: Sequence[str], results: Path) -> list[Path]:
     """Return the folders of the runs that the user meant; without names the latest run alone.
 
-    A name is the path of a run, of a suite's folder or of a results folder (all runs in it), a run's id, or a suite's
-    name (its latest run).
+    A name is the path of a run, of a suite's folder or of a results folder (all runs in it), a run's id, alone or
+    behind its suite's name and a slash, or a suite's name (its latest run).
 
     Raises:
         ResultsError: for a name that is none of these.
@@ -113,7 +116,7 @@ def find_runs(names: Sequence[str], results: Path) -> list[Path]:
 
 
 def find_run(run: str | None, results: Path) -> Path:
-    """Return the folder that the user meant by a path, a run's id or a suite's name; the latest run for None.
+    """Return the folder that the user meant by a path, a run's id, ``suite/id`` or a suite's name; the latest for None.
 
     Raises:
         ResultsError: when there is none.
@@ -122,9 +125,14 @@ def find_run(run: str | None, results: Path) -> Path:
         return Path(run)
     if run is not None and Path(run).is_dir():
         results, run = Path(run), None
-    found = [one for one in runs.list_runs(results) if run is None or run in (one.run_id, one.suite)]
+    known = runs.list_runs(results)
+    asked = None if run is None else run.rstrip("/")
+    found = [one for one in known if asked in (None, one.run_id, one.suite, f"{one.suite}/{one.run_id}")]
     if not found:
-        what = "no run is recorded" if run is None else f"there is no run or suite {run!r}"
+        what = "no run is recorded"
+        if asked is not None:
+            names = {name for one in known for name in (one.suite, one.run_id, f"{one.suite}/{one.run_id}")}
+            what = f"there is no run or suite {asked!r};{did_you_mean(asked, sorted(names))}".rstrip(";")
         raise ResultsError(f"{results}: {what}; `harness status --results {results}` lists what is there")
     return found[-1].folder
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from harness.domain.naming import commonest, plural
+
 if TYPE_CHECKING:
     from harness.analyse.match import Match
     from harness.answer.sides import Side
@@ -21,14 +23,15 @@ def notes(sides: tuple[Side, Side], matches: Sequence[Match]) -> Iterator[str]:
     for name, values in _differing(sides).items():
         yield f"{name} differs: {values}"
     for side, strays in zip(sides, mixture.strays, strict=True):
+        every = f"{plural(len(side.trials), 'trial')} of {side.name}"
         if strays:
-            told = f"{strays} of {len(side.trials)} trials of {side.name}"
+            told = f"{strays} of {every}"
             yield f"neighbours: {told} ran alone although most did not, or the other way round"
         ended = Counter(side.trials["status"].tolist())
         del ended["completed"]
         if ended:
             told = ", ".join(f"{count} {status}" for status, count in sorted(ended.items()))
-            yield f"{sum(ended.values())} of {len(side.trials)} trials of {side.name} did not complete ({told})"
+            yield f"{sum(ended.values())} of {every} did not complete ({told})"
         going = [run for run in side.runs.values() if run.get("state") not in ("completed", "failed")]
         if going:
             told = ", ".join(f"{run['run_id']} is {run.get('state')}" for run in going[:_SHOWN])
@@ -36,7 +39,8 @@ def notes(sides: tuple[Side, Side], matches: Sequence[Match]) -> Iterator[str]:
         left = side.gathered.discarded
         if left is not None:
             kept = f"; {left.unjudged} were kept although it could not be judged" if left.unjudged else ""
-            yield f"left out of {side.name}: {len(left.trials)} of {left.of} trials for {', '.join(left.names)}{kept}"
+            told = f"{len(left.trials)} of {plural(left.of, 'trial')}"
+            yield f"left out of {side.name}: {told} for {', '.join(left.names)}{kept}"
     yield from _warnings(sides)
     for found in matches:
         yield from _without_figure(found)
@@ -65,8 +69,10 @@ def _warnings(sides: tuple[Side, Side]) -> Iterator[str]:
     for side in sides:
         lists = listed(side.trials, "warnings")
         counts = Counter(name for names in lists for name in set(names))
-        kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        told.append(f"{sum(map(bool, lists))} of {len(lists)} trials of {side.name}{f' ({kinds})' if kinds else ''}")
+        kinds = ", ".join(f"{count} {name}" for name, count in commonest(counts))
+        told.append(
+            f"{sum(map(bool, lists))} of {plural(len(lists), 'trial')} of {side.name}{f' ({kinds})' if kinds else ''}"
+        )
         if not counts:
             told[-1] = f"none of {side.name}"
     if any(not one.startswith("none") for one in told):
@@ -80,10 +86,11 @@ def _without_figure(found: Match) -> Iterator[str]:
             row.trials[at] - (row.measured[at] if row.reached is None else row.reached[at][1]) for row in rows
         )
         if lacking:
-            yield f"{lacking} of {sum(row.trials[at] for row in rows)} trials of {name} have no {found.figure}"
+            every = plural(sum(row.trials[at] for row in rows), "trial")
+            yield f"{lacking} of {every} of {name} have no {found.figure}"
         missed = sum(row.reached[at][1] - row.reached[at][0] for row in rows if row.reached is not None)
         if missed:
             yield (
-                f"{missed} trials of {name} missed the target: ratios are of those that reached it, "
+                f"{plural(missed, 'trial')} of {name} missed the target: ratios are of those that reached it, "
                 "and the shares are compared too"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -13,11 +13,14 @@ from harness.domain.component import did_you_mean
 from harness.domain.errors import ResultsError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.report.figures import Figure
 
 Form = Literal["png", "svg", "pdf"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
 FOLDER: Final = "figures"
+_OTHER: Final = "#858585"  # of groups that no figure draws, unless those before them have nothing to be drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +87,14 @@ def _heat_map(found: Tables, size: Size) -> Figure | str:
 
     if not found.varied:
         return "no axis has several values"
-    figure, title = "median_best", f"best {found.metric}"
-    if found.goal is not None:
-        figure, title = "median_time_to_target_s", f"seconds to {found.goal_text}"
+    figure = "median_best" if found.goal is None else "median_time_to_target_s"
     if found.settings[figure].isna().all():
         return f"no {found.metric} was measured"
-    across, *down = _weighty(found)[:2]
-    return figures.heat_map(found.settings, x=across, y=down[0] if down else None, figure=figure, title=title, **size())
-
-
-def _weighty(found: Tables) -> list[str]:
-    """Return the columns of the varied axes, those with the largest effects first."""
-    order = [] if found.effects is None else found.effects["term"].tolist()
-    paths = sorted(found.varied, key=lambda path: order.index(path) if path in order else len(order))
-    return [found.varied[path] for path in paths]
+    *down, across = (found.varied[path] for path in found.pairs[0])
+    titles = found.of_settings
+    return figures.heat_map(
+        found.settings, x=across, y=down[0] if down else None, figure=figure, title=titles[figure], **size()
+    )
 
 
 def _hardware(found: Tables, size: Size) -> Figure | str:
@@ -191,6 +188,22 @@ def draw(found: Tables, names: Sequence[str] = (), *, size: Size | None = None) 
     return drawn
 
 
+def _coloured(found: Tables) -> Tables:
+    """Return the tables with a colour for each group, so that it has the same one in all figures."""
+    from harness.report.figures.basis import MOST, colours
+
+    # Figures draw the first groups; a scale over all of them would give these next to the same colour.
+    colour = colours(found.settings.head(MOST)).set_index("key")["colour"]
+
+    def given(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(colour=frame["key"].map(colour).fillna(_OTHER))
+
+    return replace(
+        found, settings=given(found.settings), curves=given(found.curves), hardware=given(found.hardware),
+        reach=None if found.reach is None else given(found.reach), readings=given(found.readings),
+    )  # fmt: skip
+
+
 def check(names: Sequence[str]) -> None:
     """Raise a ResultsError for a name that is no figure's."""
     for name in names:
@@ -236,7 +249,7 @@ def plot(
     if file is None:
         _make(folder)
     written = []
-    for name, figure in draw(tables(gathered), figures, size=size).items():
+    for name, figure in draw(_coloured(tables(gathered)), figures, size=size).items():
         path = file if file is not None else folder / f"{name}.{kind}"
         _write(path, render(figure, kind, dark=dark, scale=scale))
         written.append(path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.answer.gather import Gathered, find_runs, gather
 from harness.domain.errors import ResultsError
 from harness.domain.expression import Expression
-from harness.domain.naming import axis
+from harness.domain.naming import axis, plural
 from harness.record import runs
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _runs_with(name: str, asked: str, folders: Sequence[Path]) -> list[str]:
         there = "; ".join(f"{path} is {_values(trials[path])}" for path in paths if path in trials.columns)
         start = ", and the start of a commit is found by \"'1a2b3c4' in commit\"" if "commit" in paths else ""
         raise ResultsError(
-            f"{name}: {asked!r} holds for none of {len(trials)} trials of {len(folders)} runs"
+            f"{name}: {asked!r} holds for none of {plural(len(trials), 'trial')} of {plural(len(folders), 'run')}"
             f"{': there ' + there if there else ''}{start}"
         )
     return [str(folder) for folder, run in zip(loaded.folders, loaded.runs, strict=True) if run["run_id"] in found]
@@ -104,7 +104,7 @@ def _runs_with(name: str, asked: str, folders: Sequence[Path]) -> list[str]:
 
 def _values(column: pd.Series) -> str:
     counts = Counter(axis(value) for value in column.tolist())
-    told = ", ".join(f"{value} ({count} trials)" for value, count in counts.most_common(_SHOWN))
+    told = ", ".join(f"{value} ({plural(count, 'trial')})" for value, count in counts.most_common(_SHOWN))
     return told + (f", and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.answer.gather import Gathered
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NAMES: Final = ("key", "label", "shade")
+_LONG: Final = 60  # characters of an axis's value; the middle of a longer one is left out of labels
+CONFIDENCE: Final = 0.98  # of all intervals: that of `conclude` and `compare`, so that one page has one level
+_MISSES: Final = 0.2  # of the completed trials; of more, what their times depend on is not told by those that are left
+_FOREMOST: Final = 3  # axes whose pairs a grid can be over
 READ: Final = 12  # trials whose readings are shown: of each of the first settings one
 
 
@@ -25,19 +30,24 @@ class Tables:
     A group is a setting and an arm, and on several kinds of hardware a kind too (`by`). All frames but `effects`,
     `levels`, `nodes` and `profiles` have ``key`` (names the group; letters, digits and hyphens) and ``label`` (for
     people; no two groups have the same), and where one numeric axis orders the groups ``shade``, their place on it.
-    Groups go in order of rank: by the share of repeats that reached the target, then by the median time to it; without
-    a target, and among equals, by the median of the best value.
+    Labels are single lines: `gathered` has the axes' texts without control characters, and long ones shortened
+    (`_brief`); `recorded` has them as they are. Groups go in order of rank: by the share of repeats that reached the
+    target, then by the median time to it; without a target, and among equals, by the median of the best value.
     """
 
     gathered: Gathered
+    recorded: Gathered
     metric: str
     higher_is_better: bool
     goal: float | None  # the target's value
-    figure: str  # what `effects` and `levels` are about: time_to_target, or the metric at its last epoch
+    confidence: float  # of all intervals
+    figure: str  # what `effects` and `levels` are about: time_to_target, or the metric at its last epoch where there is
+    # no target or more than a fifth of the trials missed it (`missed`)
+    missed: str  # why it is not time_to_target although there is a target; else empty
     by: tuple[str, ...]  # the columns that tell the groups apart
     varied: Mapping[str, str]  # axes with several values: path -> the column that holds them
-    settings: pd.DataFrame  # a row a group: `summarise`; rank (from 1); gpu_j, cpu_j of training; and front, front_gpu,
-    # front_cpu: whether nothing else has a better median_best for less
+    settings: pd.DataFrame  # a row a group: `summarise`; rank (from 1); name: the label with nothing left out;
+    # gpu_j, cpu_j of training; and front, front_gpu, front_cpu: whether nothing else has a better median_best for less
     curves: pd.DataFrame  # a row a group and epoch: `curves`
     front: pd.DataFrame  # a row a point of the front of time and metric over all epochs: `epoch_front`
     reach: pd.DataFrame | None  # a row a trial: `time_to_target`, with seed; None without a target
@@ -49,7 +59,7 @@ class Tables:
     nodes: pd.DataFrame | None  # `node_scaling`; None where the same work ran on one number of nodes alone
     profiles: Mapping[str, pd.DataFrame]  # `performance_profile` by what is compared: "hardware" or "arm" over the
     # settings; an axis, "hardware" or "arm" over several suites
-    readings: pd.DataFrame  # of up to 12 trials: `trial_readings`, and trial: which it is, for people
+    readings: pd.DataFrame  # of up to 12 trials: `trial_readings`, and trial: which it is, for people; length_s
     marks: pd.DataFrame  # the epochs of the same trials: `trial_epochs`, and trial
 
     @property
@@ -58,12 +68,39 @@ class Tables:
         target = self.gathered.target
         return "" if target is None else f"{target.metric} {'≥' if target.at_least is not None else '≤'} {self.goal:g}"
 
+    @property
+    def of_settings(self) -> dict[str, str]:
+        """The figures of a setting that a grid can show, by their columns of `settings`: what people call them."""
+        return {
+            "median_time_to_target_s": f"time to {self.goal_text} (s)",
+            "median_best": f"best {self.metric}",
+            "median_train_s": "seconds an epoch",
+            "median_samples_per_s": "samples a second",
+            "median_total_train_s": "seconds of training",
+            "gpu_j": "energy of the GPUs (J)",
+            "cpu_j": "energy of the CPUs (J)",
+        }
 
-def tables(gathered: Gathered, *, confidence: float = 0.95) -> Tables:
+    @property
+    def pairs(self) -> list[tuple[str, ...]]:
+        """The pairs of axes that a grid can be over, the weightiest first: of the three that matter most.
+
+        Each is in the order of the grid; a single axis is alone.
+        """
+        paths = list(self.varied)
+        terms = [] if self.effects is None else self.effects["term"].tolist()  # the largest first
+        weighty = sorted(paths, key=lambda path: terms.index(path) if path in terms else len(terms))[:_FOREMOST]
+        return [tuple(sorted(pair, key=paths.index)) for pair in combinations(weighty, 2)] or [
+            (path,) for path in paths
+        ]
+
+
+def tables(gathered: Gathered, *, confidence: float = CONFIDENCE) -> Tables:
     """Return the frames of a report on what was gathered; `confidence` is that of all intervals."""
     from harness import analyse
     from harness.analyse.scaling import node_scaling
 
+    recorded, gathered = gathered, replace(gathered, trials=_brief(gathered.trials, gathered.axes.values()))
     trials, epochs, metric, target = gathered.trials, gathered.epochs, gathered.metric, gathered.target
     bounds = {} if target is None else {"at_least": target.at_least, "at_most": target.at_most}
     by = ("setting_id", "arm", *(["hardware"] if trials["hardware"].nunique() > 1 else []))
@@ -75,6 +112,7 @@ def tables(gathered: Gathered, *, confidence: float = 0.95) -> Tables:
     )
     settings = _ranked(settings, higher_is_better=higher)
     settings = _named(settings, gathered, by)
+    settings["name"] = analyse.label(settings, recorded.trials, gathered.naming)["label"]
     if len(varied) == 1:
         settings = _with_shade(settings, next(iter(varied.values())))
     place = _Places(settings, by)
@@ -90,7 +128,8 @@ def tables(gathered: Gathered, *, confidence: float = 0.95) -> Tables:
             analyse.time_to_accuracy(trials, epochs, metric=metric, **bounds, by=by, confidence=confidence)
         )
     hardware = place.give(analyse.epoch_seconds(trials, epochs, by=by, confidence=confidence))
-    figure = "time_to_target" if target is not None else metric
+    missed = "" if reach is None else _missed(reach)
+    figure = "time_to_target" if target is not None and not missed else metric
     effects = levels = None
     if varied:
         told: dict[str, Any] = {
@@ -101,7 +140,8 @@ def tables(gathered: Gathered, *, confidence: float = 0.95) -> Tables:
     readings, marks = _readings(gathered, settings, place, by)
     nodes = node_scaling(trials, epochs, gathered.results.nodes, runs=gathered.runs, confidence=confidence)
     return Tables(
-        gathered=gathered, metric=metric, higher_is_better=higher, figure=figure, by=by, varied=varied,
+        gathered=gathered, recorded=recorded, metric=metric, higher_is_better=higher, confidence=confidence,
+        figure=figure, missed=missed, by=by, varied=varied,
         goal=None if target is None else (target.at_least if target.at_least is not None else target.at_most),
         settings=settings, curves=curves,
         front=analyse.epoch_front(curves[curves["epoch"] > 0], higher_is_better=higher),
@@ -114,8 +154,43 @@ def tables(gathered: Gathered, *, confidence: float = 0.95) -> Tables:
     )  # fmt: skip
 
 
+def _missed(reach: pd.DataFrame) -> str:
+    """Return how many trials reached the target, if they are too few to tell by them what their times depend on."""
+    import numpy as np
+
+    from harness.analyse.frames import floats
+
+    times = floats(reach, "time_to_target_s")
+    reached, of = int(np.isfinite(times).sum()), int((~np.isnan(times)).sum())
+    return f"{reached:,} of {of:,} trials reached the target" if of - reached > _MISSES * of else ""
+
+
 def _several(column: pd.Series) -> bool:
     return column.nunique(dropna=False) > 1
+
+
+def _brief(trials: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Return the trials with texts of axes that stand in a line of a chart: those of a column stay different ones."""
+    changed = {}
+    for column in columns:
+        texts = [one for one in trials[column].drop_duplicates().tolist() if isinstance(one, str)]
+        brief = {one: _line(one) for one in texts}
+        taken = {one for one in texts if brief[one] == one}
+        for one in texts:
+            told, number = brief[one], 1
+            while told != one and told in taken:
+                number += 1
+                told = f"{brief[one]} ({number})"
+            taken.add(told)
+            brief[one] = told
+        if any(told != one for one, told in brief.items()):
+            changed[column] = [brief.get(one, one) if isinstance(one, str) else one for one in trials[column].tolist()]
+    return trials.assign(**changed)
+
+
+def _line(text: str) -> str:
+    told = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    return told if len(told) <= _LONG else f"{told[: _LONG * 2 // 3]}…{told[-_LONG // 3 :]}"
 
 
 def _ranked(settings: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
@@ -296,11 +371,14 @@ def _readings(
 
 
 def _of_trials(frame: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with the key, the label and the name of each row's trial first."""
+    """Return the frame with the key, the label, the name and the length of each row's trial first."""
     import pandas as pd
+
+    from harness.analyse.readings import seconds
 
     key = ["run_id", "trial_id", "arm"]
     names = shown[["key", "label"]].assign(trial=shown["label"] + " seed=" + shown["seed"].astype(str))
+    names["length_s"] = seconds(shown["ended_at"]) - seconds(shown["started_at"])
     names.index = pd.MultiIndex.from_frame(shown[key].astype(object))
     rows = names.reindex(pd.MultiIndex.from_frame(frame[key].astype(object))).reset_index(drop=True)
     return pd.concat([rows, frame.reset_index(drop=True)], axis=1)

@@ -10,7 +10,9 @@ import typer
 RunNames = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RUN]…", help="Runs' folders or ids, suites' names or folders; the latest run if left out."
+        metavar="[RUN]…",
+        help="Runs: a folder (all runs in it), an id, SUITE/ID, or a suite's name (its latest run); the latest run if "
+        "left out.",
     ),
 ]
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="The suite's Python file.", show_default=False)]
@@ -77,5 +79,6 @@ Calibrate = Annotated[
 
 
 def listed(*given: str | None) -> list[str]:
-    """Return the names that an option gives, joined by commas or several times, each once."""
-    return list(dict.fromkeys(name.strip() for text in given if text for name in text.split(",") if name.strip()))
+    """Return the names that an option gives, joined by commas or several times, each once; an empty one is a name too,
+    for whoever knows the names to refuse."""
+    return list(dict.fromkeys(name.strip() for text in given if text is not None for name in text.split(",")))

@@ -135,7 +135,7 @@ def _request(
     from harness.domain.errors import SuiteError
     from harness.schedule.loop import Policy
 
-    statuses = listed(retry)
+    statuses = listed(retry or None)
     for status in statuses:
         if status not in ("failed", "timeout", "lost"):
             raise SuiteError(f"--retry {status!r}: known statuses are failed, timeout and lost, joined by commas")
@@ -240,7 +240,8 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
     typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
-    again = resume_command({"command": _without(_without(list(request.command), "--retry"), "--budget"), "run_id": report.run_id})
+    command = _without(_without(list(request.command), "--retry"), "--budget")
+    again = resume_command({"command": command, "run_id": report.run_id})
     bad = ",".join(sorted(status for status in report.counts if status != "completed"))
     if report.pending:
         why = {

@@ -20,6 +20,16 @@ def missing(value: Any) -> bool:
         return True
 
 
+def plural(count: int, noun: str) -> str:
+    """Return ``1 trial`` or ``12 trials``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def commonest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return names with their counts, the commonest first and equally common ones by name."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
 def axis(value: Any) -> str:
     """Return an axis's value as text; a setting of another part of the grid does not have it."""
     return "–" if missing(value) else text(value)

@@ -81,6 +81,13 @@ class Target(Declaration):
             return False
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
 
+    @property
+    def expression(self) -> str:
+        """The target as `of` reads it."""
+        return (
+            f"{self.metric} >= {self.at_least!r}" if self.at_least is not None else f"{self.metric} <= {self.at_most!r}"
+        )
+
     def __str__(self) -> str:
         if self.at_least is not None:
             return f"{self.metric} ≥ {self.at_least:g}"

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.domain.duration import seconds, significant
-from harness.domain.naming import place
+from harness.domain.naming import names
 from harness.export.rows import records
 
 # Where Markdown would see more than text; an underscore within a word is none, nor is a colon but in an address. Each
@@ -36,19 +36,14 @@ def markdown(
     """
     rows = records(summary)
     sides = [(":--", "setting")]
-    # What else tells groups apart, where the axes do not.
-    further = [name for name in ("arm", "hardware") if len({row.get(name) for row in rows}) > 1]
-    if len({place(row, naming) for row in rows}) == len(rows):
-        further = []
-    sides += [(":--", name) for name in further]
     if target is not None:
         sides += [("--:", f"time to {target}"), ("--:", "reached")]
     sides += [("--:", head) for head in (f"best {metric}", "an epoch", "samples/s", "trials")]
     lines = [f"### {escape(title)}", "", *[f"{escape(fact)}  " for fact in facts], ""]
     lines.append(_line(escape(head) for _, head in sides))
     lines.append(_line(side for side, _ in sides))
-    for row in rows:
-        cells = [_code(place(row, naming) or row["setting_id"]), *[_code(row[name]) for name in further]]
+    for row, name in zip(rows, names(rows, naming), strict=True):
+        cells = [_code(name or title)]  # of one setting alone, which has no axes
         if target is not None:
             cells += [_interval(row, "time_to_target_s"), row["reached_share"]]
         best = row["median_best"]

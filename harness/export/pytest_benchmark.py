@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from harness.domain.errors import ResultsError
-from harness.domain.naming import axis, place
+from harness.domain.naming import axis, names
 from harness.export.rows import records
 
 _ROUND = "train_s of one epoch of a completed trial, in seconds; warm-up epochs are left out where there are others"
@@ -47,22 +47,21 @@ def write_pytest_benchmark(
     """
     steady = _rounds(epochs)
     rows = records(trials)
-    several = len({row["hardware"] for row in rows}) > 1
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         if row["status"] == "completed" and _key(row) in steady:
             found.setdefault((row["suite"], row["setting_id"], row["arm"], row["hardware"]), []).append(row)
     if not found:
         raise ResultsError("no completed trial has a timed epoch, so there is nothing to make benchmarks of")
-    names = _names(list(found), {key: group[0] for key, group in found.items()}, naming, several=several)
+    called = _names({key: group[0] for key, group in found.items()}, naming)
     benchmarks = []
     for key, group in found.items():
         params = {name: group[0][column] for name, column in axes.items() if group[0][column] is not None}
         benchmarks.append(
             {
                 "group": key[0],
-                "name": names[key],
-                "fullname": f"{key[0]}::{names[key]}",
+                "name": called[key],
+                "fullname": f"{key[0]}::{called[key]}",
                 "params": params,
                 "param": "-".join(axis(value) for value in params.values()),
                 "extra_info": _extra(group, metric=metric, target=target),
@@ -117,27 +116,13 @@ def _rounds(epochs: pd.DataFrame) -> dict[tuple[Any, ...], list[float]]:
     return warm | steady
 
 
-def _names(
-    keys: Sequence[tuple[Any, ...]],
-    rows: Mapping[tuple[Any, ...], Mapping[str, Any]],
-    naming: Mapping[str, str],
-    *,
-    several: bool,
-) -> dict[tuple[Any, ...], str]:
+def _names(rows: Mapping[tuple[Any, ...], Mapping[str, Any]], naming: Mapping[str, str]) -> dict[tuple[Any, ...], str]:
     """Return a name for each benchmark, ``suite[batch_size=16]``, with as much behind it as tells it from others."""
-
-    def name(key: tuple[Any, ...], *further: str) -> str:
-        words = [place(rows[key], naming), *further, *([key[3]] if several else [])]
-        return f"{key[0]}[{' '.join(word for word in words if word)}]"
-
-    names = {key: name(key) for key in keys}
-    for further in (2, 1):  # the arm, else the setting's id
-        told = list(names.values())
-        names = {
-            key: name(key, key[2], *([key[1]] if further == 1 else [])) if told.count(given) > 1 else given
-            for key, given in names.items()
-        }
-    return names
+    told: dict[tuple[Any, ...], str] = {}
+    for suite in dict.fromkeys(key[0] for key in rows):
+        keys = [key for key in rows if key[0] == suite]
+        told |= dict(zip(keys, names([rows[key] for key in keys], naming), strict=True))
+    return {key: f"{key[0]}[{told[key]}]" for key in rows}
 
 
 def _extra(group: Sequence[Mapping[str, Any]], *, metric: str, target: str | None) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Row:
 
     key: str  # unique on the page, of letters, digits, "-", "_" and "."
     label: str
+    whole: str = ""  # the label in full, where it had to be shortened
     axes: tuple[str, ...]  # its value of each of `Content.axes`, as text
     cells: tuple[Cell, ...]  # of each of `Content.headings`
 

@@ -6,9 +6,9 @@
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
   const count = new Intl.NumberFormat("en").format;
+  const settings = (number) => `${count(number)} setting${number === 1 ? "" : "s"}`;
 
   const rank = new Map(page.settings.map((setting, place) => [setting.key, place]));
-  const keyOf = new Map(page.settings.map((setting) => [setting.label, setting.key]));
   const rowOf = new Map(page.settings.map((setting) => [setting.key, document.getElementById(`setting-${setting.key}`)]));
   const texts = page.settings.map((setting) => setting.label.toLowerCase());
 
@@ -65,7 +65,7 @@
     });
     const all = page.settings.length;
     const filtered = Boolean(state.words) || state.axes.some((values) => values.size);
-    $("#count").textContent = filtered ? `${count(passing.length)} of ${count(all)} settings` : `${count(all)} settings`;
+    $("#count").textContent = filtered ? `${count(passing.length)} of ${settings(all)}` : settings(all);
     $("#clear").hidden = !filtered;
     $("#none").hidden = passing.length > 0;
     drawings.forEach((drawing) => drawing.feed());
@@ -379,13 +379,13 @@
 
     tell() {
       const [drawn, all] = [this.keys?.length ?? 0, passing.length];
-      const some = this.keys && drawn < all ? `${count(drawn)} of ${count(all)} settings drawn, the first by rank` : "";
+      const some = this.keys && drawn < all ? `${count(drawn)} of ${settings(all)} drawn, the first by rank` : "";
       this.told.textContent = [this.subtitle, some].filter(Boolean).join("; ");
       if (!this.listed) return this.legend.replaceChildren();
       const [labels, values] = this.palette;
-      const focused = this.legend.contains(document.activeElement) ? document.activeElement.textContent : null;
-      this.legend.replaceChildren(...labels.map((label, place) => entry(label, values[place])));
-      [...this.legend.children].find((button) => button.textContent === focused)?.focus();
+      const focused = this.legend.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+      this.legend.replaceChildren(...this.keys.map((key, place) => entry(key, labels[place], values[place])));
+      [...this.legend.children].find((button) => button.dataset.key === focused)?.focus();
     }
 
     click(item) {
@@ -412,14 +412,14 @@
     }
   }
 
-  function entry(label, colour) {
+  function entry(key, label, colour) {
     const button = document.createElement("button");
     const swatch = document.createElement("span");
     button.type = "button";
     swatch.className = "swatch";
     swatch.style.background = colour;
     button.append(swatch, label);
-    const key = keyOf.get(label);
+    button.dataset.key = key;
     button.setAttribute("aria-pressed", String(key === chosen()));
     button.addEventListener("click", () => choose(key === chosen() ? null : key));
     return button;

@@ -132,6 +132,7 @@ def summary(
         SuiteError: when the own file is wrong, or for a warning that there is not.
     """
     from harness.analyse.discard import discard
+    from harness.analyse.frames import having
     from harness.analyse.summarise import summarise
     from harness.record.reading import load
 
@@ -149,8 +150,9 @@ def summary(
     axes = {path: column for path, column in columns.items() if column in trials.columns}
     target = run.get("target") or {}
     metric = _metric(target, results.epochs)
+    every_epoch = having(results.epochs, metric)  # a function's own metric may never have been reported
     naming = _naming(axes, trials)
-    epochs, left_out, every = results.epochs, None, trials
+    epochs, left_out, every = every_epoch, None, trials
     if without:
         planned = trials.groupby(["setting_id", "arm"], observed=True).ngroups
         trials, epochs, found = discard(trials, epochs, without)

@@ -16,6 +16,7 @@ from rich.text import Text
 from harness.domain.component import text
 from harness.domain.duration import seconds as seconds
 from harness.domain.duration import significant as significant
+from harness.domain.naming import plural as plural
 from harness.domain.trial import Trial
 
 
@@ -29,11 +30,6 @@ def label(trial: Trial) -> str:
 def about(value: float) -> str:
     """Return an estimated duration, or one that still grows: whole seconds below a minute."""
     return f"{value:.0f} s" if value < 100 else seconds(value)
-
-
-def plural(count: int, noun: str) -> str:
-    """Return ``1 trial`` or ``12 trials``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def printable(text: str) -> str:

@@ -494,3 +494,11 @@ def test_the_other_published_conclusions_are_counted() -> None:
     )
     assert counted([CONFIRMED, CONFIRMED, REFUTED], REFUTED) == "Of 2 other published conclusions 2 are confirmed."
     assert counted([], None) == counted([REFUTED], REFUTED) == ""
+
+
+def test_the_same_seeds_in_several_runs_are_no_further_repeats_of_what_the_seed_decides() -> None:
+    trials, epochs = tables({16: around(1.0), 32: around(1.02)})
+    copies = [[one.assign(run_id=f"r{number}") for one in (trials, epochs)] for number in range(5)]
+    many, measured = (pd.concat(parts, ignore_index=True) for parts in zip(*copies, strict=True))
+    told: dict[str, Any] = {"metric": "val_accuracy", "at_least": 0.9, "naming": NAMING}
+    assert conclude(many, measured, **told) == conclude(trials, epochs, **told)

@@ -85,4 +85,5 @@ def test_power_readings_serve_where_they_go_on_for_longer_than_the_counter() -> 
 def test_no_trials_give_no_curve() -> None:
     rows, measured = run(("s", [0.5]))
     assert curves(rows.iloc[:0], measured.iloc[:0]).empty
+    measured["val_nothing"] = float("nan")
     assert curves(rows, measured, metric="val_nothing").empty

@@ -33,6 +33,15 @@ def test_a_steady_machine_gives_no_sentence() -> None:
     assert found.within is not None
     assert abs(found.within.percent) < 1
     assert found.sentence == ""
+    assert found.conclusion.startswith("No change of one setting's epoch times was found from the start of a block")
+    assert "nor between workers (1." in found.conclusion
+
+
+def test_what_could_not_have_been_found_is_not_called_unchanged() -> None:
+    trials, epochs = run()
+    few = drift(trials[trials["block"] < 4], epochs)
+    assert few is not None
+    assert "too few repeats to look for one from the start of a block to its end or over the run" in few.conclusion
 
 
 def test_a_slow_down_within_each_block_is_found() -> None:

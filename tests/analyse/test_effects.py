@@ -362,3 +362,23 @@ def test_lists_are_no_levels() -> None:
     rows = [{"cores": [place], "value": float(place)} for place in range(4)]
     with pytest.raises(SuiteError, match="axis 'cores' holds lists"):
         found(rows, ["cores"])
+
+
+def test_where_a_level_never_reached_the_target_no_share_is_claimed() -> None:
+    rows = grid(lambda a, b: 0.95 if a == 1 else 0.5, repeats=(-0.01, 0.01), a=(1, 2), b=(1, 2))
+    table = found(rows, ["a", "b"], "time_to_target", target=TARGET)
+    assert not table["enough"].any()
+    assert table["share"].isna().all()
+    assert set(table["note"]) == {"no trial of a = 2 has the figure"}
+
+
+def test_where_less_than_four_in_five_have_the_figure_no_share_is_claimed() -> None:
+    rows = [
+        {"a": a, "value": 0.95 + 0.001 * number + 0.01 * a if number < hits else 0.5}
+        for a in (1, 2)
+        for number, hits in itertools.product(range(5), [3])
+    ]
+    table = found(rows, ["a"], "time_to_target", target=TARGET)
+    assert table["share"].isna().all()
+    assert set(table["note"]) == {"only 6 of 10 trials have the figure"}
+    assert found(rows, ["a"])["enough"].all()

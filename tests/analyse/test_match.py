@@ -86,10 +86,10 @@ def test_arms_that_leave_open_what_belongs_together_are_named() -> None:
 
 def test_nothing_in_common_says_what_each_has() -> None:
     with pytest.raises(
-        ResultsError, match=r"no setting in common.*A has 1 settings of 'one' \(s\); B has 2 settings of"
+        ResultsError, match=r"no setting in common.*A has 1 setting of 'one' \(s\); B has 2 settings of"
     ):
         match(side(suite="one"), side("q", settings="tu", suite="two"))
-    with pytest.raises(ResultsError, match=r"A has 1 settings \(s\); B has no settings$"):
+    with pytest.raises(ResultsError, match=r"A has 1 setting \(s\); B has no settings$"):
         match(side(), Side(side().trials[:0], side().epochs[:0]))
 
 
@@ -255,7 +255,7 @@ def test_a_side_that_never_reaches_the_target_has_no_ratio() -> None:
 def test_a_target_that_neither_side_reaches_is_no_matter_of_too_few_repeats() -> None:
     found = match(side(accuracy=0.5), side("q", accuracy=0.5), figure="time_to_target", target=TARGET)
     (row,) = found.rows
-    assert (row.reached, row.verdict) == (((0, 10), (0, 10)), "no figure in either")
+    assert (row.reached, row.verdict) == (((0, 10), (0, 10)), "reached by none")
 
 
 def test_without_a_target_there_is_no_time_to_it() -> None:

@@ -208,3 +208,10 @@ def test_groups_by_a_column_that_is_not_there_are_refused() -> None:
 def test_no_trials_give_no_groups() -> None:
     rows, measured = run(("s", [0.9]))
     assert time_to_accuracy(rows.iloc[:0], measured.iloc[:0], at_least=0.9).empty
+
+
+def test_a_misspelt_metric_is_told_and_not_taken_for_one_that_nobody_has() -> None:
+    with pytest.raises(ValueError, match="no metric 'val_acuracy' is recorded; did you mean 'val_accuracy'"):
+        time_to_target(trials({}), epochs(a=[0.5]), metric="val_acuracy", at_least=0.9)
+    nothing = epochs(a=[0.5]).iloc[:0]
+    assert not time_to_target(trials({}), nothing, metric="top_5", at_least=0.9)["reached"].any()

@@ -43,16 +43,19 @@ def record(
     cpu_model: str = "a CPU",
     floor: float | None = None,
     version: str = "0.1.0",
+    names: Sequence[str] = (),
 ) -> Path:
     """Record a run: `repeats` of each batch size and arm (fields of a setting that say how it is executed).
 
     `slower` is a factor on the time of an epoch (by batch size), `arm_slower` one more for each arm after the first;
-    `status` is that of all trials of a batch size; `floor` the spread of a noise floor that the run measured.
+    `status` is that of all trials of a batch size; `floor` the spread of a noise floor that the run measured;
+    `names` the values of one more axis, as many as batch sizes, which then are 1, 2, …
     """
     rng = np.random.default_rng(seed)
     attempt = {"suite_git": {"commit": commit, "dirty": False}} if commit is not None else {}
     goal = None if target is None else {"metric": "val_accuracy", "at_least": target, "at_most": None}
-    axes = {"batch_size": list(batch_sizes)}
+    batch_sizes = range(1, len(names) + 1) if names else batch_sizes
+    axes: dict[str, list[Any]] = {"name": list(names)} if names else {"batch_size": list(batch_sizes)}
     info = {**INFO, "axes": axes, "target": goal, "harness_version": version}
     with Recorder.create(results, suite=suite, run_id=run_id, info=info, attempt_info=attempt) as recorder:
         recorder.add_node({**NODE, "cpu_model": cpu_model})
@@ -70,7 +73,7 @@ def record(
                                 setting=Setting(batch_size=batch_size, epochs=2, **arm),
                                 seed=repeat,
                                 repeat=repeat,
-                                axes=(("batch_size", batch_size),),
+                                axes=(("name", names[batch_size - 1]) if names else ("batch_size", batch_size),),
                             ),
                             time_s=time_s,
                             accuracy=accuracy + 0.001 * repeat,

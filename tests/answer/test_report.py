@@ -77,3 +77,42 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_compute
         report(["none"], results=tmp_path)
     with pytest.raises(SuiteError):
         report([str(run)], results=tmp_path, target="val_accuracy")
+
+
+def test_an_axis_of_texts_of_any_kind_gives_a_report_that_names_each_setting_in_one_line(tmp_path: Path) -> None:
+    names = ['line1\nline2\ttab, "x"', 'line1 line2 tab, "x"', "x" * 200, "x" * 199 + "y", ""]
+    run = record(tmp_path, "odd", names=names, repeats=2)
+    page = read(report([str(run)], results=tmp_path))
+    labels = [setting["label"] for setting in page.data["settings"]]
+    assert len(set(labels)) == 5
+    assert all(label.isprintable() and len(label) < 80 for label in labels)
+    assert "name=" + "x" * 200 in [attributes.get("title") for tag, attributes in page.tags if tag == "a"]
+    assert "could not be drawn" not in page.text
+
+
+def test_a_figure_that_cannot_be_drawn_says_so_and_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = record(tmp_path, "one", repeats=2)
+
+    def wrong(*_: object, **__: object) -> None:
+        raise KeyError("a mistake")
+
+    monkeypatch.setattr("harness.report.figures.time_accuracy", wrong)
+    page = read(report([str(run)], results=tmp_path))
+    assert "could not be drawn, which is a mistake of harness: KeyError: 'a mistake'" in page.text
+    assert {"curves", "times", "grid"} <= set(page.data["figures"])
+
+
+def test_runs_that_are_not_alike_are_told(tmp_path: Path) -> None:
+    for run_id, slower in (("one", 1.0), ("two", 3.6)):
+        record(tmp_path / "results", run_id, repeats=4, slower=slower)
+    results = tmp_path / "results"
+    page = read(report([str(results)], results=results, output=tmp_path / NAME))
+    assert page.text.count("These runs are not alike: against one, two takes 3.6") == 2
+    assert "2, with 8 repeats each, from 2 runs" in page.text
+
+
+def test_one_setting_is_counted_as_one(tmp_path: Path) -> None:
+    run = record(tmp_path, "one", batch_sizes=(16,), repeats=1)
+    assert "1, with 1 repeat" in read(report([str(run)], results=tmp_path)).texts

@@ -106,3 +106,10 @@ def test_runs_of_older_versions_have_their_frames(version: str) -> None:
     found = tables(gather([str(Path(__file__).parents[1] / "golden" / version)]))
     assert isinstance(found.settings, pd.DataFrame)
     assert len(found.curves)
+
+
+def test_effects_are_of_the_metric_where_many_trials_missed_the_target(tmp_path: Path) -> None:
+    found = made(tmp_path, repeats=3, target=0.95)
+    assert (found.figure, found.missed) == ("val_accuracy", "0 of 6 trials reached the target")
+    found = made(tmp_path / "reached", repeats=3)
+    assert (found.figure, found.missed) == ("time_to_target", "")

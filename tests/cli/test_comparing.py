@@ -88,7 +88,7 @@ def test_an_expression_that_holds_for_nothing_says_what_there_is(tmp_path: Path,
     said = say("compare", "commit == '1a2b3c4'", "a", "--results", tmp_path)
     assert said.code == 2
     assert said.err.startswith(
-        "harness: A: \"commit == '1a2b3c4'\" holds for none of 4 trials of 1 runs: there commit is"
+        "harness: A: \"commit == '1a2b3c4'\" holds for none of 4 trials of 1 run: there commit is"
     )
     assert f"{'1a2b3c4d' * 5} (4 trials)" in said.err
     assert "by \"'1a2b3c4' in commit\"" in said.err
@@ -311,3 +311,18 @@ def test_no_share_is_one_message(tmp_path: Path, say: Say, share: str) -> None:
     said = say("compare", "a", "a", "--fail-over", share)
     assert said.code == 2
     assert said.err.startswith(f"harness: --fail-over {share!r}: expected a share such as 5% or 0.05")
+
+
+def test_a_run_is_named_as_it_is_printed_and_a_misspelt_suite_is_told(tmp_path: Path, say: Say) -> None:
+    record(tmp_path, "a"), record(tmp_path, "b", seed=1)
+    assert say("compare", "suite/a", "suite/b", "--results", tmp_path).code == 0
+    said = say("compare", "suit", "b", "--results", tmp_path)
+    assert said.code == 2
+    assert "there is no run or suite 'suit'; did you mean 'suite'?" in said.err
+
+
+def test_the_target_of_the_document_can_be_given_back(tmp_path: Path, say: Say) -> None:
+    a, b = record(tmp_path, "a"), record(tmp_path, "b", seed=1)
+    target = told(say, a, b, "--figure", "time_to_target")["target"]
+    assert ">=" in target
+    assert told(say, a, b, "--figure", "time_to_target", "--target", target)["target"] == target

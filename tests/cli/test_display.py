@@ -156,7 +156,12 @@ def test_durations_are_said_as_people_do(value: float | None, text: str) -> None
 
 def test_estimates_are_said_roughly() -> None:
     assert (about(0.4), about(12.34), about(185)) == ("0 s", "12 s", "3 min 05 s")
-    assert (significant(0.05814), significant(1.5), significant(123.4)) == ("0.0581", "1.50", "123")
+    assert (significant(0.05814), significant(1.5), significant(123.4), significant(9.999)) == (
+        "0.0581",
+        "1.50",
+        "123",
+        "10.0",
+    )
 
 
 def test_a_table_in_a_pipe_has_a_line_a_row_however_long(capsys: pytest.CaptureFixture[str]) -> None:

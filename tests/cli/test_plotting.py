@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from answer.recorded import record
 
-from harness.answer.plot import FIGURES
+from harness.answer.gather import gather
+from harness.answer.plot import FIGURES, _coloured, draw
+from harness.answer.tables import tables
 from harness.cli.plot import plot
 
 
@@ -101,3 +104,12 @@ def test_a_run_without_a_target_can_be_given_one(say: Callable[..., Any], tmp_pa
 
 def test_the_help_names_all_figures() -> None:
     assert all(name in plot.__annotations__["figure"] for name in FIGURES)
+
+
+def test_a_setting_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+    # The second is on no front, so that the figure of it draws the groups in another order.
+    record(tmp_path, "r", batch_sizes=(16, 32, 64), repeats=2, slower={16: 1.0, 32: 3.0, 64: 2.0})
+    found = _coloured(tables(gather([str(tmp_path / "suite" / "r")], results=tmp_path)))
+    along = json.dumps({"range": found.settings.sort_values("shade")["colour"].tolist()})
+    drawn = draw(found, ("time-accuracy", "front", "learning-curves", "time-to-accuracy"))
+    assert [name for name, figure in drawn.items() if along not in json.dumps(figure.to_dict())] == []

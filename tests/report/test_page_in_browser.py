@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answer.recorded import record
 from report.pages import content
 
+from harness.answer.report import report as write
 from harness.report.page import render
 
 LABELS = [f"batch_size={2**place}" for place in range(40)]
@@ -70,9 +73,34 @@ _GO = """(fragment) => new Promise((done) => {
 
 
 @pytest.fixture(scope="module")
-def visit(browser: Any, report: Path) -> Iterator[Callable[..., Opened]]:
-    """Open the page, or go to another place in the one that is open, which is quicker and does the same."""
+def load(browser: Any) -> Iterator[Callable[..., Opened]]:
+    """Open a file in a browser window of its own."""
     contexts: list[Any] = []
+
+    def load(
+        path: Path, fragment: str = "", *, width: int = 1400, scheme: str = "light", scripts: bool = True
+    ) -> Opened:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts
+        )
+        contexts.append(context)
+        opened = Opened(page=context.new_page())
+        bad = ("error", "warning")
+        opened.page.on("console", lambda message: opened.errors.append(message.text) if message.type in bad else 0)
+        opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
+        opened.page.on("request", lambda request: opened.asked.append(request.url))
+        opened.page.set_default_timeout(20_000)
+        opened.page.goto(path.as_uri() + fragment)
+        return opened
+
+    yield load
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def visit(load: Callable[..., Opened], report: Path) -> Callable[..., Opened]:
+    """Open the page, or go to another place in the one that is open, which is quicker and does the same."""
     shared: list[Opened] = []
 
     def visit(
@@ -83,27 +111,12 @@ def visit(browser: Any, report: Path) -> Iterator[Callable[..., Opened]]:
             shared[0].page.mouse.move(0, 0)
             shared[0].page.evaluate(_GO, fragment)
             return shared[0]
-        opened = load(fragment, width=width, scheme=scheme, scripts=scripts)
+        opened = load(report, fragment, width=width, scheme=scheme, scripts=scripts)
         if usual:
             shared.append(opened)
         return opened
 
-    def load(fragment: str, *, width: int, scheme: str, scripts: bool) -> Opened:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts
-        )
-        contexts.append(context)
-        opened = Opened(page=context.new_page())
-        opened.page.on("console", lambda message: opened.errors.append(message.text) if message.type == "error" else 0)
-        opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
-        opened.page.on("request", lambda request: opened.asked.append(request.url))
-        opened.page.set_default_timeout(20_000)
-        opened.page.goto(report.as_uri() + fragment)
-        return opened
-
-    yield visit
-    for context in contexts:
-        context.close()
+    return visit
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
@@ -209,6 +222,47 @@ def test_dark_and_light_can_be_chosen_and_paper_is_light(visit: Callable[..., Op
     opened.page.emulate_media(media="print")
     assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert opened.page.evaluate(ink) == light
+
+
+def _reports(folder: Path) -> Iterator[Path]:
+    """Yield the report of the run that is in the repository, of one with names that are hard to show, and the other."""
+    example = Path(__file__).parents[2] / "results" / "example"
+    if example.is_dir():
+        yield write([str(example)], output=folder / "example.html", results=folder)
+    long = ["x" * 200, 'line1\nline2\ttab, "x"', "<script>alert(1)</script>", "", "word " * 50]
+    yield write([str(record(folder, "odd", names=long, repeats=2))], output=folder / "odd.html", results=folder)
+    given = os.environ.get("HARNESS_TESTED_REPORT")
+    if given:
+        yield Path(given).resolve()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_reports_of_real_runs_can_be_used_without_a_complaint(
+    load: Callable[..., Opened], tmp_path: Path, width: int
+) -> None:
+    """The environment variable HARNESS_TESTED_REPORT may name one more report, of any run, that is to pass too."""
+    for path in _reports(tmp_path):
+        opened = load(path, width=width)
+        page = opened.page
+        page.locator("#curves").scroll_into_view_if_needed()
+        page.locator("#curves .chart svg").wait_for()
+        page.locator("#curves .chart .mark-symbol path").last.hover(force=True)
+        page.locator("#vg-tooltip-element.visible").wait_for()
+        page.mouse.move(0, 0)
+        page.fill("#words", "no setting has this in its name")
+        page.locator("#none").wait_for()
+        page.click("#clear")
+        link = page.locator("#table tbody th a").last
+        link.click()
+        page.locator("tr.chosen").wait_for()
+        assert page.evaluate("location.hash") == link.get_attribute("href")
+        for chart in page.locator(".chart").all():
+            chart.scroll_into_view_if_needed()
+            chart.locator("svg").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.locator("body", has_text="could not be drawn, which").count() == 0
+        assert opened.errors == []
+        assert [url for url in opened.asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 def test_without_scripts_all_settings_are_there(visit: Callable[..., Opened]) -> None:

@@ -41,10 +41,12 @@ def conclude(
 
     A setting reaches the target if its median time is finite, a repeat that missed it counting as infinite. An interval
     is that of the ratio of geometric means: 98 %, Student's t of the logs. What has neither target nor metric is told
-    by the time of an epoch, and without epochs by that of a trial.
+    by the time of an epoch, and without epochs by that of a trial. Metrics and times to the target of several runs'
+    trials with one seed count as one repeat, their median; each time of an epoch counts.
 
     Raises:
-        ValueError: when both `at_least` and `at_most` are given; for an unknown column in `by`.
+        ValueError: when both `at_least` and `at_most` are given; for an unknown column in `by`, and for a metric that
+            nothing was recorded of.
     """
     if trials.empty:
         return Conclusion(sentence="No trial is recorded.", verdict="nothing measured")

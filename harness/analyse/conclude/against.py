@@ -12,6 +12,7 @@ from harness.analyse.conclude.first import MOST
 from harness.analyse.conclude.words import short
 from harness.analyse.discard import listed
 from harness.analyse.frames import floats
+from harness.domain.naming import commonest, plural
 
 _STATUSES: Final = {"failed": "failed", "timeout": "timed out", "lost": "were lost"}
 
@@ -23,9 +24,9 @@ def against(trials: pd.DataFrame) -> str:
         told.append(not_completed(trials))
     warned = [found for found in listed(trials, "warnings") if found]
     if warned:
-        counts = Counter(name for found in warned for name in set(found)).most_common()
+        counts = commonest(Counter(name for found in warned for name in set(found)))
         which = ", ".join(f"{name} {count}" for name, count in counts[:MOST]) + (" …" if len(counts) > MOST else "")
-        told.append(f"{len(warned)} of {len(trials)} trials carry warnings ({which})")
+        told.append(f"{len(warned)} of {plural(len(trials), 'trial')} carry warnings ({which})")
     neighbours = floats(trials, "neighbours")
     neighbours = neighbours[~np.isnan(neighbours)]
     if len(neighbours) and neighbours.min() != neighbours.max():
@@ -36,8 +37,8 @@ def against(trials: pd.DataFrame) -> str:
 def not_completed(trials: pd.DataFrame) -> str:
     """Return how many trials did not complete, and the commonest reason, as "of 4 trials 3 failed (out of memory)"."""
     bad = trials[trials["status"] != "completed"]
-    counts = Counter(bad["status"].tolist())
-    told = ", ".join(f"{count} {_STATUSES.get(str(status), str(status))}" for status, count in counts.most_common())
+    counts = Counter(map(str, bad["status"].tolist()))
+    told = ", ".join(f"{count} {_STATUSES.get(status, status)}" for status, count in commonest(counts))
     reasons = Counter(str(one) for one in bad["error"].dropna().tolist()) if "error" in bad.columns else Counter()
-    reason = f" ({short(reasons.most_common(1)[0][0])})" if reasons else ""
-    return f"of {len(trials)} trials {told}{reason}"
+    reason = f" ({short(commonest(reasons)[0][0])})" if reasons else ""
+    return f"of {plural(len(trials), 'trial')} {told}{reason}"

@@ -15,12 +15,13 @@ from harness.analyse.conclude.words import capital
 from harness.analyse.frames import floats
 from harness.domain.duration import seconds
 from harness.domain.metrics import better
+from harness.domain.naming import plural
 
 
 def by_metric(run: Variants, metric: str) -> Conclusion | None:
     """Return who has the best value of the metric, and who the quickest epochs; None where it was not measured."""
     lower = better(metric) == "lower"
-    order = ranked(run.measuring(metric), lower=lower)
+    order = ranked(run.measuring(metric, by_seed=True), lower=lower)
     if not order:
         return None
     first, *others = order
@@ -45,7 +46,7 @@ def by_time(run: Variants, noise: Spread | None) -> Conclusion:
         order, what = ranked(run.having(np.where(done, floats(run.trials, "wall_s"), np.nan))), "trials"
     if not order:
         done_count = int((run.trials["status"] == "completed").sum())
-        told = f"{done_count} of {len(run.trials)} trials completed, and nothing of them was measured."
+        told = f"{done_count} of {plural(len(run.trials), 'trial')} completed, and nothing of them was measured."
         return Conclusion(sentence=told, verdict="nothing measured")
     first, *others = order
     took = f"{seconds(first.median)}{spread(first)}"

@@ -23,7 +23,7 @@ def by_target(
 ) -> Conclusion | None:
     """Return what is to be said of a target; None where no trial has the metric."""
     times = time_to_target(run.trials, run.epochs, metric=metric, at_least=at_least, at_most=at_most)
-    order = ranked(run.having(times["time_to_target_s"].to_numpy(dtype=float)))
+    order = ranked(run.having(times["time_to_target_s"].to_numpy(dtype=float), by_seed=True))
     if not order:
         return None
     bound = at_least if at_least is not None else at_most

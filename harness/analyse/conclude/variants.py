@@ -63,8 +63,14 @@ class Variants:
             called="settings" if alone else "variants",
         )  # fmt: skip
 
-    def having(self, values: np.ndarray) -> list[Variant]:
-        """Return the variants with a figure of each trial, but for the NaN ones and for what has none."""
+    def having(self, values: np.ndarray, *, by_seed: bool = False) -> list[Variant]:
+        """Return the variants with a figure of each trial, but for the NaN ones and for what has none.
+
+        A figure that the seed decides is to be taken `by_seed`: trials of several runs with the same seed, which are
+        the same training again, count as one repeat, their median, so that a miss is infinite there too.
+        """
+        if by_seed:
+            values = self._by_seed(values)
         places = self.trials.reindex(columns=["run_id", "block"])
         order = np.argsort(self.of_trial, kind="stable")
         ends = np.searchsorted(self.of_trial, np.arange(1, len(self.names)), sorter=order)
@@ -79,13 +85,25 @@ class Variants:
                 )
         return found
 
-    def measuring(self, figure: str) -> list[Variant]:
-        """Return the variants with a figure of their completed trials, as `figures` has it."""
+    def _by_seed(self, values: np.ndarray) -> np.ndarray:
+        """Return the figures with that of a seed at the first of its trials that have one, and NaN at the others."""
+        if "seed" not in self.trials.columns:
+            return values
+        rows = np.flatnonzero(~np.isnan(values))
+        keys = [self.of_trial[rows], self.trials["seed"].to_numpy(dtype=object)[rows]]
+        of_seed = pd.Series(values[rows]).groupby(keys, sort=False)
+        first = rows[(of_seed.cumcount() == 0).to_numpy()]
+        found = np.full(len(values), np.nan)
+        found[first] = of_seed.transform("median").to_numpy()[np.isin(rows, first)]
+        return found
+
+    def measuring(self, figure: str, *, by_seed: bool = False) -> list[Variant]:
+        """Return the variants with a figure of their completed trials, as `figures` has it; `by_seed`: see `having`."""
         found = figures(self.trials, self.epochs, figure=figure, epoch="best")
         key = ["run_id", "trial_id", "arm"]
         values = pd.Series(found["value"].to_numpy(dtype=float), index=pd.MultiIndex.from_frame(found[key].astype(str)))
         wanted = pd.MultiIndex.from_frame(self.trials[key].astype(str))
-        return self.having(values.reindex(wanted).to_numpy(dtype=float))
+        return self.having(values.reindex(wanted).to_numpy(dtype=float), by_seed=by_seed)
 
 
 def ranked(found: Sequence[Variant], *, lower: bool = True) -> list[Variant]:

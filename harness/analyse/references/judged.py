@@ -51,7 +51,7 @@ class Judged:
     def comparison(self) -> Comparison | None:
         """Of two groups: the higher compared with the lower, by their ratio, or by their difference where not all are
         above 0; "different: slower" means that the higher one is the larger. Of a likeness, the largest with the
-        smallest, of few repeats by the spread of all (see `among`). This loads SciPy."""
+        smallest, of few repeats by the spread of all (see `among`)."""
         if not self.sides:
             return None
         if isinstance(self.reference, Alike):

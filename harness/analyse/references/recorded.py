@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from harness.analyse.frames import floats, owners
+from harness.analyse.frames import floats, having, owners
 from harness.analyse.target import time_to_target
 from harness.domain.applied import holds, plain_setting
 from harness.domain.component import did_you_mean
@@ -178,7 +178,7 @@ class Recorded:
         if not self.target:
             raise NotRecordedError("the run has no target")
         metric, *bounds = (self.target.get(key) for key in ("metric", "at_least", "at_most"))
-        epochs = self._epochs
+        epochs = having(self._epochs, str(metric))
         times = time_to_target(self.trials, epochs, metric=str(metric), at_least=bounds[0], at_most=bounds[1])
         return times["time_to_target_s"].to_numpy(dtype=float)
 

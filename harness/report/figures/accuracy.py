@@ -162,7 +162,7 @@ def _lines(table: Rows, groups: Groups, metric: str, x: alt.X, x_title: str, pic
     shown = alt.when(pick).then(alt.value(1.0)).otherwise(alt.value(0.12))
     base = alt.Chart(basis.data(table)).encode(x=x, y=y, color=groups.colour(), detail="key:N", opacity=shown)
     crowded = len(table) > 400
-    points = base.mark_point(filled=True, size=12 if crowded else 28)
+    points = base.mark_point(**basis.wide(12 if crowded else 28))
     return [
         base.mark_line(strokeWidth=1.2 if len(groups) > _BANDS else 2).add_params(pick),
         points.encode(tooltip=_tooltip(metric, x_title)),

@@ -25,6 +25,7 @@ STEP: Final = 22  # pixels for each row of a figure that lists groups
 MOST: Final = 30  # groups
 POINTS: Final = 200  # of each line
 DOTS: Final = 100  # of each group
+_NEAR: Final = 0.05  # of the largest value: what is as near to 0 would have its room on the other side of it
 LINE: Final = "#858585"  # targets, fronts: as plain on white as on near-black
 
 # Each stands out from white and from near-black (contrast 2.5 or more), and from each other one also for people who see
@@ -139,16 +140,17 @@ def plain(value: Any) -> Any:
 def rows(frame: pd.DataFrame, columns: Mapping[str, str]) -> Rows:
     """Return a frame's rows, given the name of each field and the column that it is from; no such column: all None."""
     found = {
-        field: _cells(frame[column]) if column in frame.columns else [None] * len(frame)
+        field: _cells(frame[column], whole=field == "key") if column in frame.columns else [None] * len(frame)
         for field, column in columns.items()
     }
     return [dict(zip(found, cells, strict=True)) for cells in zip(*found.values(), strict=True)]
 
 
-def _cells(column: pd.Series) -> list[Any]:
-    """Return what `plain` makes of each cell; numbers all at once."""
+def _cells(column: pd.Series, *, whole: bool) -> list[Any]:
+    """Return what `plain` makes of each cell; numbers all at once. `whole`: texts stay as they are, since groups are
+    looked up by them and nobody reads them."""
     if not pd.api.types.is_float_dtype(column.dtype):
-        return [plain(one) for one in column.tolist()]
+        return [one if whole and isinstance(one, str) else plain(one) for one in column.tolist()]
     return [one if math.isfinite(one) else None for one in column.to_numpy(np.float64, na_value=np.nan).tolist()]
 
 
@@ -219,6 +221,8 @@ class Groups:
         # Two groups of one name would be drawn as one.
         names = [f"{label} ({key})" if label in again else label for label, key in zip(labels, keys, strict=True)]
         self.labels = dict(zip(self.keys, names, strict=False))
+        self._colours = dict(zip(keys, first["colour"].tolist(), strict=True)) if "colour" in first.columns else {}
+        self._place = {key: place for place, key in enumerate(keys)}
         self._shades = dict(zip(keys, first["shade"].tolist(), strict=True)) if "shade" in first.columns else {}
 
     def __len__(self) -> int:
@@ -234,6 +238,7 @@ class Groups:
         """Give rows their groups' labels, and their shades where the groups have an order of their own."""
         for row in table:
             row["label"] = self.labels[row["key"]]
+            row["place"] = self._place[row["key"]]
             if self._shades:
                 row["shade"] = plain(self._shades[row["key"]])
         return table
@@ -243,16 +248,36 @@ class Groups:
         return "; ".join(part for part in (*parts, self._note) if part)
 
     def colour(self, *, legend: bool = True) -> alt.Color:
-        """Return the colour by label: few groups each have their own; many, or ordered ones, go from blue to yellow."""
+        """Return the colour by label: few groups each have their own; many, or ordered ones, go from blue to yellow.
+
+        Where the frame has a column ``colour``, it is that, so that a group has the same one in figures of others.
+        """
         shown = (
             alt.Legend(title=None, columns=math.ceil(min(len(self), MOST) / 18), symbolOpacity=1)
             if legend and len(self) > 1
             else None
         )
-        if self._shades:
-            order = alt.EncodingSortField(field="shade", op="min", order="ascending")
-            return alt.Color("label:O", sort=order, legend=shown)
-        return alt.Color("label:O" if len(self) > len(COLOURS) else "label:N", sort=None, legend=shown)
+        order = alt.EncodingSortField(field="shade" if self._shades else "place", op="min", order="ascending")
+        if self._colours:
+            keys = sorted(self.keys, key=lambda key: self._shades.get(key, self._place[key]))
+            return alt.Color(
+                "label:N", sort=order, legend=shown, scale=alt.Scale(range=[self._colours[key] for key in keys])
+            )
+        kind = "O" if self._shades or len(self) > len(COLOURS) else "N"
+        return alt.Color(f"label:{kind}", sort=order, legend=shown)
+
+
+def colours(settings: pd.DataFrame) -> pd.DataFrame:
+    """Return ``key`` and ``colour`` of the groups, which are rows: what a figure that drew all of them would choose."""
+    count = len(settings)
+    if count <= len(COLOURS) and "shade" not in settings.columns:
+        return pd.DataFrame({"key": settings["key"], "colour": list(COLOURS[:count])})
+    place = settings["shade"] if "shade" in settings.columns else pd.Series(np.arange(count), index=settings.index)
+    along = (place - place.min()) / max(1, place.max() - place.min()) * (len(_ORDERED) - 1)
+    stops = np.array([[int(one[at : at + 2], 16) for at in (1, 3, 5)] for one in _ORDERED])
+    mixed = np.column_stack([np.interp(along.to_numpy(float), range(len(_ORDERED)), part) for part in stops.T])
+    told = ["#" + "".join(f"{round(part):02x}" for part in one) for one in mixed.tolist()]
+    return pd.DataFrame({"key": settings["key"], "colour": told})
 
 
 # Parts of charts -----------------------------------------------------------------------------------------------------
@@ -266,9 +291,17 @@ def spans(values: Iterable[float | None], *, factor: float = 10.0) -> bool:
 
 def scale(values: Iterable[float | None], *, zero: bool = False) -> alt.Scale:
     """Return the scale that values are drawn on: logarithmic where they span more than a factor of 10."""
-    if spans(values):
+    found = [value for value in values if value is not None]
+    if spans(found):
         return alt.Scale(type="log", nice=False, padding=8)
-    return alt.Scale(zero=zero, nice=True, padding=8)
+    return alt.Scale(**linear(found, zero=zero))
+
+
+def linear(values: Sequence[float], *, zero: bool = False) -> dict[str, Any]:
+    """Return a linear scale of values: with room around them, but of what cannot be below 0 from 0 on."""
+    if values and 0 <= min(values) <= _NEAR * max(values):
+        return {"zero": True, "nice": True}
+    return {"zero": zero, "nice": True, "padding": 8}
 
 
 DIGITS: Final = ",.6~g"  # left to itself, Vega tells an axis of a single value by its first digit, 0.9 as 1
@@ -343,6 +376,11 @@ def rule_at(value: float, *, channel: Literal["x", "y"], text: str) -> Figure:
         return alt.layer(line.encode(y=at), words.encode(y=at, x=alt.value(0), text="text:N"))
     at_x = alt.X("at:Q")
     return alt.layer(line.encode(x=at_x), words.encode(x=at_x, y=alt.value(0), text="text:N"))
+
+
+def wide(size: int) -> dict[str, Any]:
+    """Return a point of an area in pixels with an unseen edge, so that a mouse that is near it finds its tooltip."""
+    return {"filled": True, "size": size, "stroke": "transparent", "strokeWidth": 14, "strokeJoin": "round"}
 
 
 def highlight() -> alt.Parameter:

@@ -163,7 +163,7 @@ def profiles(profiles: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, 
     ]
     base = alt.Chart(basis.data(table)).encode(x=x, y=y, color=groups.colour(), opacity=shown, detail="key:N")
     line = base.mark_line(interpolate="step-after", strokeWidth=2).add_params(pick)
-    points = base.mark_point(filled=True, size=24).encode(tooltip=tooltip)
+    points = base.mark_point(**basis.wide(24)).encode(tooltip=tooltip)
     subtitle = groups.subtitle("higher is better")
     return alt.layer(line, points, width=width, height=height, title=basis.title(told, subtitle))
 

@@ -14,6 +14,7 @@ from harness.report.figures.basis import HEIGHT, LINE, MOST, WIDTH, Figure
 _LEVEL: Final = 10  # values of an axis; the names of more stand aslant
 _TOLD: Final = 16  # cells beside one another; narrower ones have no room for their number
 _ROW: Final = 32  # pixels
+_LETTER: Final = 7  # pixels, of the widest common ones
 _BRIGHT: Final = 0.55  # of the way along the colours
 _NEVER: Final = 1e300  # stands for infinity; the median of it and of a number is above a quarter of it
 
@@ -69,7 +70,9 @@ def heat_map(
     across = len(places[0])
     size_x: Any = width if width is not None else alt.Step(max(34, min(100, 2 * WIDTH // across)))
     size_y: Any = height if height is not None else alt.Step(_ROW if y else 2 * _ROW)
-    names = alt.Axis(labelAngle=0 if across <= _LEVEL else -45)
+    step = size_x.step if width is None else width / across
+    aslant = across > _LEVEL or max(len(row["x"]) for row in table) * _LETTER > step
+    names = alt.Axis(labelAngle=-45, labelLimit=140) if aslant else alt.Axis(labelAngle=0)
     at_x = alt.X("x:N", title=x, sort=alt.EncodingSortField("x_order", op="min"), axis=names)
     order_y = alt.EncodingSortField("y_order", op="min")
     at_y = alt.Y("y:N", title=y, sort=order_y, axis=alt.Axis() if y else None)
@@ -81,8 +84,8 @@ def heat_map(
     base = _cells(alt.Chart(basis.data(table)), log=log).encode(x=at_x, y=at_y, tooltip=tooltip)
     legend = alt.Legend(title=name, format=".3~g", orient="top", gradientLength=200, titleLimit=400)
     scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
-    any_known = any(row["value"] < _NEVER for row in table)
-    colour = alt.Color("shown:Q", scale=scale, legend=legend if any_known else None)
+    several = len({row["value"] for row in table if row["value"] < _NEVER}) > 1
+    colour = alt.Color("shown:Q", scale=scale, legend=legend if several else None)
     layers = [
         base.mark_rect(stroke=LINE, strokeOpacity=0.35).encode(
             color=alt.when("isValid(datum.shown)").then(colour).otherwise(alt.value("transparent"))

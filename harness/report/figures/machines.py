@@ -147,6 +147,6 @@ def scaling(scaling: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, he
     layers += [
         base.mark_line(strokeWidth=2).encode(y=y).add_params(pick),
         base.transform_filter("isValid(datum.low) && isValid(datum.high)").mark_rule().encode(y="low:Q", y2="high:Q"),
-        base.mark_point(filled=True, size=50).encode(y=y, tooltip=tooltip),
+        base.mark_point(**basis.wide(50)).encode(y=y, tooltip=tooltip),
     ]
     return alt.layer(*layers, width=width, height=height, title=basis.title(told, groups.subtitle(*parts)))

@@ -37,7 +37,8 @@ def telemetry(
     """Draw what the hardware did while trials ran: a panel a metric, one above the other, a line a trial.
 
     `readings` is what `harness.analyse.readings.trial_readings` returns (``metric``, ``time_s``, ``value``), with
-    ``trial``, which names each, or ``trial_id``. `marks` is what `trial_epochs` of the same module returns: the ends of
+    ``trial``, which names each, or ``trial_id``; ``length_s``, if there, shades the span of a trial that is drawn
+    alone. `marks` is what `trial_epochs` of the same module returns: the ends of
     the epochs are ticks at the foot of each panel, and lines through it where there is one trial; of more than 100
     epochs evenly spaced ones. The first `most` trials are drawn, of each and each metric 200 readings at most;
     `height` is a panel's, and so is `width`: Vega-Lite does not know "container" where panels are joined, so that
@@ -50,7 +51,7 @@ def telemetry(
     basis.need(readings, "metric", "time_s", "value")
     frame = _by_trial(readings[readings["value"].notna() & readings["metric"].isin(list(_TOLD))])
     groups = Groups(frame, most, noun="trials")
-    fields = {"x": "time_s", "value": "value", "metric": "metric", "devices": "devices"}
+    fields = {"x": "time_s", "value": "value", "metric": "metric", "devices": "devices", "end": "length_s"}
     table = [row for row in _rows(frame, groups, fields) if basis.known(row, "x", "value")]
     if not table:
         return basis.nothing(told, "nothing was read while these trials ran", width=width, height=HEIGHT)
@@ -70,6 +71,8 @@ def telemetry(
     parts = ["ticks: ends of epochs"] if ends else []
     if len(groups) == 1:
         parts.insert(0, table[0]["label"])
+        if table[0]["end"] is not None:
+            parts.append("shaded: while it ran")
     joined: alt.VConcatChart = alt.vconcat(*panels, spacing=8, title=basis.title(told, groups.subtitle(*parts)))
     shared: alt.VConcatChart = joined.resolve_scale(x="shared", color="shared")
     return shared
@@ -104,10 +107,10 @@ def _panel(
         "x:Q",
         title="time since the trial's start (s)" if last else None,
         scale=alt.Scale(nice=False),
-        axis=alt.Axis(labels=last, ticks=last, tickCount=8),
+        axis=alt.Axis(labels=last, ticks=last, tickCount=5),
     )
     y_scale = alt.Scale(zero="%" in name, nice=True)
-    y = alt.Y("value:Q", title=name, scale=y_scale, axis=alt.Axis(tickCount=3, titleFontSize=10, titleAnchor="middle"))
+    y = alt.Y("value:Q", title=name, scale=y_scale, axis=alt.Axis(tickCount=2, titleFontSize=10, titleAnchor="middle"))
     tooltip = [
         alt.Tooltip("label:N", title="trial"),
         alt.Tooltip("x:Q", title="time (s)", format=".4~g"),
@@ -115,6 +118,11 @@ def _panel(
         alt.Tooltip("devices:Q", title="devices"),
     ]
     layers: list[Any] = []
+    spans = [{**row, "x": 0} for row in {row["key"]: row for row in table}.values() if row["end"] is not None]
+    if spans:
+        of_one = alt.Chart(basis.data(_keyed(spans))).transform_joinaggregate(trials="distinct(label)")
+        span = of_one.transform_filter("datum.trials === 1").mark_rect(color=LINE, opacity=0.12)
+        layers.append(span.encode(x=x, x2="end:Q"))
     if ends:
         told = [alt.Tooltip("label:N", title="trial"), alt.Tooltip("epoch:Q", title="end of epoch"),
                 alt.Tooltip("x:Q", title="time (s)", format=".4~g")]  # fmt: skip
@@ -125,5 +133,5 @@ def _panel(
             tick = base.mark_tick(orient="vertical", size=6, thickness=1, opacity=0.8)
             layers.append(tick.encode(y=alt.value(height - 3), color=colour))
     line = alt.Chart(basis.data(points)).encode(x=x, y=y, color=colour, detail="label:N")
-    layers += [line.mark_line(strokeWidth=1.4), line.mark_point(filled=True, size=8).encode(tooltip=tooltip)]
+    layers += [line.mark_line(strokeWidth=1.4), line.mark_point(**basis.wide(8)).encode(tooltip=tooltip)]
     return alt.layer(*layers, width=width, height=height)

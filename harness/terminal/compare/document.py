@@ -26,7 +26,7 @@ def document(found: Compared) -> dict[str, Any]:
         }
         for side in (found.first, found.second)
     } | {
-        "target": found.target,
+        "target": None if found.target is None else found.target.expression,
         "figures": [_figure(found, one) for one in found.matches],
         "only_a": list(found.only[0]),
         "only_b": list(found.only[1]),
@@ -60,7 +60,7 @@ def _setting(found: Compared, one: Match, row: Matched) -> dict[str, Any]:
         "trials": list(row.trials),
         "measured": list(row.measured),
         "medians": [_plain(value) for value in row.medians],
-        "verdict": found.called(row),
+        "verdict": row.verdict,
         "different_if_alone": row.alone,
         "pairs": row.pairs,
         "t": None

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from harness.answer.compare import NEVER
 from harness.domain.repeats import TIMES
 from harness.terminal.text import plural, significant
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 _SIGNS: Final = {"slower": 1, "worse": 1, "faster": -1, "better": -1}
 _NEITHER: Final = (
     "cannot tell: too few repeats", "no difference shown", "no figure in A", "no figure in B", "no figure in either",
-    NEVER,
+    "reached by none",
 )  # fmt: skip
 _MANIFOLD: Final = 3  # from this ratio on it is told as a multiple, not in per cent
 
@@ -65,12 +64,12 @@ def _single(found: Compared, one: Match, rows: Sequence[Matched]) -> tuple[str, 
     if row is not None and row.comparison is not None:
         numbers = [_interval_text(one, row.effect, row.comparison.low, row.comparison.high)]
         label = f"{found.label(row)}: " if len(rows) > 1 else ""
-        told = label + _statement(one, found.called(row), row.effect)
+        told = label + _statement(one, row.verdict, row.effect)
         return told, row.worse, [*numbers, *_floor(row.comparison.floor)]
-    verdicts = {found.called(row) for row in rows}
+    verdicts = {row.verdict for row in rows}
     if len(verdicts) > 1:
         return "", 0, []
-    if verdicts == {NEVER}:
+    if verdicts == {"reached by none"}:
         return f"No trial of A or B reached {found.target}", 0, []
     return _statement(one, verdicts.pop(), None), rows[0].worse, []
 
@@ -122,7 +121,7 @@ def _counts(found: Compared, rows: Sequence[Matched]) -> str:
     """Return how many settings are called what: ``3 of 4 settings slower, no difference shown in 1``."""
     if len(rows) < 2:
         return ""
-    counts = Counter(found.called(row) for row in sorted(rows, key=lambda row: -abs(row.worse)))
+    counts = Counter(row.verdict for row in sorted(rows, key=lambda row: -abs(row.worse)))
     of = f" of {plural(len(rows), 'setting')}"
     told: list[str] = []
     for verdict, count in counts.items():

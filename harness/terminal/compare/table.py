@@ -69,7 +69,7 @@ def _cells(found: Compared, one: Match, row: Matched) -> list[str]:
         _repeats(row),
         _or(None if compared is None else compared.needed, _needed),
         "–" if row.reached is None else ", ".join(f"{hits}/{of}" for hits, of in row.reached),
-        found.called(row).partition(":")[0] + ("*" if row.alone else ""),
+        row.verdict.partition(":")[0] + ("*" if row.alone else ""),
     ]
 
 
