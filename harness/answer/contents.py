@@ -499,7 +499,7 @@ def _trust(tables: Tables, floors: Mapping[str, Mapping[str, Any] | None]) -> It
     if found is None:
         yield "No setting was repeated, so that drift over the run cannot be told from the settings' own differences."
     else:
-        yield found.sentence or "Epoch times of one setting changed neither over the run nor between workers."
+        yield found.conclusion
     for node, floor in floors.items():
         if floor is None:
             yield f"The noise floor of node {node} is not known; harness aa SUITE measures it."

@@ -12,7 +12,6 @@ from harness.domain.component import did_you_mean
 from harness.domain.errors import ResultsError, SuiteError
 from harness.domain.metrics import METRICS
 from harness.domain.naming import plural
-from harness.domain.suite import Target
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS, TABLES
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.analyse.discard import Discarded
+    from harness.domain.suite import Target
     from harness.record.reading import Results
 
 
@@ -139,6 +139,8 @@ def find_run(run: str | None, results: Path) -> Path:
 
 def _given(target: str | float, loaded: Results) -> Target:
     """Return the target that the user asks for, of a metric that was recorded."""
+    from harness.domain.suite import Target
+
     value: Any = target
     if isinstance(target, str):
         with suppress(ValueError):
@@ -160,6 +162,8 @@ def _given(target: str | float, loaded: Results) -> Target:
 
 
 def _target(loaded: Results) -> Target | None:
+    from harness.domain.suite import Target
+
     found = {
         Target(**{key: given.get(key) for key in ("metric", "at_least", "at_most")})
         for run in loaded.runs

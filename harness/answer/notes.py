@@ -41,6 +41,11 @@ def notes(sides: tuple[Side, Side], matches: Sequence[Match]) -> Iterator[str]:
             kept = f"; {left.unjudged} were kept although it could not be judged" if left.unjudged else ""
             told = f"{len(left.trials)} of {plural(left.of, 'trial')}"
             yield f"left out of {side.name}: {told} for {', '.join(left.names)}{kept}"
+    if not set(sides[0].runs) & set(sides[1].runs):
+        yield (
+            "A and B are different runs: what the machine did otherwise between them (clock rate, heat, other tenants) "
+            "counts as a difference too, and no repeat within a run shows it; compare A with a second run of A for that"
+        )
     yield from _warnings(sides)
     for found in matches:
         yield from _without_figure(found)

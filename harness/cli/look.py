@@ -25,16 +25,16 @@ def plan(
     Its axes, how many trials, the first of them, and what was excluded and why.
     """
     from harness import pipeline
-    from harness.terminal import show
+    from harness.terminal import plans
 
     request = pipeline.Request(suite=suite, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small)
     with only_json_on_stdout(as_json):
         loaded, made = pipeline.make_plan(request)
         pipeline.published(request, loaded, made)
     if as_json:
-        typer.echo(json.dumps(show.plan_document(loaded, made), indent=2))
+        typer.echo(json.dumps(plans.plan_document(loaded, made), indent=2))
     else:
-        show.print_plan(loaded, made, everything=everything)
+        plans.print_plan(loaded, made, everything=everything)
 
 
 def status(results: Results = Path("results"), as_json: Json = False) -> None:
