@@ -33,7 +33,7 @@ class Sheet:
 
     @property
     def _level(self) -> str:
-        return f"Intervals are of {100 * self._tables.confidence:g} %."
+        return f"Intervals are of {100 * self._tables.confidence:g}\N{NO-BREAK SPACE}%."
 
     @property
     def _told(self) -> str:

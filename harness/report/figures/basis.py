@@ -58,6 +58,7 @@ def theme(*, dark: bool = False) -> dict[str, Any]:
             "domainColor": faint,
             "tickColor": faint,
         },
+        "axisXQuantitative": {"labelOverlap": "greedy", "labelSeparation": 8},  # px: on a phone numbers would touch
         "legend": {
             "labelColor": ink,
             "titleColor": ink,
