@@ -31,7 +31,7 @@ def report(
         ResultsError: when there is nothing to report on (see `gather`), or `output` cannot be written.
         SuiteError: for an expression, a warning or a target that is none.
     """
-    from harness.answer.contents import contents
+    from harness.answer.contents.page import contents
     from harness.answer.tables import tables
     from harness.report.page import render
 

@@ -1,0 +1,1 @@
+"""The frames of a report → all that its page shows."""
