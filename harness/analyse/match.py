@@ -127,7 +127,8 @@ def match(
 
     Repeats are pairs where both ran in the same blocks of one run; figures that the seed decides (metrics and the time
     to the target) also where both have the same seeds. Of these, trials of one setting and seed from several runs count
-    as one repeat, their mean: they are the same training again. Of several settings one is called different if Holm's
+    as one repeat, their mean: they are the same training again. Of times and rates, where each side has several runs, a
+    run counts as one repeat: its geometric mean. Of several settings one is called different if Holm's
     correction leaves it below 2 %, and a time or rate only where it exceeds the noise floor.
 
     Raises:
@@ -229,12 +230,19 @@ class _Part:
     def by_seed(self, *, relative: bool) -> _Part:
         """Return the first trial of each seed, with the mean of the figures that trials of the seed have (geometric
         where ratios are compared)."""
-        seed, found = pd.factorize(self.seeds, use_na_sentinel=False)
-        if len(found) == len(seed):
+        return self._each(self.seeds, relative=relative)
+
+    def by_run(self) -> _Part:
+        """Return the first trial of each run, with the geometric mean of the run's figures."""
+        return self._each(self.runs, relative=True)
+
+    def _each(self, names: np.ndarray, *, relative: bool) -> _Part:
+        codes, found = pd.factorize(names, use_na_sentinel=False)
+        if len(found) == len(codes):
             return self
         values = np.log(self.values) if relative else self.values
-        means = np.bincount(seed, values) / np.bincount(seed)
-        return replace(self.take(np.unique(seed, return_index=True)[1]), values=np.exp(means) if relative else means)
+        means = np.bincount(codes, values) / np.bincount(codes)
+        return replace(self.take(np.unique(codes, return_index=True)[1]), values=np.exp(means) if relative else means)
 
     def shares_by_seed(self) -> tuple[int, int]:
         """Return in how many seeds the target was reached, and of how many seeds that is known."""
@@ -296,6 +304,10 @@ class _Judge:
             seeds = (first.seeds.tolist(), second.seeds.tolist())
             kind, pairs = "seed", pairs_of(*seeds)
             keys = keys if pairs is None else seeds
+        elif pairs is None and _of_several_runs(first, second):
+            # What a run's trials share with one another, as the heat of the day, their number does not average out.
+            first, second = first.by_run(), second.by_run()
+            keys = (first.runs.tolist(), second.runs.tolist())
         floor = self.floors.of(first, second) if self.relative else None
         comparison = compare_values(
             first.values, second.values, pairs=pairs, noise=None if floor is None else floor.of(matched.setting_id),
@@ -337,6 +349,12 @@ class _Judge:
         known = found.p is not None and enough
         verdict: Verdict = "no difference shown" if known else "cannot tell: too few repeats"
         return replace(row, verdict=verdict, alone=alone or found.different)
+
+
+def _of_several_runs(first: _Part, second: _Part) -> bool:
+    """Tell whether each side has several runs, none of them the other's too."""
+    runs = [set(one.runs.tolist()) for one in (first, second)]
+    return min(map(len, runs)) > 1 and not runs[0] & runs[1]
 
 
 def _median(part: _Part) -> float | None:

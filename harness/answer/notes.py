@@ -42,10 +42,7 @@ def notes(sides: tuple[Side, Side], matches: Sequence[Match]) -> Iterator[str]:
             told = f"{len(left.trials)} of {plural(left.of, 'trial')}"
             yield f"left out of {side.name}: {told} for {', '.join(left.names)}{kept}"
     if not set(sides[0].runs) & set(sides[1].runs):
-        yield (
-            "A and B are different runs: what the machine did otherwise between them (clock rate, heat, other tenants) "
-            "counts as a difference too, and no repeat within a run shows it; compare A with a second run of A for that"
-        )
+        yield from _apart(sides)
     yield from _warnings(sides)
     for found in matches:
         yield from _without_figure(found)
@@ -65,6 +62,17 @@ def _differing(sides: tuple[Side, Side]) -> dict[str, str]:
             told = [" and ".join(sorted(one)[:_SHOWN]) + (" …" if len(one) > _SHOWN else "") for one in (first, second)]
             found[name] = f"{told[0]} in A, {told[1]} in B"
     return found
+
+
+def _apart(sides: tuple[Side, Side]) -> Iterator[str]:
+    """Yield what it means that the sides were not measured in one run."""
+    if min(len(side.runs) for side in sides) > 1:
+        yield "several runs a side: of times and rates a run is one repeat, its mean"
+        return
+    yield (
+        "A and B are different runs: what the machine did otherwise between them (clock rate, heat, other tenants) "
+        "counts as a difference too, and no repeat within a run shows it; several runs of each, in turn, do"
+    )
 
 
 def _warnings(sides: tuple[Side, Side]) -> Iterator[str]:

@@ -350,3 +350,20 @@ def test_single_repeats_have_a_mean_ratio_but_no_interval() -> None:
     assert found is not None
     assert found.effect == pytest.approx(1.2, rel=0.05)
     assert (found.low, found.p, found.verdict) == (None, None, "cannot tell: too few repeats")
+
+
+def runs_at(name: str, levels: list[float]) -> Side:
+    """Several runs of one setting; `levels` is what each run's times are multiplied by."""
+    sides = [side(f"{name}{number}", slower=level, seed=number) for number, level in enumerate(levels)]
+    return Side(pd.concat([one.trials for one in sides]), pd.concat([one.epochs for one in sides]))
+
+
+def test_of_several_runs_a_side_each_run_is_one_repeat_of_a_time() -> None:
+    found = match(runs_at("a", [1.0, 1.06, 0.97]), runs_at("b", [1.05, 1.0, 1.1]))
+    (row,) = found.rows
+    assert row.comparison is not None
+    assert row.comparison.repeats == (3, 3)  # not 30, which would have told these runs apart
+    assert row.verdict == "cannot tell: too few repeats"
+    assert row.measured == (30, 30)
+    (row,) = match(runs_at("a", [1.0, 1.01, 0.99]), runs_at("b", [1.2, 1.21, 1.19])).rows
+    assert row.verdict == "slower"
