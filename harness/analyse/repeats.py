@@ -109,7 +109,8 @@ class Repeats:
 
     def _figures(self, trials: pd.DataFrame, epochs: pd.DataFrame) -> dict[tuple[str, str], float]:
         """Return the figure of each trial by its key, as its log where the interval is to be relative."""
-        metric = self._auto.figure if self._target is None else str(self._target["metric"])
+        named = self._auto.figure
+        metric = str(self._target["metric"]) if named == "time_to_target" and self._target is not None else named
         epochs = having(epochs, metric)  # a function's own metric may never have been reported
         table = figures(trials, epochs, figure=self._auto.figure, epoch=self._auto.epoch, target=self._target)
         values = table["value"].to_numpy(dtype=float)
