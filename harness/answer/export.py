@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.answer.gather import Gathered, gather
 from harness.domain.errors import SetupError, SuiteError
-from harness.domain.metrics import better
 from harness.domain.naming import commonest, plural
 from harness.record.schema import TABLES
 
@@ -133,7 +132,7 @@ def _markdown(gathered: Gathered, output: Path | None) -> str:
         at_least=None if target is None else target.at_least, at_most=None if target is None else target.at_most,
         by=["setting_id", "arm", *(["hardware"] if trials["hardware"].nunique() > 1 else [])],
     )  # fmt: skip
-    ranks, ascending = ["median_best"], [_lower(gathered)]
+    ranks, ascending = ["median_best"], [not gathered.higher_is_better]
     if target is not None:
         ranks, ascending = ["median_time_to_target_s", *ranks], [True, *ascending]
     text = markdown(
@@ -181,18 +180,12 @@ def _judged(gathered: Gathered) -> pd.DataFrame:
     from harness.analyse import gaps, time_to_target
 
     trials, epochs, target = gathered.trials, gathered.epochs, gathered.target
-    ends = gaps(trials, epochs, metric=gathered.metric, lower_is_better=_lower(gathered))
+    ends = gaps(trials, epochs, metric=gathered.metric, lower_is_better=not gathered.higher_is_better)
     columns: dict[str, Any] = {"best": ends["best"].to_numpy()}
     if target is not None:
         times = time_to_target(trials, epochs, metric=target.metric, at_least=target.at_least, at_most=target.at_most)
         columns |= {name: times[name].to_numpy() for name in ("reached", "time_to_target_s")}
     return trials.assign(**columns)
-
-
-def _lower(gathered: Gathered) -> bool:
-    """Tell whether less of the metric is better: by the side of its target, else by its name."""
-    target = gathered.target
-    return better(gathered.metric) == "lower" if target is None else target.at_most is not None
 
 
 def _runs(gathered: Gathered) -> list[dict[str, Any]]:

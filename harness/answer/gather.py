@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.domain.component import did_you_mean
 from harness.domain.errors import ResultsError, SuiteError
-from harness.domain.metrics import METRICS
+from harness.domain.metrics import METRICS, better
 from harness.domain.naming import plural
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS, TABLES
@@ -40,6 +40,11 @@ class Gathered:
     def runs(self) -> list[dict[str, Any]]:
         """run.json of each run."""
         return self.results.runs
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of the metric is better: by the side of its target, else by its name."""
+        return better(self.metric) == "higher" if self.target is None else self.target.at_least is not None
 
 
 def gather(

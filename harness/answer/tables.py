@@ -10,7 +10,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.answer.gather import Gathered
-from harness.domain.metrics import better
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +103,7 @@ def tables(gathered: Gathered, *, confidence: float = CONFIDENCE) -> Tables:
     trials, epochs, metric, target = gathered.trials, gathered.epochs, gathered.metric, gathered.target
     bounds = {} if target is None else {"at_least": target.at_least, "at_most": target.at_most}
     by = ("setting_id", "arm", *(["hardware"] if trials["hardware"].nunique() > 1 else []))
-    higher = target.at_least is not None if target is not None else better(metric) == "higher"
+    higher = gathered.higher_is_better
     varied = {path: column for path, column in gathered.axes.items() if _several(trials[column])}
 
     settings = analyse.summarise(

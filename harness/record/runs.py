@@ -9,6 +9,7 @@ import re
 import secrets
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,14 +169,18 @@ def find_run(
     return (left or same)[-1].folder
 
 
+def as_called(command: Sequence[str]) -> list[str]:
+    """Return the words that call the program again, from a command as run.json holds it: by its name, not its place."""
+    program = Path(command[0]).name
+    return [*(["python", "-m", "harness"] if program == "__main__.py" else [program]), *command[1:]]
+
+
 def resume_command(content: dict[str, Any]) -> str:
     """Return the command that goes on with a run, from the ``command`` of its run.json."""
     command = content.get("command")
     if not isinstance(command, list) or not command:
         return "the same command with --resume"
-    program = Path(command[0]).name
-    words = ["python", "-m", "harness"] if program == "__main__.py" else [program]
-    words += [word for word in command[1:] if word != "--resume"]
+    words = [word for word in as_called(command) if word != "--resume"]
     if "--run" not in words:
         words += ["--run", str(content["run_id"])]
     return shlex.join([*words, "--resume"])

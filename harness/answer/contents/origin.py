@@ -7,10 +7,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.domain.naming import axis
+from harness.record import runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,9 +94,7 @@ def sources(all_runs: Sequence[Mapping[str, Any]]) -> Iterator[Source]:
 
 
 def _command(run: Mapping[str, Any]) -> str:
-    words = list(map(str, run.get("command") or ["harness", "run", run.get("suite_path")]))
-    program = Path(words[0]).name
-    return shlex.join([*(["python", "-m", "harness"] if program == "__main__.py" else [program]), *words[1:]])
+    return shlex.join(runs.as_called(list(map(str, run.get("command") or ["harness", "run", run.get("suite_path")]))))
 
 
 def _how(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

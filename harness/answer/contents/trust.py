@@ -11,7 +11,7 @@ from harness.answer.contents.origin import instant
 from harness.answer.tables import Tables
 from harness.domain.doubts import DOUBTS
 from harness.domain.errors import HarnessError
-from harness.domain.naming import place_and_seed
+from harness.domain.naming import commonest, place_and_seed
 from harness.record import runs
 
 if TYPE_CHECKING:
@@ -31,13 +31,8 @@ def doubts_by_setting(tables: Tables) -> list[str]:
     told = []
     for identity in tables.settings[list(tables.by)].astype(object).itertuples(index=False, name=None):
         found = counts.get(identity, Counter())
-        told.append(", ".join(f"{found[name]}\u00a0{name}" for name in _by_count(found)))
+        told.append(", ".join(f"{found[name]}\u00a0{name}" for name, _ in commonest(found)))
     return told
-
-
-def _by_count(counts: Mapping[str, int]) -> list[str]:
-    """Return the names of warnings, the most frequent first, and those alike by their letters."""
-    return sorted(counts, key=lambda name: (-counts[name], name))
 
 
 def warned(tables: Tables) -> Iterator[Warned]:
@@ -46,16 +41,16 @@ def warned(tables: Tables) -> Iterator[Warned]:
 
     trials = tables.gathered.trials
     carrying: dict[str, list[str]] = {}
-    warned = listed(trials, "warnings")
-    concerned = trials[[bool(names) for names in warned]]
-    for row, names in zip(concerned.to_dict("records"), filter(None, warned), strict=True):
+    lists = listed(trials, "warnings")
+    concerned = trials[[bool(names) for names in lists]]
+    for row, names in zip(concerned.to_dict("records"), filter(None, lists), strict=True):
         for name in names:
             carrying.setdefault(name, []).append(place_and_seed(row, tables.gathered.naming))
-    for name in _by_count({name: len(trials) for name, trials in carrying.items()}):
+    for name, count in commonest({name: len(labels) for name, labels in carrying.items()}):
         doubt = DOUBTS.get(name)
         yield Warned(
             name=name,
-            count=len(carrying[name]),
+            count=count,
             meaning=doubt.meaning.replace("`", "") if doubt is not None else "a warning of a newer version",
             remedy=doubt.remedy.replace("`", "") if doubt is not None else "",
             trials=tuple(carrying[name]),
@@ -71,7 +66,7 @@ def unjudged(tables: Tables) -> Iterator[str]:
         yield f"Not judged: {unknown:,} trials, recorded before there were warnings."
     counts: Counter[str] = Counter(name for names in listed(trials, "unjudged") for name in names)
     if counts:
-        told = ", ".join(f"{name} (on {counts[name]:,})" for name in _by_count(counts))
+        told = ", ".join(f"{name} (on {count:,})" for name, count in commonest(counts))
         yield f"Could not be judged, since what they go by was not read or not seen: {told}."
 
 
