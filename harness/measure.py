@@ -162,7 +162,15 @@ class Body:
         ):
             self._state.compiled_ahead_s[trial.program_key] = watch["compile"].wall_s
 
-    def run(self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Tick | None = None) -> Outcome:
+    def run(
+        self,
+        trial: Trial,
+        on_epoch: Callable[[EpochRecord], None],
+        on_progress: Tick | None = None,
+        *,
+        state: bytes | None = None,
+        on_state: Callable[[bytes], None] | None = None,
+    ) -> Outcome:
         """Run one trial; `on_epoch` after each epoch, `on_progress` at least every few seconds."""
         return run_trial(trial, self._state, on_epoch, on_progress)
 

@@ -56,8 +56,9 @@ def _only_backend(trials: Sequence[Trial]) -> str:
 def _prestart(trials: Sequence[Trial], seed: int, workers: int | None) -> Prestarted:
     """Start what the first trials need on this machine, before Ray is even imported."""
     from harness.domain.sources import collected
-    from harness.schedule.node import Prestarted, share_out
+    from harness.schedule.node import Prestarted
     from harness.schedule.order import Demand, first_trials
+    from harness.schedule.shares import share_out
 
     (first,) = first_trials(trials, seed=seed, workers=1)
     demand = Demand.of(first)

@@ -201,8 +201,11 @@ def _can_be_measured(reference: AnyReference, setting: Setting) -> None:
 
 def plain_setting(canonical: str, arm: Mapping[str, Any]) -> dict[str, Any]:
     """Return a setting's plain values from its canonical JSON and those of its arm by field; what leaves the training
-    as it is (see `OBSERVATION`) is at its default."""
-    values: dict[str, Any] = _DEFAULTS | json.loads(canonical) | dict(arm)
+    as it is (see `OBSERVATION`), and what is null of the arm, is at its default."""
+    told = {name: value for name, value in arm.items() if value is not None}  # runs of before a field was there
+    if isinstance(told.get("node_labels"), str):
+        told["node_labels"] = json.loads(told["node_labels"])
+    values: dict[str, Any] = _DEFAULTS | json.loads(canonical) | told
     if values["dataset"] is not None:
         values["dataset"] = _DATASET_DEFAULTS | values["dataset"]
     return values

@@ -26,7 +26,7 @@ _ORDER: Final = {name: number for number, name in enumerate(DOUBTS)}
 class Figures:
     """What a trial is judged by; the sequences have one entry an epoch."""
 
-    cpus: int  # asked for
+    cpus: float  # asked for
     cores: int | None  # hardware threads that the worker was pinned to
     quota: float | None  # CPUs that the node's trials may use together; None: no limit
     trials_at_a_time: int  # that shared the quota
@@ -169,9 +169,9 @@ def flops_per_s(
     return step_flops * counted / batch_size / time_s if counted and time_s > 0 else None
 
 
-def share_key(backend: str | None, cpus: int, gpus: float) -> str:
+def share_key(backend: str | None, cpus: float, gpus: float) -> str:
     """Return the name of a kind of share in a node's calibration."""
-    return f"{backend or 'none'}/cpus={cpus}/gpus={gpus:g}"
+    return f"{backend or 'none'}/cpus={cpus:g}/gpus={gpus:g}"
 
 
 def peak_percent(flops: Figure, share: Mapping[str, Figure], gpus: float) -> Figure:

@@ -117,6 +117,8 @@ class Facts:
     major_faults: int | None = None  # pages that had to be read from disk
     involuntary_switches: int | None = None  # how often its threads were taken off a CPU they wanted to stay on
     energy: Energy | None = None  # by counters, over the whole trial
+    resumptions: int | None = None  # how often it went on from a saved state; 0: it ran through
+    resumed_after_epoch: int | None = None  # the last epoch that had been measured when it last did
     versions: str | None = None  # e.g. "tensorflow 2.21.0, keras 3.15.1"
 
 
@@ -146,6 +148,7 @@ class Placement:
     block: int  # the shuffled block (one repeat of each setting), from 0
     attempt: int  # from 1
     neighbours: int  # most other trials that ran on the node at any one time meanwhile
+    others: tuple[str, ...] = ()  # the further nodes that it spanned
     warmth: str = ""  # "" | "cold" | "warm": did the scheduler expect the program to be warm here
 
 

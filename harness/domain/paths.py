@@ -133,7 +133,7 @@ class Resolver:
             if root in ("seed", "seeds"):
                 raise SuiteError(f"{path!r} is no path of a setting; say repeats=N or seeds=[...] in the suite")
             raise SuiteError(unknown_path(path, self.paths()))
-        if rest and root not in (*_COMPONENTS, "dataset"):
+        if rest and root not in (*_COMPONENTS, "dataset", "node_labels"):
             raise SuiteError(f"unknown path {path!r}; {root!r} has no parts")
         self._roots[path] = root
         return root

@@ -37,7 +37,7 @@ TIME_TO_TARGET = "time_to_target"
 WHICH_EPOCH = ("last", "best", "all")
 
 # The columns of a trial that its arm is made of, by the setting's field.
-ARM_COLUMNS = {name: {"engine": "engine_asked"}.get(name, name) for name in EXECUTION}
+ARM_COLUMNS = {name: {"engine": "engine_asked", "node": "node_asked"}.get(name, name) for name in EXECUTION}
 
 
 def _epoch(value: Any) -> Any:

@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from harness.domain.component import Component, Declaration, did_you_mean, plain_value
 from harness.domain.errors import SuiteError
 from harness.domain.metrics import METRICS
 
 # Fields that leave the mathematics as it is (in exact arithmetic): they name the arm, not the setting.
-EXECUTION = ("backend", "precision", "engine", "dispatch", "cpus", "gpus", "exclusive", "label")
+EXECUTION = (
+    "backend", "precision", "engine", "dispatch", "cpus", "gpus", "exclusive", "devices", "nodes", "accelerator",
+    "node_labels", "node", "label",
+)  # fmt: skip
 
 # The engines of each back end, each of which falls back to the next.
 ENGINES = {"tensorflow": ("xla", "graph", "fit"), "jax": ("xla", "fit"), "torch": ("graph", "eager", "fit")}
+
+# What names a node, a kind of GPU and a label's value may have; none has what parts an arm's text: a comma or "=".
+_NODE_NAME = r"^[\w.:@-]+$"
+_ACCELERATOR = r"^\w[\w. /-]*$"
+_LABEL = re.compile(r"[\w./-]*")
 
 # Fields that change nothing of the training: what is measured and kept of it besides.
 OBSERVATION = ("metrics", "save_model", "tensorboard")
@@ -105,21 +114,36 @@ class Setting(Declaration):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     engine: Literal["auto", "xla", "graph", "eager", "fit"] = "auto"
     dispatch: Literal["epoch", "step"] = "epoch"
-    cpus: Annotated[int, Field(ge=1, strict=True)] = 1
-    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0
+    cpus: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = (
+        1  # of each node; a fraction: packed, unpinned
+    )
+    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0  # of each node; a fraction: packed
     exclusive: Annotated[bool, Field(strict=True)] = False
+    devices: Annotated[int, Field(ge=1, strict=True)] = 1  # of each node that a batch is split over
+    nodes: Annotated[int, Field(ge=1, strict=True)] = 1  # that a batch is split over
+    accelerator: Annotated[str | None, Field(pattern=_ACCELERATOR)] = None  # a kind of GPU, such as "A100"
+    node_labels: dict[str, str] = Field(default_factory=dict)  # what the node's labels must be
+    node: Annotated[str | None, Field(pattern=_NODE_NAME)] = None  # its name
     label: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")] = ""  # no control characters
     # What is looked at and kept besides:
     metrics: Annotated[tuple[Component, ...], _components("metric")] = ()  # of the held-out part, after each epoch
     save_model: Annotated[bool, Field(strict=True)] = False  # its structure and its weights
     tensorboard: Annotated[bool, Field(strict=True)] = False  # histograms of the weights, scalars and the graph
 
-    @field_validator("gpus")
+    @field_validator("cpus", "gpus")
     @classmethod
-    def _whole_or_fraction(cls, value: float) -> float:
+    def _whole_or_fraction(cls, value: float, info: ValidationInfo) -> float:
         if value > 1 and value != int(value):
-            raise ValueError(f"gpus must be a whole number or a fraction of one, got {value}")
-        return value
+            raise ValueError(f"{info.field_name} must be a whole number or a fraction of one, got {value}")
+        return int(value) if value == int(value) else value
+
+    @field_validator("node_labels")
+    @classmethod
+    def _plain_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in (*value, *value.values()):
+            if not _LABEL.fullmatch(text):
+                raise ValueError(f"node_labels: {text!r} cannot be a label; it may have letters, digits and _ . / -")
+        return dict(sorted(value.items()))
 
     @model_validator(mode="after")
     def _fits_together(self) -> Setting:
@@ -219,7 +243,13 @@ class Setting(Declaration):
     def arm(self) -> str:
         """How it is executed, as ``"cpus=2,dispatch=step"``; ``"default"`` when nothing was asked for."""
         values = self.plain()
-        told = [f"{name}={_arm_value(values[name])}" for name in sorted(EXECUTION) if values[name] != _DEFAULTS[name]]
+        told: list[str] = []
+        for name in sorted(EXECUTION):
+            value = values[name]
+            if isinstance(value, dict):
+                told += [f"{name}.{key}={_arm_value(item)}" for key, item in value.items()]
+            elif value != _DEFAULTS[name]:
+                told.append(f"{name}={_arm_value(value)}")
         return ",".join(told) or "default"
 
     @property
@@ -227,7 +257,7 @@ class Setting(Declaration):
         """A cheap guess at which settings share a compiled program, for dispatch alone: equal but for what a
         program holds in a variable (a plain learning rate) and for the epochs."""
         values = self.plain()
-        for name in ("epochs", "shuffle", "label", "early_stopping", *OBSERVATION):
+        for name in ("epochs", "shuffle", "label", "early_stopping", "node", "node_labels", *OBSERVATION):
             del values[name]
         if not isinstance(values["optimizer"].get("learning_rate"), dict):  # a schedule is part of the program
             values["optimizer"]["learning_rate"] = None

@@ -19,6 +19,7 @@ class Trial:
     repeat: int  # which repeat of its setting, from 0: the block it is run in
     axes: tuple[tuple[str, Any], ...] = ()  # the grid's values for this trial, by dotted path
     timeout_s: float | None = None
+    checkpoint_s: float | None = None  # how often to save the state of a long one; None: never
 
     @cached_property
     def setting_id(self) -> str:

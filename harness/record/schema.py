@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from harness.domain.doubts import CALIBRATION_FOREIGN_PERCENT, DOUBTS
 from harness.telemetry.probe import READINGS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _HEX = "twelve hexadecimal digits"
 
@@ -55,6 +55,11 @@ def _count(name: str, description: str, null: str | None = None, unit: str | Non
 def _new(name: str, kind: str, description: str, null: str, unit: str | None = None) -> Column:
     """Return a column that came with version 3."""
     return Column(name=name, type=kind, description=description, null=null, unit=unit, since=3)
+
+
+def _since_4(name: str, kind: str, description: str, null: str) -> Column:
+    """Return a column that came with version 4."""
+    return Column(name=name, type=kind, description=description, null=null, since=4)
 
 
 def _bytes(name: str, description: str, null: str | None = None) -> Column:
@@ -151,6 +156,22 @@ _HARDWARE = (
     ),
 )
 
+_OLDER = "recorded by an older version"
+
+# Where and how a trial was to run, and did.
+_PLACED = (
+    _since_4("devices", "int64", "devices of each node that each batch was split over", _OLDER),
+    _since_4("nodes", "int64", "nodes that each batch was split over", _OLDER),
+    _since_4("accelerator", "string", "the kind of GPU asked for", "any would do"),
+    _since_4("node_labels", "string", "JSON object: the labels that the node had to have", "any node would do"),
+    _since_4("node_asked", "string", "the node asked for by its name", "any would do"),
+    _since_4("packed", "bool", "whether its core or its GPU was shared with other workers of the run", _OLDER),
+    _since_4("other_nodes", "list<string>", "the further nodes that it ran on", "it ran on one"),
+    _since_4("resumptions", "int64", "how often it went on from a saved state instead of running through", _OLDER),
+    _since_4("resumed_after_epoch", "int64", "the last epoch that was measured before it went on the last time; 0: "
+             "none was over", "it ran through"),
+)  # fmt: skip
+
 TRIALS = Table(
     name="trials",
     description=(
@@ -180,12 +201,13 @@ TRIALS = Table(
         _text("engine", "the engine that ran: xla, graph, eager or fit", null=_UNREACHED),
         _text("engine_reason", "why this engine", null="it was the one first chosen"),
         _text("dispatch", "epoch: a whole epoch is one program; step: one call a step"),
-        _count("cpus", "CPUs asked for"),
-        _real("gpus", "GPUs asked for", unit=None),
+        _real("cpus", "physical cores asked for, of each node; a fraction of one: shared, and not pinned", unit=None),
+        _real("gpus", "GPUs asked for, of each node; a fraction of one: shared", unit=None),
         _flag("exclusive", "whether the trial was to have the node for itself"),
         _text("label", "the arm's own name; empty when none was given"),
         Column(name="timeout_s", type="float64", unit="s", description="time allowed", null="no limit"),
-        _text("node", "name of the node, as in `nodes`"),
+        *_PLACED,
+        _text("node", "name of the node, as in `nodes`; of several the one that led"),
         _text("worker", "share of the node that ran it, unique in the run"),
         _count("position", "the how-manieth trial to be started in the run, from 0"),
         _count("block", "shuffled block (one repeat of each setting) it belonged to, from 0"),
@@ -442,10 +464,11 @@ AXIS_COLUMNS = {
         name: name
         for name in (
             "seed", "batch_size", "epochs", "shuffle", "backend", "precision", "dispatch", "cpus", "gpus",
-            "exclusive", "label",
+            "exclusive", "devices", "nodes", "accelerator", "label",
         )
     },
     "engine": "engine_asked",
+    "node": "node_asked",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ worker's number behind it.
 The messages are a name and a value:
 
     in    sources, check, run, stop
-    out   ready, checked, epoch, done
+    out   ready, checked, epoch, state, done
 
 Standard input is a lifeline, shared by the nursery and its workers: when it closes, whoever started them is gone, and
 so go they, with what they have started. The nursery adopts what a worker leaves behind when it dies, and ends it.
@@ -192,7 +192,14 @@ def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
         elif what == "check":
             connection.send(("checked", body.check(value)))
         elif what == "run":
-            outcome = body.run(value, lambda epoch: connection.send(("epoch", epoch)), _nothing)
+            trial, state = value
+            outcome = body.run(
+                trial,
+                lambda epoch: connection.send(("epoch", epoch)),
+                _nothing,
+                state=state,
+                on_state=lambda state: connection.send(("state", state)),
+            )
             connection.send(("done", outcome))
 
 

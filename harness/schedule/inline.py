@@ -17,7 +17,7 @@ from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.node import sampling_notes
 from harness.schedule.order import Demand
-from harness.schedule.protocol import Body, Calibrated, Checked, Done, Event, Progress, Ready, Worker
+from harness.schedule.protocol import Body, Calibrated, Checked, Done, Event, Progress, Ready, Saved, Worker
 from harness.telemetry.calibrate import calibrate_share
 from harness.telemetry.environment import describe_node
 from harness.telemetry.sampler import Sampler
@@ -31,7 +31,8 @@ class InlineExecutor:
         self._events: list[Event] = []
         self._workers: dict[str, Worker] = {}
         self._progress: dict[str, Progress] = {}
-        self._waiting: list[tuple[str, Trial]] = []
+        self._waiting: list[tuple[str, Trial, int, bytes | None]] = []
+        self._saved: dict[tuple[str, str], Saved] = {}
         self._last_rows: list[dict[str, Any]] = []
         self._notes: dict[str, dict[str, Any]] = {}
         self._anchor_s = time.time() - time.perf_counter()
@@ -67,15 +68,18 @@ class InlineExecutor:
         values = calibrate_share(self._workers[worker].cores)
         self._events.append(Calibrated(worker=worker, values=values | self._body.calibrate()))
 
-    def submit(self, worker: str, trial: Trial) -> None:
-        self._waiting.append((worker, trial))
+    def submit(self, worker: str, trial: Trial, *, attempt: int = 1, state: bytes | None = None) -> None:
+        self._waiting.append((worker, trial, attempt, state))
+
+    def set_aside(self, node: str) -> None:
+        raise SetupError(f"{node} is the only node there is")
 
     def replace(self, worker: str) -> None:
         raise SetupError("--fresh-workers needs worker processes; leave --inline away")
 
     def wait(self, timeout_s: float) -> list[Event]:
         while self._waiting:
-            worker, trial = self._waiting.pop(0)
+            worker, trial, attempt, state = self._waiting.pop(0)
             epochs: list[EpochRecord] = []
 
             def on_epoch(epoch: EpochRecord, worker: str = worker, epochs: list[EpochRecord] = epochs) -> None:
@@ -88,13 +92,20 @@ class InlineExecutor:
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError(f"timed out after {trial.timeout_s:g} s")
 
-            outcome = self._body.run(trial, on_epoch, on_progress)
+            def on_state(state: bytes, trial: Trial = trial, attempt: int = attempt) -> None:
+                self._saved[trial.key] = Saved(key=trial.key, attempt=attempt, state=state)
+
+            outcome = self._body.run(trial, on_epoch, on_progress, state=state, on_state=on_state)
             self._events.append(Done(worker=worker, outcome=outcome, alive=True))
         events, self._events = self._events, []
         return events
 
     def progress(self) -> dict[str, Progress]:
         return dict(self._progress)
+
+    def saved(self) -> list[Saved]:
+        saved, self._saved = list(self._saved.values()), {}
+        return saved
 
     def telemetry(self) -> list[dict[str, Any]]:
         rows, self._last_rows = self._last_rows, []

@@ -75,8 +75,9 @@ class Loop:
     """Runs the trials of a queue on an executor's workers. Iterate over it once; `stopped` then says why it ended
     early ("signal", "max_fail" or "budget"), or is None.
 
-    `enough` is asked of each trial that ended for good: whether arms of its setting, by setting and arm, need no more
-    repeats, as far as is known by now; their trials are held back while that is so.
+    `saved` returns the state to go on from of a trial that has run before, None to begin anew. `enough` is asked of
+    each trial that ended for good: whether arms of its setting, by setting and arm, need no more repeats, as far as is
+    known by now; their trials are held back while that is so.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Loop:
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         enough: Callable[[Finished], Mapping[tuple[str, str], bool]] = lambda finished: {},
+        saved: Callable[[Trial], bytes | None] = lambda trial: None,
     ) -> None:
         self._queue = Queue(trials, seed=seed)
         self._executor = executor
@@ -101,6 +103,7 @@ class Loop:
         self._tick = tick
         self._clock = clock
         self._enough = enough
+        self._saved = saved
         self._states: dict[str, _State] = {}
         self._announced: set[str] = set()  # ready before this loop had use for them
         self._attempts: dict[tuple[str, str], int] = {}
@@ -231,7 +234,7 @@ class Loop:
         self._position += 1
         self._attempts[trial.key] = self._attempts.get(trial.key, 0) + 1
         self._notify(Notice(what="started", worker=name, trial=trial))
-        self._executor.submit(name, trial)
+        self._executor.submit(name, trial, attempt=self._attempts[trial.key], state=self._saved(trial))
 
     def _handle(self, event: Event) -> Iterator[Finished]:
         state = self._states.get(event.worker)
@@ -312,6 +315,7 @@ class Loop:
             placement=Placement(
                 worker=state.worker.name,
                 node=state.worker.node,
+                others=state.worker.others,
                 position=running.position,
                 block=running.ordered.block,
                 attempt=attempt,

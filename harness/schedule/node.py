@@ -1,4 +1,4 @@
-"""One node's side of a run: its shares, its worker processes and its sampler. Knows nothing of Ray."""
+"""One node's side of a run: its worker processes and its sampler. Knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.child import Prime
-from harness.schedule.order import Demand
 from harness.schedule.process import (
     BrokenWorkerError,
     Launch,
@@ -26,53 +25,13 @@ from harness.schedule.process import (
     private_folder,
     start_nursery,
 )
-from harness.schedule.protocol import Calibrated, Checked, Done, Progress, Ready
+from harness.schedule.protocol import Calibrated, Checked, Done, Progress, Ready, Saved
 from harness.telemetry.calibrate import calibrate_share
-from harness.telemetry.cores import shares
 from harness.telemetry.energy import EnergyMeter
 from harness.telemetry.environment import describe_node
-from harness.telemetry.nvidia import describe_gpus, is_instance
 from harness.telemetry.sampler import Sampler
 
 _START_ATTEMPTS = 3
-
-
-def share_out(demand: Demand, *, body: str, most: int | None = None, prefix: str = "") -> list[Launch]:
-    """Return the disjoint shares of this node that serve `demand`, at most `most` of them.
-
-    Raises:
-        SetupError: when the node cannot hold even one.
-    """
-    cores = shares(demand.cpus)
-    gpus: list[tuple[str, ...]] = [()] * len(cores)
-    if demand.gpus:
-        shown = _gpu_uuids()
-        present = [uuid for uuid in shown if demand.gpus <= 1 or not is_instance(uuid)]  # CUDA uses one of these
-        if 0 < demand.gpus < 1:
-            packed = int(1 / demand.gpus)
-            gpus = [(uuid,) for _ in range(packed) for uuid in present]
-        else:
-            each = int(demand.gpus)
-            gpus = [tuple(present[i : i + each]) for i in range(0, len(present) - each + 1, each)]
-        if not gpus:
-            note = "" if present == shown else ", MIG instances left aside, since CUDA lets a process use one"
-            raise SetupError(f"gpus={demand.gpus:g} asks for more GPUs than this node shows ({len(present)}{note})")
-    count = 1 if demand.exclusive else min(len(cores), len(gpus), most or len(cores))
-    kind = {"tensorflow": "", "none": "own"}.get(demand.backend, demand.backend)  # a share's workers, told apart
-    kind += "" if (demand.cpus, demand.gpus) == (1, 0) else f"c{demand.cpus}"
-    kind += (f"g{demand.gpus:g}" if demand.gpus else "") + ("x" if demand.exclusive else "")
-    return [
-        Launch(
-            name=f"{prefix}{kind}{'.' if kind else ''}{number}",
-            body=body, backend=demand.backend, cores=cores[number], gpus=gpus[number],
-        )
-        for number in range(count)
-    ]  # fmt: skip
-
-
-def _gpu_uuids() -> list[str]:
-    found = describe_gpus()
-    return [] if found is None else [gpu.uuid for gpu in found.devices]
 
 
 class Node:
@@ -103,6 +62,7 @@ class Node:
         self._roots = roots
         self._anchor_s = time.time() - time.perf_counter()
         self._sampler: Sampler | None = None
+        self._saved: dict[str, Saved] = {}  # by worker
 
     def describe(self) -> dict[str, Any]:
         """Return the node's row for the records."""
@@ -164,10 +124,15 @@ class Node:
             self.ready(name)
         return Calibrated(worker=name, values=values)
 
-    def run(self, name: str, trial: Trial) -> Done:
+    def run(self, name: str, trial: Trial, attempt: int = 1, state: bytes | None = None) -> Done:
         """Run one trial on a worker; its process may end with it, and `ready` starts another."""
         worker = self._workers[name]
-        outcome: Outcome = worker.run(trial)
+
+        def keep(state: bytes) -> None:
+            with self._lock:
+                self._saved[name] = Saved(key=trial.key, attempt=attempt, state=state)
+
+        outcome: Outcome = worker.run(trial, state=state, on_state=keep)
         return Done(worker=name, outcome=outcome, alive=outcome.status != "lost" and worker.alive())
 
     def end(self, name: str) -> None:
@@ -185,6 +150,12 @@ class Node:
             name: Progress(epochs=len(worker.epochs), last=worker.epochs[-1] if worker.epochs else None)
             for name, worker in workers
         }
+
+    def saved(self) -> list[Saved]:
+        """Return the states that trials have saved since the last call, of each worker the last one."""
+        with self._lock:
+            saved, self._saved = list(self._saved.values()), {}
+        return saved
 
     def telemetry(self) -> list[dict[str, Any]]:
         """Return the readings since the last call."""

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -220,8 +220,10 @@ class WorkerProcess:
             raise BrokenWorkerError(f"worker {self.name} died: {self.exit_reason()}") from error
         return value  # type: ignore[no-any-return]
 
-    def run(self, trial: Trial) -> Outcome:
-        """Run one trial to its end, whatever that is.
+    def run(
+        self, trial: Trial, *, state: bytes | None = None, on_state: Callable[[bytes], None] = lambda state: None
+    ) -> Outcome:
+        """Run one trial to its end, whatever that is, from a `state` that was saved before if there is one.
 
         A trial past its timeout is ended with the process, but for a program, which its worker ends in time if it
         can; a process that dies yields a lost trial. Epochs that were measured before either are kept.
@@ -231,11 +233,13 @@ class WorkerProcess:
         grace_s = _GRACE_S if trial.setting.workload.name == "program" else 0.0
         limit = None if trial.timeout_s is None else clock + trial.timeout_s + grace_s
         try:
-            self.connection.send(("run", trial))
+            self.connection.send(("run", (trial, state)))
             while True:
                 what, value = self._next(limit)
                 if what == "epoch":
                     self.epochs.append(value)
+                elif what == "state":
+                    on_state(value)
                 elif what == "done":
                     return value  # type: ignore[no-any-return]
         except TimeoutError:

@@ -17,10 +17,15 @@ class Worker:
     """A process that holds a share of a node and runs trials one after another."""
 
     name: str
-    node: str
+    node: str  # of a worker that spans several: the one whose clock counts
     demand: Demand
     cores: tuple[int, ...] = ()
     gpus: tuple[str, ...] = ()  # UUIDs
+    others: tuple[str, ...] = ()  # the further nodes that it spans
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return (self.node, *self.others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +51,7 @@ class Done:
 
     worker: str
     outcome: Outcome
-    alive: bool  # False: the process is gone and a new one is on its way; `Ready` will follow
+    alive: bool  # False: the process is gone and a new one is on its way; `Ready` or `Gone` will follow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,15 @@ class Calibrated:
 
     worker: str
     values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """The state of a trial in its middle: whatever runs it can go on from there."""
+
+    key: tuple[str, str]  # of the trial
+    attempt: int
+    state: bytes
 
 
 Event = Ready | Checked | Calibrated | Done | Gone
@@ -100,8 +114,20 @@ class Body(Protocol):
     def prime(self, trial: Trial) -> None:
         """Do ahead what can be done for the trial that this worker will run first; what is wrong is for `check`."""
 
-    def run(self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Callable[[], None]) -> Outcome:
-        """Run one trial; `on_epoch` after each epoch, `on_progress` at least every few seconds."""
+    def run(
+        self,
+        trial: Trial,
+        on_epoch: Callable[[EpochRecord], None],
+        on_progress: Callable[[], None],
+        *,
+        state: bytes | None = None,
+        on_state: Callable[[bytes], None] | None = None,
+    ) -> Outcome:
+        """Run one trial, from the beginning or from a `state` that was saved before.
+
+        `on_epoch` after each epoch, also after those that the state holds; `on_progress` at least every few seconds;
+        `on_state` with a state to go on from, each `trial.checkpoint_s` seconds.
+        """
 
 
 class Executor(Protocol):
@@ -111,7 +137,14 @@ class Executor(Protocol):
         """Get ready to open workers; `sources` is the text of the files whose functions the trials name."""
 
     def open(self, demand: Demand) -> list[Worker]:
-        """Return the workers that serve a demand, starting those that are missing; each is `Ready` later."""
+        """Return the workers that serve a demand, starting those that are missing; each is `Ready` later.
+
+        Called again and again: a node that has joined meanwhile has its workers among them. None at all where those
+        nodes that could hold one are gone, and may come back.
+
+        Raises:
+            SetupError: when no node that was ever there can hold one, with what the cluster has.
+        """
 
     def check(self, worker: str, trial: Trial) -> None:
         """Have a ready worker build what a trial declares; `Checked` follows."""
@@ -119,8 +152,11 @@ class Executor(Protocol):
     def calibrate(self, worker: str) -> None:
         """Have a ready worker and its node measure what its share can do; `Calibrated` follows."""
 
-    def submit(self, worker: str, trial: Trial) -> None:
-        """Have a ready worker run a trial; `Done` follows."""
+    def submit(self, worker: str, trial: Trial, *, attempt: int = 1, state: bytes | None = None) -> None:
+        """Have a ready worker run a trial, from the state if one was saved; `Done` follows. `attempt` counts from 1."""
+
+    def set_aside(self, node: str) -> None:
+        """Use a node no more: `open` returns no worker of it from now on, and those that are idle are ended."""
 
     def replace(self, worker: str) -> None:
         """End the process of an idle worker and start a new one; `Ready` follows."""
@@ -130,6 +166,9 @@ class Executor(Protocol):
 
     def progress(self) -> dict[str, Progress]:
         """Return how far the trials now running have come, by worker."""
+
+    def saved(self) -> list[Saved]:
+        """Return the states that running trials have saved since the last call, of each trial the last one."""
 
     def telemetry(self) -> list[dict[str, Any]]:
         """Return the hardware readings since the last call."""

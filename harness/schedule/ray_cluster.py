@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from harness.domain.errors import SetupError
@@ -27,10 +27,15 @@ from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule import ray_environment, reaper
-from harness.schedule.node import Node, Prestarted, share_out
+from harness.schedule.agent import AgentNode, News, Request
+from harness.schedule.node import Prestarted
 from harness.schedule.order import Demand
 from harness.schedule.process import Launch, Nursery, private_folder
-from harness.schedule.protocol import Calibrated, Checked, Done, Event, Gone, Progress, Ready, Worker
+from harness.schedule.protocol import Calibrated, Checked, Done, Event, Gone, Progress, Ready, Saved, Worker
+from harness.schedule.shares import share_out
+
+_LISTEN_S = 0.25  # a call that has nothing to tell returns after so long, with the progress
+_LOOK_EVERY_S = 3.0  # how often to look for nodes that have joined
 
 
 class RayExecutor:
@@ -51,24 +56,25 @@ class RayExecutor:
         self._hz = telemetry_hz
         self._prestarted = prestarted
         self._folder: Path | None = None
-        self._agents: dict[str, _Agent] = {}
+        self._agents: dict[str, _Agent] = {}  # by Ray's id of the node
         self._workers: dict[str, tuple[Worker, _Agent]] = {}
-        self._opened: dict[Demand, list[Worker]] = {}
-        self._pending: dict[Any, tuple[str, str]] = {}  # object ref -> (what, worker)
-        self._early: list[Event] = []
+        self._opened: dict[Demand, dict[str, list[Worker]]] = {}  # by the node's id: what was opened there, perhaps []
+        self._refused: dict[Demand, dict[str, str]] = {}  # by the node's name: why it holds none
+        self._events: list[Event] = []
         self._ready: dict[str, Ready] = {}
         self._rows: list[dict[str, Any]] = []
         self._notes: dict[str, dict[str, Any]] = {}
         self._sources: Mapping[str, Source] = {}
         self._progress: dict[str, Progress] = {}
-        self._polls: dict[Any, _Agent] = {}
+        self._saved: dict[tuple[str, str], Saved] = {}
+        self._looked_s = 0.0
         self._stopped = False
         self._reaper: subprocess.Popen[bytes] | None = None
 
     def start(self, sources: Mapping[str, Source]) -> None:
         """See `Executor`; called again for another run, the workers that are there announce themselves anew."""
         if self._agents:
-            self._early.extend(self._ready.values())
+            self._events.extend(self._ready.values())
             return
         self._sources = sources
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -91,12 +97,17 @@ class RayExecutor:
             where = "on this machine" if self._address is None else f"at {self._address}"
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise SetupError(f"Ray could not be reached {where}: {first}") from error
+        self._look_for_nodes()
+
+    def _look_for_nodes(self) -> None:
+        """Put an agent on every node that is there and has none."""
+        self._looked_s = time.monotonic()
         here = ray.get_runtime_context().get_node_id()
         for described in ray.nodes():
-            if described["Alive"]:
+            if described["Alive"] and described["NodeID"] not in self._agents:
                 folder = None if self._folder is None else self._folder / "workers"
                 driver = os.getpid() if described["NodeID"] == here else None
-                agent = _Agent(described, sources=sources, hz=self._hz, folder=folder, driver=driver)
+                agent = _Agent(described, sources=self._sources, hz=self._hz, folder=folder, driver=driver)
                 self._agents[agent.node_id] = agent
 
     def _start_reaper(self) -> None:
@@ -110,30 +121,41 @@ class RayExecutor:
         )
 
     def open(self, demand: Demand) -> list[Worker]:
-        if demand not in self._opened:
-            self._opened[demand] = []
-            for agent in list(self._agents.values()):
-                self._open_on(agent, demand)
-            if not self._opened[demand]:
-                raise SetupError(f"no node can hold a trial that needs cpus={demand.cpus}, gpus={demand.gpus:g}")
-        return [worker for worker in self._opened[demand] if worker.name in self._workers]
+        opened, refused = self._opened.setdefault(demand, {}), self._refused.setdefault(demand, {})
+        new = [agent for agent in self._agents.values() if agent.node_id not in opened and not agent.aside]
+        asked = [(agent, self._ask_open(agent, demand)) for agent in new]
+        for agent, launches in asked:
+            opened[agent.node_id] = []
+            try:
+                for launch in ray.get(launches) if not isinstance(launches, list) else launches:
+                    opened[agent.node_id].append(self._add(agent, launch, demand))
+            except RayTaskError as error:
+                if not isinstance(error.cause, SetupError):
+                    raise
+                refused[agent.host] = str(error.cause)
+            except SetupError as error:
+                refused[agent.host] = str(error)
+        if not any(opened.values()):
+            raise SetupError(
+                f"no node can hold a trial that needs {demand}: {'; '.join(dict.fromkeys(refused.values()))}"
+            )
+        return [worker for workers in opened.values() for worker in workers if worker.name in self._workers]
 
-    def _open_on(self, agent: _Agent, demand: Demand) -> None:
-        nurseries: Sequence[Nursery] = ()
-        if self._prestarted is not None and agent.local:
-            nurseries = self._prestarted.nurseries
+    def _ask_open(self, agent: _Agent, demand: Demand) -> Any:
+        """Begin to open a node's workers for a demand; return their launches, or the promise of them."""
         prefix = "" if len(self._agents) == 1 else f"{agent.host}."
-        if agent.local:
-            launches = share_out(demand, body=self._body, most=self._most, prefix=prefix)
-        else:
-            launches = ray.get(agent.shares(demand, self._body, self._most, prefix))
-        agent.launch(launches, nurseries)
-        for launch in launches:
-            worker = Worker(name=launch.name, node=agent.host, demand=demand, cores=launch.cores, gpus=launch.gpus)
-            self._workers[launch.name] = (worker, agent)
-            self._opened[demand].append(worker)
-            agent.launches[launch.name] = launch
-            self._ask_ready(launch.name)
+        if not agent.local:
+            return agent.call("open", demand, self._body, self._most, prefix)
+        launches = share_out(demand, body=self._body, most=self._most, prefix=prefix)
+        nurseries: Sequence[Nursery] = () if self._prestarted is None else self._prestarted.nurseries
+        agent.call("launch", launches, nurseries)
+        return launches
+
+    def _add(self, agent: _Agent, launch: Launch, demand: Demand) -> Worker:
+        worker = Worker(name=launch.name, node=agent.host, demand=demand, cores=launch.cores, gpus=launch.gpus)
+        self._workers[launch.name] = (worker, agent)
+        agent.launches[launch.name] = launch
+        return worker
 
     def check(self, worker: str, trial: Trial) -> None:
         self._ask("check", worker, trial)
@@ -141,95 +163,91 @@ class RayExecutor:
     def calibrate(self, worker: str) -> None:
         self._ask("calibrate", worker)
 
-    def submit(self, worker: str, trial: Trial) -> None:
-        self._ask("run", worker, trial)
+    def submit(self, worker: str, trial: Trial, *, attempt: int = 1, state: bytes | None = None) -> None:
+        self._ask("run", worker, trial, attempt, state)
 
     def replace(self, worker: str) -> None:
-        self._workers[worker][1].replace(worker)
-        self._ask_ready(worker)
+        self._ready.pop(worker, None)
+        self._ask("end", worker)
+        self._ask("ready", worker)
+
+    def set_aside(self, node: str) -> None:
+        for agent in self._agents.values():
+            if agent.host == node:
+                agent.aside = True
+                for opened in self._opened.values():
+                    opened[agent.node_id] = []
 
     def _ask(self, what: str, worker: str, *arguments: Any) -> None:
-        self._pending[self._workers[worker][1].call(what, worker, *arguments)] = (what, worker)
-
-    def _ask_ready(self, worker: str) -> None:
-        self._ready.pop(worker, None)
-        self._pending[self._workers[worker][1].ready(worker)] = ("ready", worker)
+        agent = self._workers[worker][1]
+        agent.ask(Request(what=what, worker=worker, arguments=arguments))
 
     def wait(self, timeout_s: float) -> list[Event]:
-        events, self._early = self._early, []
-        if events or not self._pending:
-            if not events:
-                time.sleep(min(timeout_s, 0.02))
-            return events
-        ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=timeout_s)
-        if ready and len(self._pending) > 1:  # take whatever else has come meanwhile
-            ready, _ = ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
-        for ref in ready:
-            if ref in self._pending:
-                events.extend(self._collect(ref))
+        for agent in self._agents.values():
+            agent.send()
+        if self._address is not None and time.monotonic() - self._looked_s > _LOOK_EVERY_S:
+            self._look_for_nodes()
+        listening = {agent.listen(): agent for agent in self._agents.values()}
+        if not self._events and listening:
+            ready, _ = ray.wait(list(listening), num_returns=1, timeout=timeout_s)
+            if len(listening) > 1:  # take whatever else has come meanwhile
+                ready, _ = ray.wait(list(listening), num_returns=len(listening), timeout=0)
+            for ref in ready:
+                self._hear(listening[ref])
+        elif not self._events:
+            time.sleep(timeout_s)
+        events, self._events = self._events, []
         return events
 
-    def _collect(self, ref: Any) -> list[Event]:
-        what, worker = self._pending.pop(ref)
+    def _hear(self, agent: _Agent) -> None:
+        """Take in what an agent has told."""
         try:
-            event: Event = ray.get(ref)
-        except RayActorError as error:
-            return self._agent_lost(what, worker, str(error).strip().splitlines()[0])
-        except RayTaskError as error:
-            cause = error.cause if isinstance(getattr(error, "cause", None), Exception) else error
-            del self._workers[worker]
-            return [Gone(worker=worker, reason=str(cause))]
-        if isinstance(event, Ready):
-            self._ready[worker] = event
-        elif isinstance(event, Done) and not event.alive:
-            self._ask_ready(worker)
-        return [event]
+            news = agent.heard()
+        except RayError as error:
+            self._agent_lost(agent, str(error).strip().splitlines()[0])
+            return
+        self._keep(news, agent)
+        for event in news.events:
+            known = event.worker in self._workers
+            if isinstance(event, Ready):
+                self._ready[event.worker] = event
+            else:
+                agent.asked.pop(event.worker, None)
+            if isinstance(event, Done) and not event.alive:
+                self._ready.pop(event.worker, None)
+            if isinstance(event, Gone):
+                self._workers.pop(event.worker, None)
+            if known:
+                self._events.append(event)
 
-    def _agent_lost(self, what: str, worker: str, reason: str) -> list[Event]:
-        """The agent of a worker is gone: start another on its node if that still lives, and its workers anew."""
-        one, agent = self._workers[worker]
-        events: list[Event] = []
-        if what == "run":
-            outcome = Outcome(status="lost", error=f"the node's agent was lost: {reason}", ended_at=time.time())
-            events.append(Done(worker=worker, outcome=outcome, alive=False))
-        elif what == "check":
-            events.append(Checked(worker=worker, error=None))
-        elif what == "calibrate":
-            events.append(Calibrated(worker=worker, values={}))
-        if agent.restart(self._node_alive(agent.node_id)):
-            agent.launch([agent.launches[worker]], ())
-            self._ask_ready(worker)
-        else:
-            del self._workers[worker]
-            events.append(Gone(worker=worker, reason=f"node {one.node} was lost: {reason}"))
-        return events
+    def _keep(self, news: News, agent: _Agent) -> None:
+        for row in news.readings:
+            row["node"] = agent.host
+        self._rows.extend(news.readings)
+        self._progress.update(news.progress)
+        self._saved.update({saved.key: saved for saved in news.saved})
 
-    def _node_alive(self, node_id: str) -> bool:
-        return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
+    def _agent_lost(self, agent: _Agent, reason: str) -> None:
+        """The agent of a node is gone: start another if the node still lives, and its workers anew."""
+        workers = [name for name, (_, other) in self._workers.items() if other is agent]
+        lives = agent.node_id in {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        for name in workers:
+            self._ready.pop(name, None)
+            self._events += _answers(agent.asked.pop(name, None), f"the node's agent was lost: {reason}")
+        if lives and not agent.aside and agent.restart():
+            agent.call("launch", [agent.launches[name] for name in workers], ())
+            return
+        del self._agents[agent.node_id]
+        for name in workers:
+            del self._workers[name]
+            self._events.append(Gone(worker=name, reason=f"node {agent.host} was lost: {reason}"))
 
     def progress(self) -> dict[str, Progress]:
-        """Return what the agents last said, and ask them again for the next call."""
-        done, _ = ray.wait(list(self._polls), num_returns=len(self._polls), timeout=0) if self._polls else ([], [])
-        for ref in done:
-            agent = self._polls.pop(ref)
-            self._take(ref, agent)
-        waiting = set(map(id, self._polls.values()))
-        for agent in self._agents.values():
-            if id(agent) not in waiting:
-                self._polls[agent.call("poll")] = agent
         return dict(self._progress)
 
-    def _take(self, poll: Any, agent: _Agent, *, timeout_s: float | None = None) -> None:
-        """Keep what an agent has said when it was asked how far it is: it says each reading once."""
-        with contextlib.suppress(RayError):
-            progress, rows = ray.get(poll, timeout=timeout_s)
-            self._progress.update(progress)
-            self._keep(rows, agent)
-
-    def _keep(self, rows: list[dict[str, Any]], agent: _Agent) -> None:
-        for row in rows:
-            row["node"] = agent.host
-        self._rows.extend(rows)
+    def saved(self) -> list[Saved]:
+        saved, self._saved = list(self._saved.values()), {}
+        return saved
 
     def telemetry(self) -> list[dict[str, Any]]:
         rows, self._rows = self._rows, []
@@ -239,7 +257,7 @@ class RayExecutor:
         return self._notes
 
     def nodes(self) -> list[dict[str, Any]]:
-        return list(ray.get([agent.description for agent in self._agents.values()], timeout=30))
+        return [agent.about()["description"] for agent in self._agents.values()]
 
     def stop(self) -> None:
         if self._stopped:
@@ -247,12 +265,12 @@ class RayExecutor:
         self._stopped = True
         if ray.is_initialized():
             asked = [(agent, agent.call("stop")) for agent in self._agents.values()]
-            for poll, agent in self._polls.items():
-                self._take(poll, agent, timeout_s=2)
             for agent, ref in asked:
                 with contextlib.suppress(RayError):
+                    self._keep(agent.heard(timeout_s=2), agent)
+                with contextlib.suppress(RayError):
                     rows, self._notes[agent.host] = ray.get(ref, timeout=2)
-                    self._keep(rows, agent)
+                    self._keep(News(readings=rows), agent)
         if self._prestarted is not None:
             self._prestarted.stop()
 
@@ -266,6 +284,20 @@ class RayExecutor:
             shutil.rmtree(self._folder, ignore_errors=True)
         if self._reaper is not None:
             self._reaper.communicate(b"done")
+
+
+def _answers(asked: Request | None, reason: str) -> list[Event]:
+    """Return what a worker says of what it was asked when it is lost."""
+    match asked:
+        case Request(what="run", worker=worker):
+            return [
+                Done(worker=worker, outcome=Outcome(status="lost", error=reason, ended_at=time.time()), alive=False)
+            ]
+        case Request(what="check", worker=worker):
+            return [Checked(worker=worker, error=None)]
+        case Request(what="calibrate", worker=worker):
+            return [Calibrated(worker=worker, values={})]
+    return []
 
 
 class _Agent:
@@ -282,72 +314,69 @@ class _Agent:
     ) -> None:
         self.node_id = str(node["NodeID"])
         self.host = str(node["NodeManagerHostname"])
+        self.address = str(node["NodeManagerAddress"])
         self.local = folder is not None
+        self.aside = False
+        self.launches: dict[str, Launch] = {}
+        self.asked: dict[str, Request] = {}  # what each worker has yet to answer
         self._folder = folder
         self._driver = driver
-        self.launches: dict[str, Launch] = {}
         self._sources = sources
         self._hz = hz
         self._cpus = float(node["Resources"].get("CPU", 0.0))
         self._generation = 0
-        self._actor = self._create()
-        self.description = self.call("describe")
-        self._last: Any = None  # the call that `ready` has to come after: an actor with threads keeps no order
+        self._create()
 
-    def _create(self) -> Any:
+    def _create(self) -> None:
         affinity = NodeAffinitySchedulingStrategy(self.node_id, soft=False)
-        remote = ray.remote(AgentNode)
-        return remote.options(
-            num_cpus=self._cpus, max_concurrency=2 * int(self._cpus) + 8, scheduling_strategy=affinity, max_restarts=0
-        ).remote(sources=dict(self._sources), telemetry_hz=self._hz, folder=self._folder, driver=self._driver)
+        remote = ray.remote(num_cpus=self._cpus, max_restarts=0, concurrency_groups={"listen": 1})(AgentNode)
+        self._actor = remote.options(scheduling_strategy=affinity).remote(
+            sources=dict(self._sources), telemetry_hz=self._hz, folder=self._folder, driver=self._driver
+        )
+        self._about = self.call("about")
+        self._listening: Any = None
+        self._requests: list[Request] = []
+        self._number = 0
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._actor, method).remote(*arguments)
 
-    def shares(self, demand: Demand, body: str, most: int | None, prefix: str) -> Any:
-        return self.call("share_out", demand, body, most, prefix)
+    def about(self, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Return what the node says of itself."""
+        return dict(ray.get(self._about, timeout=timeout_s))
 
-    def launch(self, launches: Sequence[Launch], nurseries: Sequence[Nursery]) -> None:
-        self._last = self.call("launch", list(launches), list(nurseries))
+    def ask(self, request: Request) -> None:
+        """Have a worker do something, once `send` is called."""
+        if request.what not in ("end", "ready"):
+            self.asked[request.worker] = request
+        self._requests.append(request)
 
-    def replace(self, worker: str) -> None:
-        self._last = self.call("end", worker)
+    def send(self) -> None:
+        """Send what was asked since the last time, in one message."""
+        if self._requests:
+            self.call("ask", self._number, self._requests)
+            self._requests, self._number = [], self._number + 1
 
-    def ready(self, worker: str) -> Any:
-        """Ask for the worker's `Ready`, once what was last launched or ended here has been."""
-        return self.call("ready_after", self._last, worker)
+    def listen(self) -> Any:
+        """Return the promise of the next news: of one call, until they are heard."""
+        if self._listening is None:
+            self._listening = self._actor.listen.options(concurrency_group="listen").remote(_LISTEN_S)
+        return self._listening
 
-    def restart(self, node_alive: bool) -> bool:
-        """Make a new actor if the node lives; True also when one was made since the loss."""
-        if not node_alive or self._generation >= 100:
+    def heard(self, timeout_s: float | None = None) -> News:
+        """Return the news that were listened for.
+
+        Raises:
+            RayError: when the agent is gone, or has not answered within `timeout_s`.
+        """
+        ref, self._listening = self.listen(), None
+        news: News = ray.get(ref, timeout=timeout_s)
+        return news
+
+    def restart(self) -> bool:
+        """Make a new actor in place of one that is gone; False once that has happened too often."""
+        self._generation += 1
+        if self._generation >= 100:
             return False
-        try:
-            ray.get(self.call("alive"), timeout=5)
-        except RayError:
-            self._generation += 1
-            self._actor = self._create()
-            self.description = self.call("describe")  # the first may have been lost with the actor
+        self._create()
         return True
-
-
-class AgentNode(Node):
-    """The `Node` inside a Ray actor, with what the driver needs besides."""
-
-    def __init__(
-        self, *, sources: Mapping[str, Source], telemetry_hz: float, folder: Path | None, driver: int | None
-    ) -> None:
-        """`driver` is the driver's process id where it runs on this node. Ray's daemon here started this process."""
-        roots = [os.getppid()] if driver is None else [os.getppid(), driver]
-        super().__init__(sources=sources, telemetry_hz=telemetry_hz, folder=folder, roots=roots)
-
-    def alive(self) -> bool:
-        return True
-
-    def ready_after(self, _before: None, name: str) -> Ready:
-        return self.ready(name)
-
-    def share_out(self, demand: Demand, body: str, most: int | None, prefix: str) -> list[Launch]:
-        return share_out(demand, body=body, most=most, prefix=prefix)
-
-    def poll(self) -> tuple[dict[str, Progress], list[dict[str, Any]]]:
-        return self.progress(), self.telemetry()

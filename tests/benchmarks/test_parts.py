@@ -21,8 +21,9 @@ from harness.plan import plan
 from harness.record.recorder import Recorder
 from harness.schedule import ray_environment
 from harness.schedule.loop import Loop, Policy
-from harness.schedule.node import Prestarted, share_out
+from harness.schedule.node import Prestarted
 from harness.schedule.order import Demand, Queue
+from harness.schedule.shares import share_out
 
 
 def _setting(**fields: Any) -> Setting:

@@ -58,7 +58,7 @@ class Learning(IdleBody):
 
     fails: str = ""
 
-    def run(self, trial: Trial, on_epoch: Any, on_progress: Any) -> Outcome:
+    def run(self, trial: Trial, on_epoch: Any, on_progress: Any, **state: Any) -> Outcome:
         rate = trial.setting.workload.args["rate"]
         if f"{rate} {trial.seed}" == self.fails:
             return Outcome(status="failed", error="it diverged", watches=Stopwatches(wall_s=1.0))

@@ -49,7 +49,7 @@ class Worker(IdleBody):
     def __init__(self, odd: Mapping[str, Mapping[str, Any]]) -> None:
         self.odd = odd
 
-    def run(self, trial: Trial, on_epoch: Any, on_progress: Any) -> Outcome:
+    def run(self, trial: Trial, on_epoch: Any, on_progress: Any, **state: Any) -> Outcome:
         rate = trial.setting.workload.args["rate"]
         of = QUIET | self.odd.get("all", {}) | self.odd.get(f"{rate} {trial.seed}", {})
         epochs = tuple(

@@ -156,8 +156,8 @@ def test_a_table_without_a_log_says_that_it_is_lost(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path)
     content = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(content | {"schema_version": 4}))
-    with pytest.raises(ResultsError, match=r"run.json: has schema version 4, and this harness reads versions up to 3"):
+    (folder / "run.json").write_text(json.dumps(content | {"schema_version": 5}))
+    with pytest.raises(ResultsError, match=r"run.json: has schema version 5, and this harness reads versions up to 4"):
         load(folder)
 
 
@@ -197,6 +197,14 @@ def test_a_run_of_the_second_schema_can_be_rebuilt_and_resumed_with_what_its_rea
     assert again.runs[0]["schema_version"] == SCHEMA_VERSION
     pd.testing.assert_frame_equal(again.trials[["trial_id", "val_samples", "cpu_percent"]], before)
     assert len(again.telemetry) == len(results.telemetry)
+
+
+def test_a_run_of_the_third_schema_is_read_and_says_nothing_of_what_came_with_the_fourth() -> None:
+    results = load(GOLDEN / "results_v3")
+    assert results.trials["status"].tolist() == ["completed"] * 2
+    assert results.trials["cpus"].tolist() == [1, 1]
+    for name in ("devices", "nodes", "packed", "resumptions", "node_asked"):
+        assert results.trials[name].isna().all()
 
 
 def test_one_damaged_table_among_many_is_named_with_how_to_leave_its_run_out(tmp_path: Path) -> None:
@@ -251,11 +259,11 @@ def test_a_column_that_only_some_runs_have_is_null_in_the_others(tmp_path: Path)
 
 def test_runs_of_all_schemas_are_read_together(tmp_path: Path) -> None:
     make(tmp_path / "new")
-    for old in ("results_v1", "results_v2"):
+    for old in ("results_v1", "results_v2", "results_v3"):
         shutil.copytree(GOLDEN / old, tmp_path / "new" / "old" / old)
     results = load(tmp_path / "new")
-    assert len(results.trials) == 6
-    assert len(results.epochs) == 16
+    assert len(results.trials) == 8
+    assert len(results.epochs) == 22
     assert results.trials["warnings"].isna().sum() == 4
 
 

@@ -74,7 +74,15 @@ class ScriptedBody:
     def prime(self, trial: Trial) -> None:
         self._primed = trial.trial_id
 
-    def run(self, trial: Trial, on_epoch: Callable[[EpochRecord], None], on_progress: Callable[[], None]) -> Outcome:
+    def run(
+        self,
+        trial: Trial,
+        on_epoch: Callable[[EpochRecord], None],
+        on_progress: Callable[[], None],
+        *,
+        state: bytes | None = None,
+        on_state: Callable[[bytes], None] | None = None,
+    ) -> Outcome:
         began = time.time()
         what, _, argument = trial.setting.label.partition(" ")
         on_epoch(epoch(1))

@@ -48,7 +48,7 @@ class ScriptedExecutor:
         self.calibrated.append((worker, len(self._waiting)))
         self._events.append(Calibrated(worker=worker, values={"dispatch_s": 1e-6}))
 
-    def submit(self, worker: str, trial: Trial) -> None:
+    def submit(self, worker: str, trial: Trial, *, attempt: int = 1, state: bytes | None = None) -> None:
         self._waiting.append((worker, trial))
         self.most_at_once = max(self.most_at_once, len(self._waiting))
 
@@ -207,7 +207,7 @@ def test_what_a_trial_declares_is_built_by_a_worker_of_its_own_back_end_before_a
             self.note("check", worker, trial)
             super().check(worker, trial)
 
-        def submit(self, worker: str, trial: Trial) -> None:
+        def submit(self, worker: str, trial: Trial, *, attempt: int = 1, state: bytes | None = None) -> None:
             self.note("run", worker, trial)
             super().submit(worker, trial)
 

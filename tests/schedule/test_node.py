@@ -15,8 +15,9 @@ from scripted import trial
 
 from harness.domain.errors import SetupError
 from harness.processes import alive
-from harness.schedule.node import Node, Prestarted, share_out
+from harness.schedule.node import Node, Prestarted
 from harness.schedule.order import Demand
+from harness.schedule.shares import share_out
 from harness.telemetry.energy import EnergyMeter
 
 BODY = "scripted:ScriptedBody"

@@ -18,8 +18,9 @@ from harness.domain.outcome import Finished
 from harness.domain.trial import Trial
 from harness.schedule import ray_environment
 from harness.schedule.loop import Loop, Policy
-from harness.schedule.node import Prestarted, share_out
+from harness.schedule.node import Prestarted
 from harness.schedule.order import Demand
+from harness.schedule.shares import share_out
 
 BODY = "scripted:ScriptedBody"
 
@@ -162,12 +163,12 @@ def test_what_agents_have_told_already_is_kept_at_the_end(monkeypatch: pytest.Mo
     def readings(second: float) -> list[dict[str, Any]]:
         return [{"time": second, "device": "host", "metric": "load1", "value": 0.0}]
 
-    answers = {"poll": ({}, readings(1.0)), "stop": (readings(2.0), {"absent": {}, "gaps": []})}
     monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(ray_cluster.ray, "get", lambda ref, timeout=None: answers[ref])
+    monkeypatch.setattr(ray_cluster.ray, "get", lambda ref, timeout=None: (readings(2.0), {"absent": {}, "gaps": []}))
     made = ray_cluster.RayExecutor(body=BODY)
-    agent = SimpleNamespace(host="there", call=lambda method: method)
-    made._agents, made._polls = {"0": agent}, {"poll": agent}  # type: ignore[dict-item]
+    heard = ray_cluster.News(readings=readings(1.0))
+    agent = SimpleNamespace(host="there", call=lambda method: method, heard=lambda timeout_s: heard)
+    made._agents = {"0": agent}  # type: ignore[dict-item]
     made.stop()
     assert [(row["node"], row["time"]) for row in made.telemetry()] == [("there", 1.0), ("there", 2.0)]
     assert made.sampling() == {"there": {"absent": {}, "gaps": []}}
@@ -177,7 +178,8 @@ SCRIPT = """
 import os, sys
 from scripted import trial
 from harness.schedule import ray_environment
-from harness.schedule.node import Prestarted, share_out
+from harness.schedule.node import Prestarted
+from harness.schedule.shares import share_out
 from harness.schedule.order import Demand
 from harness.schedule.loop import Loop, Policy
 ray_environment.prepare(None)

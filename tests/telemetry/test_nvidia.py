@@ -35,7 +35,7 @@ print(json.dumps(gpus and dataclasses.asdict(gpus)))
 SHARES = """
 import json, sys
 from harness.domain.errors import SetupError
-from harness.schedule.node import share_out
+from harness.schedule.shares import share_out
 from harness.schedule.order import Demand
 try:
     launches = share_out(Demand(backend="none", cpus=1, gpus=float(sys.argv[1]), exclusive=False), body="")

@@ -25,12 +25,15 @@ _Table = Literal["trials", "epochs"]
 
 def plain_settings(trials: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the plain setting of each row of `trials`; equal ones are one object."""
-    columns = [trials[column].tolist() for column in ARM_COLUMNS.values()]
+    present = {name: column for name, column in ARM_COLUMNS.items() if column in trials}
+    columns = [
+        trials[column].astype(object).where(trials[column].notna(), None).tolist() for column in present.values()
+    ]
     known: dict[Any, dict[str, Any]] = {}
     found = []
     for row in zip(trials["setting"].tolist(), *columns, strict=True):
         if row not in known:
-            known[row] = plain_setting(row[0], dict(zip(ARM_COLUMNS, row[1:], strict=True)))
+            known[row] = plain_setting(row[0], dict(zip(present, row[1:], strict=True)))
         found.append(known[row])
     return found
 
