@@ -91,6 +91,13 @@ class AgentNode(Node):
                 self._do(request)
             self._next += 1
 
+    def discard(self, worker: str) -> None:
+        """End a worker at once and for good."""
+        self._launches.pop(worker, None)
+        process = self._workers.pop(worker, None)
+        if process is not None:
+            process.kill()
+
     def listen(self, wait_s: float) -> News:
         """Return what happened since the last call, after at most `wait_s` where nothing has."""
         with self._news:

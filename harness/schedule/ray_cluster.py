@@ -157,6 +157,33 @@ class RayExecutor:
         agent.launches[launch.name] = launch
         return worker
 
+    # For workers that work together (see `harness.schedule.gangs`), which are started one by one. ------------------
+
+    def hosts(self, demand: Demand) -> list[str]:
+        """Return the names of the nodes that could hold a part of such a trial."""
+        return [agent.host for agent in self._agents.values() if not agent.aside]
+
+    def free_address(self, node: str) -> str:
+        """Return an address of a node, IP:PORT, that nobody listens on at this moment."""
+        agent = self._agent_of(node)
+        return str(ray.get(agent.call("free_address", agent.address), timeout=30))
+
+    def start_worker(self, node: str, launch: Launch, demand: Demand) -> Worker:
+        """Start a worker with this very share; it is `Ready` later, and no part of what `open` returns."""
+        agent = self._agent_of(node)
+        agent.call("launch", [launch], ())
+        return self._add(agent, launch, demand)
+
+    def end_worker(self, worker: str) -> None:
+        """End a worker for good, whatever it does; nothing is told of it any more."""
+        _, agent = self._workers.pop(worker)
+        agent.launches.pop(worker, None)
+        agent.asked.pop(worker, None)
+        agent.call("discard", worker)
+
+    def _agent_of(self, node: str) -> _Agent:
+        return next(agent for agent in self._agents.values() if agent.host == node)
+
     def check(self, worker: str, trial: Trial) -> None:
         self._ask("check", worker, trial)
 
