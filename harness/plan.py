@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import datasets
@@ -33,7 +33,7 @@ _Fields = Mapping[str, Field]
 class Plan:
     """The trials of one request, in order: setting by setting, seed by seed."""
 
-    suite: Suite  # as asked for: `small`, and overrides of repeats, seeds, target and timeout, are in it
+    suite: Suite  # as asked for: `small`, and overrides of its own fields (`OWN_PATHS`), are in it
     trials: tuple[Trial, ...]
     settings: int  # distinct settings
     axes: Mapping[str, tuple[Any, ...]]  # path -> its distinct values, as they stand in `Trial.axes`
@@ -55,7 +55,7 @@ def plan(
     """Return the trials that are asked for.
 
     An override replaces a path: every point of the grid loses it, points that then coincide are merged, and the
-    rest is multiplied by the values given. `repeats`, `seeds`, `target` and `timeout` can be overridden as well.
+    rest is multiplied by the values given. The suite's own fields (`OWN_PATHS`) can be overridden as well.
     A condition of `where` sees the whole setting and its `seed`.
 
     Raises:
@@ -100,15 +100,21 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
         count += 1
         setting = resolver.setting(fields)
         checks.check(setting, fields, point)
+        _check_nodes(suite, setting)
         shown = tuple((path, resolver.shown(path, value)) for path, value in point.items() if path in axes)
         for repeat, seed in kept:
-            trials.append(Trial(setting=setting, seed=seed, repeat=repeat, axes=shown, timeout_s=suite.timeout))
+            trials.append(
+                Trial(
+                    setting=setting, seed=seed, repeat=repeat, axes=shown, timeout_s=suite.timeout,
+                    checkpoint_s=suite.checkpoint,
+                )
+            )  # fmt: skip
     if not trials:
         reasons = dict.fromkeys(item.reason for item in excluded)
         raise SuiteError(f"no trial is left: all {len(excluded)} were left out by {'; '.join(reasons)}")
     _check_told_apart(trials, axes)
     asked = {
-        "overrides": [[path, list(values)] for path, values in overrides],
+        "overrides": [[path, list(values)] for path, values in overrides if path != "checkpoint"],
         "where": [str(condition) for condition in where],
         "small": small,
     }
@@ -120,6 +126,29 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
         excluded=tuple(excluded),
         sha256=declared.sha256(asked),
     )
+
+
+def on_nodes(made: Plan, names: Callable[[Trial], Iterable[str]]) -> Plan:
+    """Return the plan of an `every_node` suite with each of its trials on every node that `names` has for it."""
+    settings: dict[tuple[int, str], Setting] = {}
+    trials = []
+    for trial in made.trials:
+        for name in names(trial):
+            key = (id(trial.setting), name)
+            if key not in settings:
+                settings[key] = trial.setting.model_copy(update={"node": name})
+            trials.append(replace(trial, setting=settings[key], axes=(*trial.axes, ("node", name))))
+    return replace(made, trials=tuple(trials), axes=_distinct(trials))
+
+
+def _check_nodes(suite: Suite, setting: Setting) -> None:
+    """Raise for a setting that says where it runs in a suite that runs on every node."""
+    if not suite.every_node:
+        return
+    if setting.node is not None:
+        raise SuiteError(f"every_node: each trial runs on every node, and node={setting.node!r} names one; say one")
+    if setting.nodes > 1:
+        raise SuiteError(f"every_node: each trial runs on one node at a time, and nodes={setting.nodes} asks for more")
 
 
 def _check_told_apart(trials: Sequence[Trial], axes: set[str]) -> None:

@@ -1,6 +1,6 @@
 """Which learning rate suits a PyTorch script? An example of a training of one's own, as a program.
 
-The script is `programs/train_pytorch.py`; its path is relative to the folder in which `harness` is started.
+The script is `programs/train_pytorch.py`, beside this file; it travels to the nodes of a cluster.
 """
 
 from harness import Setting, Suite, product, program, sgd
@@ -11,8 +11,8 @@ suite = Suite(
         dataset="mnist5k",
         optimizer=sgd(0.1),
         workload=program(
-            "{python} suites/programs/train_pytorch.py --seed {seed} --epochs {epochs} --batch-size {batch_size} "
-            "--learning-rate {optimizer.learning_rate}"
+            "{python} {suite_dir}/programs/train_pytorch.py --seed {seed} --epochs {epochs} "
+            "--batch-size {batch_size} --learning-rate {optimizer.learning_rate}"
         ),
         epochs=10,
     ),

@@ -13,9 +13,11 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what is cached for all tests out of the user's own folder; processes that tests start have it too."""
+    """Keep what is cached for all tests out of the user's own folder, and the user's resident workers out of the tests;
+    processes that tests start have it too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         yield
 
 

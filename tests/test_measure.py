@@ -19,7 +19,9 @@ from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Scores
 from harness.domain.setting import Setting
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.measure import Body, WorkerState, _Edge, _Epochs, run_trial
+from harness.measure import Body, WorkerState, run_trial
+from harness.measure.epochs import MeasuredEpochs
+from harness.measure.process import Edge
 from harness.workloads.protocol import EpochResult, Stopwatch, Tick
 
 
@@ -381,9 +383,9 @@ def test_all_workers_of_a_node_take_the_time_that_they_are_told() -> None:
 
 
 def test_what_changed_around_a_trial_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _Edge(wall_s=1000.0, steady_s=10.0, raw_s=5.0, major_faults=3, switches=40, counters=None)
-    after = _Edge(wall_s=1012.5, steady_s=20.0, raw_s=13.0, major_faults=4, switches=47, counters=None)
-    monkeypatch.setattr(_Edge, "read", lambda worker: after)
+    before = Edge(wall_s=1000.0, steady_s=10.0, raw_s=5.0, major_faults=3, switches=40, counters=None)
+    after = Edge(wall_s=1012.5, steady_s=20.0, raw_s=13.0, major_faults=4, switches=47, counters=None)
+    monkeypatch.setattr(Edge, "read", lambda worker: after)
     facts = before.told(Facts(), WorkerState(), others=False)
     assert facts.clock_step_s == 2.5  # the wall clock was set by so much
     assert facts.clock_drift == 0.25  # the steady clock went by 10 s while the hardware's went by 8
@@ -400,7 +402,7 @@ def test_the_workers_own_faults_and_switches_are_not_told_of_a_program() -> None
 
 def test_the_energy_of_an_epoch_of_many_spans_is_their_sum_and_lacks_what_one_lacks() -> None:
     clock = Clock()
-    epochs = _Epochs(Trial(setting=Setting(), seed=0, repeat=0), Stopwatch(clock), lambda epoch: None, None, None)
+    epochs = MeasuredEpochs(Trial(setting=Setting(), seed=0, repeat=0), Stopwatch(clock), lambda epoch: None, None, None)
     spent = [Energy(gpu_j=1.0, gpu_coverage=1.0, cpu_j=2.0, cpu_coverage=1.0)] * 2
     spent += [Energy(gpu_j=4.0, gpu_coverage=0.5, cpu_coverage=0.0)]
 

@@ -33,7 +33,7 @@ Verdict = Literal["different: slower", "different: faster", "no difference shown
 Pairs = tuple[np.ndarray, np.ndarray]  # places in the first set of figures and in the second
 
 _WHERE = ("run_id", "trial_id", "setting_id", "arm", "seed", "repeat", "block", "position", "node", "worker")
-_HOW = ("neighbours", "label", "cpus", "gpus", "cores")
+_HOW = ("neighbours", "packed", "label", "cpus", "gpus", "cores")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from harness.domain.naming import plural
 
 # What trials of one setting must not differ in, unless that is allowed: each changes a time by more than a slow-down
 # that anyone looks for, and none is part of the setting's id.
-MIXABLE: Final = ("precision", "backend", "engine", "dispatch", "neighbours")
+MIXABLE: Final = ("precision", "backend", "engine", "dispatch", "neighbours", "packed")
 
 NAMES: Final = ("A", "B")  # the sides
 _KEY: Final = ["run_id", "trial_id", "arm"]
@@ -181,11 +181,9 @@ def _values(trials: pd.DataFrame, name: str) -> list[str | None]:
         return [None] * len(trials)
     known = (trials[name].notna() & (trials["status"] == "completed")).to_numpy(dtype=bool)
     found = trials[name].tolist()
-    if name == "neighbours":
-        return [
-            ("beside others" if one > 0 else "alone") if is_known else None
-            for one, is_known in zip(found, known, strict=True)
-        ]
+    words = {"neighbours": ("alone", "beside others"), "packed": ("whole shares", "packed")}.get(name)
+    if words is not None:
+        return [words[one > 0] if is_known else None for one, is_known in zip(found, known, strict=True)]
     return [str(one) if is_known else None for one, is_known in zip(found, known, strict=True)]
 
 

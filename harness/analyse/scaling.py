@@ -1,8 +1,9 @@
-"""What more cores, GPUs and nodes bring: speed-up, efficiency, and the share of the work that does not get quicker."""
+"""What more cores, GPUs, devices and nodes bring: speed-up, efficiency, the share of the work that stays serial."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -17,11 +18,11 @@ from harness.analyse.variance import check_columns, check_confidence
 from harness.domain.component import did_you_mean
 from harness.domain.errors import SuiteError
 
-RESOURCES: Final = ("cpus", "gpus")
+RESOURCES: Final = ("cpus", "gpus", "devices", "nodes")
 
 # What pairs two counts, the closest first: the same seed in the same run, else the same seed.
 _PAIRS: Final = (["run_id", "seed"], ["seed"])
-_MODELS: Final = {"cpus": "cpu_model", "gpus": "gpu_model"}
+_MODELS: Final = {"cpus": ["cpu_model"], "gpus": ["gpu_model"]}  # of devices and nodes, both
 _SCALED: Final = ("count", "n", "rate", "low_rate", "high_rate", "speedup", "low", "high", "paired", "efficiency",
                   "low_efficiency", "high_efficiency", "serial_fraction", "amdahl_serial_fraction", "amdahl_speedup",
                   "amdahl_limit")  # fmt: skip
@@ -31,16 +32,20 @@ def scaling(
     trials: pd.DataFrame,
     epochs: pd.DataFrame,
     *,
-    resource: Literal["cpus", "gpus"] = "cpus",
+    resource: Literal["cpus", "gpus", "devices", "nodes"] = "cpus",
     by: Sequence[str] = ("setting_id",),
+    weak: bool = False,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how throughput grows with the CPUs or GPUs of a trial: one row a group and count of them.
+    """Return how throughput grows with the CPUs, GPUs, devices or nodes of a trial: one row a group and count of them.
 
     A group is the trials that are alike in `by`, in their arm but for the resource, and in the model of the CPU or GPU
     where `trials` tell it (see `described`); groups of one count alone are left out, as are trials without the resource
-    or without a throughput. A trial's throughput is the median over its epochs that are no warm-up. Columns, beside
-    those of `by`, ``arm`` (without the resource) and the model:
+    or without a throughput. A trial's throughput is the median over its epochs that are no warm-up. Of ``devices`` a
+    trial on several nodes has so many on each. Columns, beside those of `by`, ``arm`` (without the resource) and the
+    model:
+
+    - ``batch_each``: samples of a batch for each of the resource, where `weak`;
 
     - ``resource``; ``count`` of it; ``n`` trials; ``neighbours``: most other trials that ran beside one of them (null
       where not known), since they take what is counted here as the trial's;
@@ -61,6 +66,12 @@ def scaling(
       no negative part; ``amdahl_speedup``: what the curve says at this count, over the smallest; ``amdahl_limit``: what
       it says of infinitely many, over one: 1 / f, infinite for 0.
 
+    That is strong scaling: the same training, batch and all, on more. `weak` looks at trainings whose batch grows with
+    the resource: a group is then the trials that are alike in ``batch_each`` and, in place of the setting_id in `by`
+    (null then), in all of their setting but the batch. A speed-up as large as the ratio of the counts, an efficiency of
+    1, again means that nothing is lost (Gustafson, Reevaluating Amdahl's law, 1988). The fractions and Amdahl's curve
+    are of fixed work, and null.
+
     Raises:
         SuiteError: for a resource or a column in `by` that is none, or a confidence that does not lie between 0 and 1.
     """
@@ -69,11 +80,17 @@ def scaling(
         raise SuiteError(f"unknown resource {resource!r};{hint} it is one of {', '.join(RESOURCES)}; for nodes: "
                          "node_scaling")  # fmt: skip
     by = [by] if isinstance(by, str) else list(by)
+    if weak:
+        check_columns(trials, ["setting", "batch_size"], what="column")
+        each = floats(trials, "batch_size") / floats(trials, resource)
+        trials = trials.assign(setting_id=_but_the_batch(trials["setting"]), batch_each=each)
+        by.append("batch_each")
     check_columns(trials, [*by, resource], what="column")
     table = figures(trials, epochs, figure="samples_per_s")
     its = trials.iloc[owners(trials, table)].reset_index(drop=True)
     rest = [_without(str(arm), resource) for arm in its["arm"]] if "arm" in its else "default"
-    model = [name for name in (_MODELS[resource],) if name in its.columns and name not in by]
+    models = _MODELS.get(resource, ["cpu_model", "gpu_model"])
+    model = [name for name in models if name in its.columns and name not in by]
     group = [*by, *(name for name in ("arm",) if name not in by), *model]
     identity = [name for name in ("run_id", "seed") if name in its.columns]
     neighbours = floats(its, "neighbours")
@@ -83,6 +100,11 @@ def scaling(
     table = table[(table["count"] > 0) & (table["rate"] > 0)]
     found = _scaled(table, group, confidence=confidence, more={"neighbours": "max"})
     found.insert(len(group), "resource", resource)
+    if weak:
+        of_fixed_work = ["serial_fraction", "amdahl_serial_fraction", "amdahl_speedup", "amdahl_limit"]
+        found = found.assign(**dict.fromkeys(of_fixed_work, math.nan))
+        if "setting_id" in found:
+            found["setting_id"] = None
     names = {"rate": "samples_per_s", "low_rate": "low_samples_per_s", "high_rate": "high_samples_per_s"}
     return found.rename(columns=names)
 
@@ -143,8 +165,22 @@ def node_scaling(
     )
 
 
+def _but_the_batch(settings: pd.Series) -> list[str]:
+    """Return the canonical JSON of settings without their batch size."""
+    known = {}
+    for text in settings.unique():
+        setting = json.loads(text)
+        setting.pop("batch_size", None)
+        known[text] = json.dumps(setting, sort_keys=True)
+    return [known[text] for text in settings]
+
+
 def _without(arm: str, resource: str) -> str:
-    return ",".join(part for part in arm.split(",") if not part.startswith(f"{resource}=")) or "default"
+    """Return an arm without the resource; of devices that are GPUs only that they are is left."""
+    kept = [part for part in arm.split(",") if not part.startswith(f"{resource}=")]
+    if resource == "devices":
+        kept = ["gpus" if part.startswith("gpus=") else part for part in kept]
+    return ",".join(kept) or "default"
 
 
 def _geometric(values: pd.Series) -> float:

@@ -14,9 +14,12 @@ from harness.cli.compare import compare
 from harness.cli.export import export
 from harness.cli.look import doctor, plan, show, status
 from harness.cli.models import evaluate, predict
+from harness.cli.node import node
 from harness.cli.plot import plot
 from harness.cli.report import report
 from harness.cli.run import aa, run
+from harness.cli.stop import stop
+from harness.cli.up import down, up
 
 app = typer.Typer(
     name="harness",
@@ -26,7 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, aa, plan, status, show, compare, report, export, plot, doctor, evaluate, predict):
+for command in (
+    run, aa, plan, up, down, node, status, stop, show, compare, report, export, plot, doctor, evaluate, predict,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")
 

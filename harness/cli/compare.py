@@ -41,7 +41,7 @@ def compare(
         typer.Option(
             "--mix",
             metavar="WHAT[,…]",
-            help="Compare although they differ in this: precision, backend, engine, dispatch, neighbours; or all.",
+            help="Compare although they differ in this: precision, backend, engine, dispatch, neighbours, packed; all.",
         ),
     ] = None,
     fail_over: Annotated[

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from harness.domain.trial import Trial
     from harness.schedule.node import Prestarted
@@ -15,9 +16,54 @@ if TYPE_CHECKING:
 _BODY = "harness.measure:Body"
 
 
+def on_resident(
+    *, inline: bool, address: str | None, workers: int | None, fresh_workers: bool, say: Callable[[str], None]
+) -> bool:
+    """Return whether a run goes on resident workers (see `harness up`), and say so; or why not, where there are any."""
+    from harness.schedule.resident import place
+
+    there = place.state()
+    if there is None or inline:
+        return False
+    if there["state"] in ("starting", "ending"):
+        say(f"resident workers are {there['state']} (harness up), and not used")
+        return False
+    most = there["workers"]
+    if address is not None and address != there["address"]:
+        why = f"--address {address} is elsewhere"
+    elif fresh_workers:
+        why = "--fresh-workers asks for new ones"
+    elif workers is not None and most is not None and workers > most:
+        why = f"--workers {workers} is more than the {most} a node that there are"
+    else:
+        say(f"on resident workers (harness up, {describe(there)})")
+        return True
+    say(f"resident workers are up ({describe(there)}), but not used: {why}")
+    return False
+
+
+def describe(resident: Mapping[str, Any]) -> str:
+    """Return where resident workers are, by their state, as a part of a line."""
+    cluster = "" if resident["address"] is None else f", on the cluster at {resident['address']}"
+    return f"process {resident['pid']}{cluster}"
+
+
 def make_executor(
-    trials: Sequence[Trial], seed: int, *, inline: bool, address: str | None, workers: int | None, hz: float
+    trials: Sequence[Trial],
+    seed: int,
+    *,
+    inline: bool,
+    address: str | None,
+    workers: int | None,
+    hz: float,
+    resident: bool = False,
+    skip_bad_nodes: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Executor:
+    if resident:
+        from harness.schedule.resident.client import ResidentExecutor
+
+        return ResidentExecutor(telemetry_hz=hz, workers=workers, say=say)
     if inline:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
         os.environ["KERAS_BACKEND"] = _only_backend(trials)
@@ -28,13 +74,21 @@ def make_executor(
     from harness.schedule import ray_environment
 
     if address is not None:
-        _expect_answer(address)
+        from harness.schedule.join import expect_answer
+
+        way_out = "start a cluster with `harness node --head`, or leave --address away to run on this machine"
+        expect_answer("--address", address, way_out)
     ray_environment.prepare(address)
     prestarted = _prestart(trials, seed, workers) if address is None else None
     try:
+        from harness.schedule.gangs import Gangs
         from harness.schedule.ray_cluster import RayExecutor
 
-        return RayExecutor(body=_BODY, address=address, prestarted=prestarted, workers=workers, telemetry_hz=hz)
+        made = RayExecutor(
+            body=_BODY, address=address, prestarted=prestarted, workers=workers, telemetry_hz=hz,
+            skip_bad_nodes=skip_bad_nodes, say=say,
+        )  # fmt: skip
+        return Gangs(made) if any(trial.setting.nodes > 1 for trial in trials) else made
     except BaseException:
         if prestarted is not None:
             prestarted.stop()
@@ -65,19 +119,3 @@ def _prestart(trials: Sequence[Trial], seed: int, workers: int | None) -> Presta
     launches = share_out(demand, body=_BODY, most=workers)
     ahead = [] if demand.backend == "none" else first_trials(trials, seed=seed, workers=len(launches))
     return Prestarted(launches, ahead, collected())
-
-
-def _expect_answer(address: str) -> None:
-    """Raise if nothing listens at HOST:PORT: Ray itself would try for minutes."""
-    import socket
-
-    from harness.domain.errors import SetupError
-
-    host, _, port = address.rpartition(":")
-    way_out = "start a cluster there with `ray start --head`, or leave --address away to run on this machine"
-    if not host or not port.isdigit():
-        raise SetupError(f"--address {address!r} is no HOST:PORT; {way_out}")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise SetupError(f"--address {address}: nothing answers there ({error.strerror or error}); {way_out}") from None

@@ -37,14 +37,27 @@ def plan(
         plans.print_plan(loaded, made, everything=everything)
 
 
-def status(results: Results = Path("results"), as_json: Json = False) -> None:
-    """List the runs in a results folder.
+def status(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's folder, its id, or a suite's name: what it does at this moment."),
+    ] = None,
+    results: Results = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a results folder, or show what one does at this moment.
 
-    How far each is, and how to go on with those that are not finished.
+    How far each is, and how to go on with those that are not finished. Of one: its nodes, what runs where, how long it
+    may still take; from any host that sees the folder.
     """
-    from harness.terminal import show
+    from harness.terminal import status as terminal
 
-    show.status(results, as_json=as_json)
+    if run is None:
+        terminal.status(results, as_json=as_json)
+        return
+    from harness.answer.gather import find_run
+
+    terminal.status_of(find_run(run, results), as_json=as_json)
 
 
 def show(
@@ -66,7 +79,7 @@ def show(
     Per setting the time to the target, how many repeats reached it, the best, the speed.
     """
     from harness.answer.gather import find_run
-    from harness.terminal import noise
+    from harness.terminal import noise, status
     from harness.terminal import show as terminal
 
     folder = find_run(run, results)
@@ -78,7 +91,7 @@ def show(
     else:
         table.print()
         noise.print_found(repeats, measured, table.doubts)
-        terminal.print_state(folder)
+        status.print_state(folder)
     table.references.conclude(check=check, err=as_json)
     if check and not table.references.hold:
         from harness.pipeline import EXIT_MISSED

@@ -61,9 +61,21 @@ MaxFail = Annotated[
     int | None, typer.Option("--max-fail", min=1, metavar="N", help="Stop once so many trials have not completed.")
 ]
 Budget = Annotated[str | None, typer.Option("--budget", metavar="TIME", help="Start no trial after so long, e.g. 30m.")]
+Patience = Annotated[
+    str,
+    typer.Option(
+        "--patience", metavar="TIME", help="Wait so long for a node where none is left that can run what is left."
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option("--address", metavar="HOST:PORT", help="Join this Ray cluster instead of starting Ray here."),
+]
+NoResident = Annotated[
+    bool, typer.Option("--no-resident", help="On workers of its own, also where `harness up` keeps some.")
+]
+SkipBadNodes = Annotated[
+    bool, typer.Option("--skip-bad-nodes", help="With --address: begin without the nodes that cannot be used.")
 ]
 Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray: for debugging.")]
 Telemetry = Annotated[

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.executor import make_executor
+from harness.cli.executor import make_executor, on_resident
 from harness.cli.options import (
     Address,
     Budget,
@@ -22,11 +22,14 @@ from harness.cli.options import (
     Inline,
     Json,
     MaxFail,
+    NoResident,
+    Patience,
     Results,
     Resume,
     Retry,
     RunId,
     Set,
+    SkipBadNodes,
     Small,
     SuiteFile,
     TakeOver,
@@ -60,8 +63,11 @@ def run(
     retry: Retry = "",
     max_fail: MaxFail = None,
     budget: Budget = None,
+    patience: Patience = "5m",
     address: Address = None,
+    skip_bad_nodes: SkipBadNodes = False,
     inline: Inline = False,
+    no_resident: NoResident = False,
     telemetry: Telemetry = 5.0,
     calibrate: Calibrate = True,
     check: Check = False,
@@ -70,10 +76,13 @@ def run(
     """Run a suite: every trial of its grid, measured and recorded."""
     request = _request(
         suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
-        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=fresh_workers,
-        calibrate=calibrate,
+        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, patience=patience,
+        fresh_workers=fresh_workers, calibrate=calibrate,
     )  # fmt: skip
-    _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=check, as_json=as_json)
+    _go(
+        request, inline=inline, address=address, workers=workers, no_resident=no_resident, hz=telemetry, check=check,
+        as_json=as_json, skip_bad_nodes=skip_bad_nodes,
+    )  # fmt: skip
 
 
 def aa(
@@ -91,8 +100,11 @@ def aa(
     retry: Retry = "",
     max_fail: MaxFail = None,
     budget: Budget = None,
+    patience: Patience = "5m",
     address: Address = None,
+    skip_bad_nodes: SkipBadNodes = False,
     inline: Inline = False,
+    no_resident: NoResident = False,
     telemetry: Telemetry = 5.0,
     calibrate: Calibrate = True,
     as_json: Json = False,
@@ -106,11 +118,14 @@ def aa(
 
     request = _request(
         suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
-        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, fresh_workers=False,
-        calibrate=calibrate,
+        force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, patience=patience,
+        fresh_workers=False, calibrate=calibrate,
     )  # fmt: skip
     request = pipeline.against_itself(request, repeats)
-    _go(request, inline=inline, address=address, workers=workers, hz=telemetry, check=False, as_json=as_json)
+    _go(
+        request, inline=inline, address=address, workers=workers, no_resident=no_resident, hz=telemetry, check=False,
+        as_json=as_json, skip_bad_nodes=skip_bad_nodes,
+    )  # fmt: skip
 
 
 def _request(
@@ -127,6 +142,7 @@ def _request(
     retry: str,
     max_fail: int | None,
     budget: str | None,
+    patience: str,
     fresh_workers: bool,
     calibrate: bool,
 ) -> Request:
@@ -145,6 +161,7 @@ def _request(
         retry=tuple(statuses),
         max_fail=max_fail,
         budget_s=None if budget is None else _seconds("--budget", budget),
+        patience_s=_seconds("--patience", patience),
         fresh_workers=fresh_workers,
         calibrate=calibrate,
     )
@@ -155,22 +172,49 @@ def _request(
 
 
 def _go(
-    request: Request, *, inline: bool, address: str | None, workers: int | None, hz: float, check: bool, as_json: bool
+    request: Request,
+    *,
+    inline: bool,
+    address: str | None,
+    workers: int | None,
+    no_resident: bool,
+    hz: float,
+    check: bool,
+    as_json: bool,
+    skip_bad_nodes: bool,
 ) -> None:
     """Run what was asked for, tell what came of it, and end this process with the exit code."""
     from harness import pipeline
     from harness.domain.errors import SuiteError
+    from harness.schedule.loop import Notice
     from harness.terminal.live import make_display
 
     if inline and (address or workers or request.policy.fresh_workers):
         raise SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
+    if skip_bad_nodes and not address:
+        raise SuiteError("--skip-bad-nodes goes with --address")
+    resident = not no_resident and on_resident(
+        inline=inline,
+        address=address,
+        workers=workers,
+        fresh_workers=request.policy.fresh_workers,
+        say=lambda line: typer.echo(line, err=as_json),
+    )
     display = make_display(quiet_stdout=as_json)
     try:
         with only_json_on_stdout(as_json):
             report = pipeline.run(
                 request,
                 make_executor=lambda trials, seed: make_executor(
-                    trials, seed, inline=inline, address=address, workers=workers, hz=hz
+                    trials,
+                    seed,
+                    inline=inline,
+                    address=address,
+                    workers=workers,
+                    hz=hz,
+                    resident=resident,
+                    skip_bad_nodes=skip_bad_nodes,
+                    say=lambda text: display.notice(Notice(what="cluster", worker="", text=text)),
                 ),
                 display=display,
                 began=_BEGAN,
@@ -234,11 +278,13 @@ def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -
 
 
 def _say_how_it_ended(request: Request, report: Report) -> None:
-    from harness.record.runs import resume_command
+    from harness.record.runs import read_run_file, resume_command
+    from harness.terminal.status import print_troubles
 
     told = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "none finished"
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
+    print_troubles(read_run_file(report.folder))
     typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
     command = _without(_without(list(request.command), "--retry"), "--budget")
     again = resume_command({"command": command, "run_id": report.run_id})
@@ -250,6 +296,9 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
             "SIGHUP": "the terminal was closed",
             "budget": "the budget is used up",
             "max_fail": "--max-fail reached",
+            "stop": "`harness stop` asked for it",
+            "nodes": "no node is left that can run the rest",
+            "cluster": "the cluster was lost",
         }
         typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. Go on:  {again}")
     elif bad:

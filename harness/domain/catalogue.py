@@ -296,7 +296,7 @@ _OWN: dict[str, dict[str, dict[str, tuple[Any, _Check]]]] = {
     },
     "workload": {
         "training": {},
-        "program": {"command": (_NEEDED, _words)},
+        "program": {"command": (_NEEDED, _words), "sha256": (None, _optional(_text))},
         "minimise": {
             "problem": (_NEEDED, _one_of("beale", "himmelblau", "rastrigin", "rosenbrock")),
             "start": (_NEEDED, _numbers),

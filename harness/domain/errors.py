@@ -4,7 +4,8 @@ HarnessError                 the request was wrong, or could not be served; exit
 ├── SuiteError               a declaration is wrong: a suite, a path, a value, an expression
 ├── DataError                a dataset cannot be had, or is not what it should be
 ├── ResultsError             a results folder or file cannot be written or read
-└── SetupError               this machine or cluster cannot do what was asked
+├── SetupError               this machine or cluster cannot do what was asked
+└── ClusterLostError         what ran the trials is gone in the middle of a run, which can be resumed; exit code 75
 
 Workloads add two that only fail a trial: ReportError (what a function or a program reports is no measurement) and
 ProgramError (a program that did not end well).
@@ -35,6 +36,12 @@ class ResultsError(HarnessError):
 
 class SetupError(HarnessError):
     """This machine or cluster cannot do what was asked."""
+
+
+class ClusterLostError(HarnessError):
+    """What ran the trials is gone in the middle of a run; what was recorded is kept, and the run can be resumed."""
+
+    exit_code = 75
 
 
 def a(noun: str) -> str:

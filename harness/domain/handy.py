@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.domain.beside import named_files
 from harness.domain.component import Component, function, make
 from harness.domain.errors import SuiteError
 from harness.domain.reference import Alike, Direction, Reference
 from harness.domain.repeats import Auto
 from harness.domain.setting import Dataset
+from harness.domain.sources import Source
 
 __all__ = [
     "adam",
@@ -142,8 +144,21 @@ def early_stopping(
 def program(*command: str) -> Component:
     """Return the workload that is any program, as its words; ``{batch_size}`` and the like, and ``{seed}``, stand for
     the trial's values by their dotted paths, ``{python}`` for the interpreter that runs the harness, and ``{{`` and
-    ``}}`` for braces. A single text is split into words as a shell would; no shell runs it."""
-    return make("workload", "program", {"command": list(command)})
+    ``}}`` for braces. A single text is split into words as a shell would; no shell runs it.
+
+    ``{suite_dir}/train.py`` is a file beside the one that calls this: it goes to the nodes, with what it imports from
+    there, and is part of what the workload is.
+
+    Raises:
+        SuiteError: for such a file that is not there, or is no text.
+    """
+    made = make("workload", "program", {"command": list(command)})
+    named = named_files(made.args["command"])
+    if not named:
+        return made
+    caller = sys._getframe(1).f_globals.get("__file__")
+    source = Source.of_files(Path(caller).parent if caller else Path.cwd(), named)
+    return make("workload", "program", {"command": list(command), "sha256": source.sha256})
 
 
 def minimise(

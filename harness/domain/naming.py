@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.domain.component import text
+
+if TYPE_CHECKING:
+    from harness.domain.trial import Trial
 
 # What tells variants of one setting apart, in this order, where the axes do not.
 FURTHER: Final = ("arm", "hardware")
@@ -33,6 +36,13 @@ def commonest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 def axis(value: Any) -> str:
     """Return an axis's value as text; a setting of another part of the grid does not have it."""
     return "–" if missing(value) else text(value)
+
+
+def label(trial: Trial) -> str:
+    """Return a trial's place in the grid as text: ``batch_size=32 seed=1``; a label stands for whole components."""
+    labelled = any(path == "label" for path, _ in trial.axes)
+    told = [(path, value) for path, value in trial.axes if not (labelled and isinstance(value, dict))]
+    return " ".join([f"{path}={text(value)}" for path, value in told] + [f"seed={trial.seed}"])
 
 
 def place(row: Mapping[Any, Any], naming: Mapping[str, str]) -> str:

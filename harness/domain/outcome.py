@@ -136,6 +136,7 @@ class Outcome:
     started_at: float = 0.0  # seconds since the Unix epoch
     ended_at: float = 0.0
     files: Mapping[str, bytes] = field(default_factory=dict)  # to keep with the run: by path below the trial's folder
+    remark: str | None = None  # to tell whoever watches the run; no part of the records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

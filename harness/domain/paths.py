@@ -15,14 +15,16 @@ from harness.domain import catalogue
 from harness.domain.component import Component, did_you_mean, text
 from harness.domain.errors import SuiteError
 from harness.domain.expression import unknown_path
-from harness.domain.setting import Dataset, Setting, canonical_numbers
+from harness.domain.setting import Alone, Dataset, Setting, canonical_numbers
 
 Point = Mapping[str, Any]
 MISSING: Any = object()
 
-_RELATED = frozenset(
-    ("backend", "early_stopping", "engine", "metrics", "workload")
-)  # fields that have to fit one another
+# Fields that have to fit one another.
+_RELATED = frozenset((
+    "backend", "batch_size", "cpus", "devices", "early_stopping", "engine", "exclusive", "gpus", "metrics", "node",
+    "nodes", "workload",
+))  # fmt: skip
 _COMPONENTS = ("early_stopping", "loss", "model", "optimizer", "workload")
 
 
@@ -152,7 +154,7 @@ class Resolver:
                     plain = Component.of(root, value).plain()
                 else:
                     plain = value
-            checked = getattr(Setting(**(self._values | {root: plain})), root)
+            checked = getattr(Alone(**(self._values | {root: plain})), root)
         except SuiteError as error:
             values = ", ".join(f"{path} = {text(value)}" for path, value in by_depth)
             raise SuiteError(f"{values}: {str(error).removeprefix('Setting: ')}") from None

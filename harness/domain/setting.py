@@ -11,9 +11,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from harness.domain.component import Component, Declaration, did_you_mean, plain_value
 from harness.domain.errors import SuiteError
@@ -24,6 +24,12 @@ EXECUTION = (
     "backend", "precision", "engine", "dispatch", "cpus", "gpus", "exclusive", "devices", "nodes", "accelerator",
     "node_labels", "node", "label",
 )  # fmt: skip
+
+# The back ends that can split a batch over several devices.
+SPLITTING = ("jax",)
+
+# How many workers one core, or one GPU, is shared by at most.
+MOST_PACKED = 64
 
 # The engines of each back end, each of which falls back to the next.
 ENGINES = {"tensorflow": ("xla", "graph", "fit"), "jax": ("xla", "fit"), "torch": ("graph", "eager", "fit")}
@@ -114,10 +120,9 @@ class Setting(Declaration):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     engine: Literal["auto", "xla", "graph", "eager", "fit"] = "auto"
     dispatch: Literal["epoch", "step"] = "epoch"
-    cpus: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = (
-        1  # of each node; a fraction: packed, unpinned
-    )
-    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0  # of each node; a fraction: packed
+    # Of each node; a fraction: that many workers share a core or a GPU, and are not pinned.
+    cpus: Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)] = 1
+    gpus: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0
     exclusive: Annotated[bool, Field(strict=True)] = False
     devices: Annotated[int, Field(ge=1, strict=True)] = 1  # of each node that a batch is split over
     nodes: Annotated[int, Field(ge=1, strict=True)] = 1  # that a batch is split over
@@ -132,21 +137,31 @@ class Setting(Declaration):
 
     @field_validator("cpus", "gpus")
     @classmethod
-    def _whole_or_fraction(cls, value: float, info: ValidationInfo) -> float:
+    def _whole_or_fraction(cls, value: float) -> float:
         if value > 1 and value != int(value):
-            raise ValueError(f"{info.field_name} must be a whole number or a fraction of one, got {value}")
+            raise ValueError("must be a whole number or a fraction of one, such as 0.5")
+        if 0 < value < 1 / MOST_PACKED:
+            raise ValueError(f"must be at least {1 / MOST_PACKED:g}, of which {MOST_PACKED} workers share one")
         return int(value) if value == int(value) else value
+
+    @field_validator("node_labels", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        """Take a whole number for its text: the command line cannot tell them apart."""
+        if not isinstance(value, dict):
+            return value
+        return {name: str(item) if type(item) is int else item for name, item in value.items()}
 
     @field_validator("node_labels")
     @classmethod
     def _plain_labels(cls, value: dict[str, str]) -> dict[str, str]:
         for text in (*value, *value.values()):
             if not _LABEL.fullmatch(text):
-                raise ValueError(f"node_labels: {text!r} cannot be a label; it may have letters, digits and _ . / -")
+                raise ValueError(f"must be of letters, digits and _ . / - alone, and {text!r} is not")
         return dict(sorted(value.items()))
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Setting:
+    def _fits_together(self) -> Self:
         self.check()
         return self
 
@@ -154,14 +169,15 @@ class Setting(Declaration):
         """Raise for fields that do not fit one another; for settings made by `model_copy`, which checks nothing.
 
         Raises:
-            SuiteError: for an engine that the back end has not, for two metrics of one name, and for early stopping on
-                what is not measured.
+            SuiteError: for an engine that the back end has not, for a placement that cannot be, for two metrics of one
+                name, and for early stopping on what is not measured.
         """
         if self.engine != "auto" and self.engine not in ENGINES[self.backend]:
             raise SuiteError(
                 f"engine: the back end {self.backend!r} has no engine {self.engine!r}; "
                 f"it has: auto, {', '.join(ENGINES[self.backend])}"
             )
+        self._check_placement()
         names = [one.name for one in self.metrics]
         for one in self.metrics:
             if one.name == "function" or f"val_{one.name}" in METRICS:
@@ -176,6 +192,41 @@ class Setting(Declaration):
         self.check_measured(stop.args["metric"], "early_stopping.metric")
         if stop.args["best_weights"] and self.workload.name != "training":
             raise SuiteError(f"early_stopping.best_weights: the workload {self.workload.name!r} has no weights to keep")
+
+    def _check_placement(self) -> None:
+        packed = [f"{name}={value:g}" for name, value in (("cpus", self.cpus), ("gpus", self.gpus)) if 0 < value < 1]
+        if self.exclusive and packed:
+            raise SuiteError(f"exclusive: a trial cannot have the node for itself and share it ({packed[0]}); say one")
+        parts = self.devices * self.nodes
+        if parts == 1:
+            return
+        asked = f"nodes={self.nodes}" if self.nodes > 1 else f"devices={self.devices}"
+        if self.workload.name != "training":
+            raise SuiteError(f"{asked}: only a training can be split, and the workload is {self.workload.name!r}")
+        if self.backend not in SPLITTING:
+            raise SuiteError(
+                f"{asked}: the back end {self.backend!r} cannot split a batch; say backend={SPLITTING[0]!r}"
+            )
+        if packed:
+            raise SuiteError(f"{asked}: the parts of a training keep step, and need whole shares: {packed[0]} is none")
+        if self.gpus not in (0, self.devices):
+            raise SuiteError(
+                f"{asked}: gpus={self.gpus:g}, but a node has {self.devices} of the devices; say gpus={self.devices}, "
+                "one for each, or gpus=0 for the CPU's"
+            )
+        if self.nodes > 1 and self.node is not None:
+            raise SuiteError(f"{asked}: a trial on several nodes cannot be on node={self.node!r} alone; leave one away")
+        if self.batch_size % parts:
+            nearest = max(parts, round(self.batch_size / parts) * parts)
+            raise SuiteError(
+                f"batch_size={self.batch_size} cannot be split evenly over {parts} devices "
+                f"(devices={self.devices}, nodes={self.nodes}); the nearest that can is {nearest}"
+            )
+
+    @property
+    def packed(self) -> bool:
+        """Whether workers of the run share a core or a GPU for it."""
+        return self.cpus < 1 or 0 < self.gpus < 1
 
     @property
     def further(self) -> tuple[str, ...]:
@@ -262,6 +313,16 @@ class Setting(Declaration):
         if not isinstance(values["optimizer"].get("learning_rate"), dict):  # a schedule is part of the program
             values["optimizer"]["learning_rate"] = None
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Alone(Setting):
+    """A setting whose fields are checked each by itself, and need not fit one another."""
+
+    called: ClassVar[str] = "Setting"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        return self
 
 
 def _arm_value(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from harness.domain import handy, sources
+from harness.domain.beside import readable
 from harness.domain.component import Declaration, plain_value
 from harness.domain.duration import duration
 from harness.domain.errors import HarnessError, SuiteError
@@ -27,7 +28,7 @@ from harness.domain.repeats import LEAST, Auto
 from harness.domain.setting import Setting
 
 # What --set and `small` may name besides the paths of a setting.
-OWN_PATHS = ("repeats", "seeds", "target", "timeout")
+OWN_PATHS = ("repeats", "seeds", "target", "timeout", "every_node", "checkpoint")
 
 
 _SIDES = {">=": "at_least", "≥": "at_least", "<=": "at_most", "≤": "at_most"}
@@ -110,6 +111,15 @@ def _timeout(value: Any) -> float:
         raise SuiteError(f"timeout: {error}") from None
 
 
+def _checkpoint(value: Any) -> float | None:
+    if value in (None, "never") or (value == 0 and not isinstance(value, bool)):
+        return None
+    try:
+        return duration(value)
+    except SuiteError as error:
+        raise SuiteError(f"checkpoint: {error}; or 'never'") from None
+
+
 def _small(value: Any) -> Any:
     if value is None:
         return None
@@ -145,9 +155,11 @@ class Suite(Declaration):
 
     A setting is run once, or `repeats` times, or once for each of `seeds`; with ``repeats="auto"``, or ``auto(...)``,
     as often as its figure needs (see `Auto`). `small` says what `--small` changes:
-    paths to values as for `--set`, besides `repeats`, `seeds`, `target`, `timeout`, and `grid`, which replaces
-    the grid. `timeout`, of one trial, is seconds or a text such as "10m". `references` are published values of the
-    settings declared here: they change nothing of what is run, and so are no part of `sha256`.
+    paths to values as for `--set`, besides `OWN_PATHS`, and `grid`, which replaces the grid. `timeout`, of one trial,
+    is seconds or a text such as "10m". With `every_node` each trial runs once on every node that can hold it, which
+    are the arms. `checkpoint` is how often a long trial's state is saved: as `timeout`, or "never". It and
+    `references`, published values of the settings declared here, change nothing of what is run, and so are no part of
+    `sha256`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -160,6 +172,8 @@ class Suite(Declaration):
     target: Annotated[Target | None, _optional(Target.of)] = None
     small: Annotated[dict[str, Any] | None, BeforeValidator(_small)] = None
     timeout: Annotated[float | None, _optional(_timeout)] = None
+    every_node: Annotated[bool, Field(strict=True)] = False
+    checkpoint: Annotated[float | None, BeforeValidator(_checkpoint)] = 300.0
     references: Annotated[tuple[AnyReference, ...], BeforeValidator(_references)] = ()
     description: str = ""
 
@@ -209,8 +223,8 @@ class Suite(Declaration):
         return self.repeats.at_most if isinstance(self.repeats, Auto) else self.repeats
 
     def plain(self) -> dict[str, Any]:
-        """Return what is asked as plain JSON: the declaration without its description and references."""
-        small = {key: _plain(value) for key, value in (self.small or {}).items()}
+        """Return what is asked as plain JSON: the declaration without its description, references and checkpoint."""
+        small = {key: _plain(value) for key, value in (self.small or {}).items() if key != "checkpoint"}
         return {
             "name": self.name,
             "base": self.base.plain(),
@@ -220,6 +234,7 @@ class Suite(Declaration):
             "target": None if self.target is None else self.target.plain(),
             "small": small,
             "timeout": self.timeout,
+            **({"every_node": True} if self.every_node else {}),
         }
 
     def sha256(self, changes: Any = ()) -> str:
@@ -259,7 +274,7 @@ def located(path: str | None) -> Iterator[None]:
 def load_suite(path: str | Path) -> LoadedSuite:
     """Run the Python file at `path` and return the suite it declares.
 
-    The file's folder is on the import path meanwhile and after, so that it can import what lies beside it.
+    It can import what lies beside it (see `harness.domain.beside`).
 
     Raises:
         SuiteError: naming the file, and the line where there is one, when there is no such file, it does not run, or
@@ -285,7 +300,8 @@ def load_suite(path: str | Path) -> LoadedSuite:
         raise SuiteError(f"{here}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from None
     except (Exception, SystemExit) as error:
         kind = "" if isinstance(error, SuiteError) else f"{type(error).__name__}: "
-        raise SuiteError(f"{path}{_line(error, source.path)}: {kind}{error}{_taken(error, module)}") from None
+        told = f"{kind}{readable(str(error))}{_taken(error, module)}"
+        raise SuiteError(f"{path}{_line(error, source.path)}: {told}") from None
     if not hasattr(module, "suite"):
         suites = [name for name, value in vars(module).items() if isinstance(value, Suite)]
         hint = f"; it has a Suite named {suites[0]!r}: rename it" if suites else "; add `suite = Suite(...)`"

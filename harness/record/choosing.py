@@ -10,7 +10,7 @@ from typing import Any
 from harness.domain.errors import ResultsError, SuiteError
 from harness.domain.expression import Expression, unknown_path
 from harness.domain.paths import MISSING, leaves, read
-from harness.record.runs import FILE, read_run_file
+from harness.record.runs import FILE, read_run
 
 
 def choose(folders: Sequence[Path], wanted: Sequence[str] | None) -> dict[Path, dict[str, Any]]:
@@ -42,7 +42,7 @@ def choose(folders: Sequence[Path], wanted: Sequence[str] | None) -> dict[Path, 
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    content = read_run_file(folder)
+    content = read_run(folder)
     if not isinstance(content.get("run_id"), str):
         raise ResultsError(
             f"{folder / FILE}: is damaged (it has no run_id); restore it from a copy, or remove the run's folder"

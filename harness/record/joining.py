@@ -145,8 +145,10 @@ def _complete(bodies: Sequence[Row], store: _Store, known: _Known, gaps: Mapping
     readings = store.between(min(starts), max(ends), devices) if starts and ends else {}
     for key, members in groups.items():
         node, worker, cores, gpus = key
+        unknown = np.concatenate([_before_resuming(body) for body in members])
+        start_s = _gathered(members, "started_at")
         spans = Spans(
-            start_s=_gathered(members, "started_at"),
+            start_s=np.where(unknown, np.nan, start_s),
             end_s=_gathered(members, "ended_at"),
             cpu_s=_gathered(members, "user_cpu_s") + _gathered(members, "system_cpu_s"),
             worker=worker,
@@ -154,7 +156,8 @@ def _complete(bodies: Sequence[Row], store: _Store, known: _Known, gaps: Mapping
             gpus=gpus,
             beside=beside[key],
         )
-        _put_readings(members, spans, join(readings.get(node, {}), spans, gaps.get(node, ())))
+        found = join(readings.get(node, {}), spans, gaps.get(node, ()))
+        _put_readings(members, spans.end_s - start_s, found)
     for body in bodies:
         node = body["trial"]["node"]
         _put_judgement(body, known.nodes.get(node, {}), known.calibrations.get(node, {}))
@@ -168,11 +171,25 @@ def _gathered(bodies: Iterable[Row], name: str) -> NDArray[np.float64]:
     return np.array(list(chain.from_iterable(cells)), dtype=np.float64)
 
 
-def _put_readings(bodies: Sequence[Row], spans: Spans, found: Joined) -> None:
+def _before_resuming(body: Row) -> NDArray[np.bool_]:
+    """Return for a trial and each of its epochs whether they began before it went on from a saved state, elsewhere
+    perhaps: no readings are joined to them."""
+    trial, epochs = body["trial"], body["epochs"]
+    if not trial.get("resumptions"):
+        return np.zeros(1 + len(epochs["epoch"]), dtype=np.bool_)
+    last, began = trial.get("resumed_after_epoch", 0), trial.get("started_at", np.inf)
+    starts = epochs.get("started_at", [None] * len(epochs["epoch"]))
+    earlier = [
+        epoch <= last or (start is not None and start <= began)
+        for epoch, start in zip(epochs["epoch"], starts, strict=True)
+    ]
+    return np.array([True, *earlier])
+
+
+def _put_readings(bodies: Sequence[Row], lengths_s: NDArray[np.float64], found: Joined) -> None:
     counts = [1 + len(body["epochs"]["epoch"]) for body in bodies]
     beside = np.repeat([body["trial"]["neighbours"] > 0 for body in bodies], counts)
     packed = np.repeat([body["trial"]["gpus"] < 1 for body in bodies], counts)
-    lengths_s = spans.end_s - spans.start_s
     columns: dict[str, list[Any]] = {name: _listed(getattr(found, name)) for name in _READ_COLUMNS}
     columns["throttle_reasons"] = found.throttle_reasons
     columns["gpu_power_validity"] = validity(found.gpu_power_j, found.gpu_power_coverage, lengths_s, beside & packed)

@@ -142,7 +142,7 @@ def read(folder: Path) -> Owner | None:
     """Return who owns the run in `folder`; None when nobody does, or the file is no longer whole."""
     try:
         return Owner(**json.loads((folder / FILE).read_bytes()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import shutil
 import socket
@@ -17,11 +16,13 @@ from typing import Any, Self
 
 from harness.domain.errors import ResultsError
 from harness.domain.outcome import Finished
+from harness.domain.trial import Trial
 from harness.record import journal, owner, runs
 from harness.record.journal import Index, Key
 from harness.record.log import Damage, Entry, LogWriter, encode, scan
 from harness.record.rows import axis_type, merge_types, node_record, trial_record
 from harness.record.schema import AXIS_COLUMNS, SCHEMA_VERSION
+from harness.record.states import StateFiles, stem
 
 PART_TRIALS = 500  # trials of a part
 PART_INTERVAL_S = 5.0  # at first; parts of a long run come at a twentieth of its age, up to:
@@ -53,6 +54,9 @@ class Recorder:
         self._wake = threading.Event()
         self._stopping = False
         self._closed = False
+        self._states = StateFiles(folder, run_attempt=ownership.owner.attempt, guard=ownership.check)
+        self._states.remove(index.statuses)  # of trials that were recorded right before a kill
+        self._outdated: list[tuple[int, Key]] = []  # trials with a state: where their records end in the log
         index.files.append(journal.log_file(folder, ownership.owner.attempt))
         index.ends.append(0)
         self._log = LogWriter(
@@ -125,11 +129,13 @@ class Recorder:
         force: bool = False,
         take_over: bool = False,
         attempt_info: Mapping[str, Any] | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> Self:
         """Go on with a run that ended early or was killed; what it recorded is in `done`.
 
         `force` resumes although the suite is another by now; `take_over` although its owner may still run.
-        `attempt_info` goes into run.json's entry of this attempt.
+        `attempt_info` goes into run.json's entry of this attempt; `info` takes the place of what run.json has under
+        these keys.
 
         Raises:
             ResultsError: when the suite changed, the run has another owner, or its files cannot be read.
@@ -147,7 +153,7 @@ class Recorder:
             attempt = max(attempt, int(path.stem.rpartition("-")[2]) + 1)
         return cls._begin(
             run_folder,
-            content,
+            content | dict(info or {}),
             None,
             attempt=attempt,
             take_over=take_over,
@@ -273,22 +279,59 @@ class Recorder:
             offset = self._log.write(line, trial=True)
             self._index.add(head, len(self._index.files) - 1, offset)
             self._retrying.discard(key)
+            if len(self._states):
+                self._outdated.append((offset + len(line), key))
+                self._remove_states()
             self._new_trials += 1
             if self._new_trials >= PART_TRIALS:
                 self._wake.set()
+
+    def save_state(self, key: Key, attempt: int, state: bytes) -> str | None:
+        """Keep the state of a trial that is running, in its how-manieth `attempt` of this process, instead of the one
+        before; return what went wrong where it cannot be written. What comes late is dropped.
+
+        Raises:
+            ResultsError: when the run is another process's by now.
+        """
+        if self.has(key):
+            return None
+        try:
+            self._states.write(key, attempt, state)
+        except OSError as error:
+            return f"its state cannot be saved ({error.strerror or error}); the one before is kept, if there is one"
+        return None
+
+    def state_of(self, trial: Trial) -> bytes | None:
+        """Return the state that a trial can go on from, None where there is none.
+
+        Raises:
+            StateError: when it cannot be used, which says why; it is removed.
+        """
+        return self._states.read(trial)
+
+    def drop_state(self, key: Key) -> None:
+        """Let a trial begin anew."""
+        self._states.remove([key])
+
+    def _remove_states(self) -> None:
+        """Remove the states of trials whose records are safe on disk."""
+        safe = [key for end, key in self._outdated if end <= self._log.length]
+        self._outdated = [(end, key) for end, key in self._outdated if end > self._log.length]
+        self._states.remove(safe)
 
     def _keep_files(self, finished: Finished) -> list[str]:
         """Write the files of a trial into a folder of its own; return their paths below the run's."""
         trial, files = finished.trial, finished.outcome.files
         if not files:
             return []
-        arm = "" if trial.arm == "default" else f"-{hashlib.sha256(trial.arm.encode()).hexdigest()[:8]}"
-        folder = Path("artifacts", f"{trial.trial_id}{arm}")
+        folder = Path("artifacts", stem(trial.key))
         self._ownership.check()
         shutil.rmtree(self.folder / folder, ignore_errors=True)  # of an attempt that was cut off
         kept = []
         for path, content in sorted(files.items()):
             place = self.folder / folder / path
+            if not place.resolve().is_relative_to(self.folder.resolve() / folder):  # a worker named it: it may be wrong
+                raise ResultsError(f"{self.folder}: a trial's file {path!r} would lie outside {folder}; it is not kept")
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 hidden = place.with_name(f".{place.name}.tmp")
@@ -338,6 +381,7 @@ class Recorder:
         self._stop_parts()
         try:
             self._ownership.check()
+            self._remove_states()
             self._write_readings()
             told = dict(extra or {})
             if "sampling" in told:
@@ -364,7 +408,7 @@ class Recorder:
 
     def discard_if_empty(self) -> None:
         """Give the run up and remove its folder, if this process began it and nothing was recorded in it."""
-        if self.attempt == 1 and not self._index.statuses:
+        if self.attempt == 1 and not self._index.statuses and not len(self._states):
             self.close()
             shutil.rmtree(self.folder, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -475,9 +519,14 @@ class Recorder:
 
 
 def _sampling(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the samplers' notes by node: what the last attempt on it could not read, and the gaps of all attempts."""
-    gaps = {node: before.get(node, {}).get("gaps", []) + notes.get("gaps", []) for node, notes in now.items()}
-    return {**before, **{node: {**notes, "gaps": gaps[node]} for node, notes in now.items()}}
+    """Return the samplers' notes by node, those of all attempts: what could not be read, and the gaps."""
+    merged = dict(before)
+    for node, notes in now.items():
+        earlier = before.get(node) or {}
+        absent = {**(earlier.get("absent") or {}), **(notes.get("absent") or {})}  # of one thing, the last reason
+        gaps = [*earlier.get("gaps", ()), *notes.get("gaps", ())]
+        merged[node] = {**earlier, **notes, "absent": absent, "gaps": gaps}
+    return merged
 
 
 def rebuild(run_folder: Path) -> None:

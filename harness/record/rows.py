@@ -123,7 +123,7 @@ def _trial_row(trial: Trial, outcome: Outcome) -> Row:
         "accelerator": setting.accelerator,
         "node_labels": json.dumps(setting.node_labels, sort_keys=True) if setting.node_labels else None,
         "node_asked": setting.node,
-        "packed": setting.cpus < 1 or 0 < setting.gpus < 1,
+        "packed": setting.packed,
         "resumptions": facts.resumptions or 0,
         "resumed_after_epoch": facts.resumed_after_epoch,
         "timeout_s": trial.timeout_s,

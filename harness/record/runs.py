@@ -94,7 +94,7 @@ def read_run_file(folder: Path) -> dict[str, Any]:
         raise ResultsError(f"{folder}: no run is recorded here (there is no {FILE}); name a run's folder") from None
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResultsError(
             f"{path}: is damaged ({error}); restore it from a copy, or remove the run's folder"
         ) from error
@@ -191,9 +191,25 @@ def is_live(content: dict[str, Any]) -> bool:
     return content.get("state") not in ENDED
 
 
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return run.json of a run, its ``state`` as it is now: of a run that has not ended ``running`` or ``dead``.
+
+    Raises:
+        ResultsError: as `read_run_file`.
+    """
+    content = read_run_file(folder)
+    if not is_live(content):
+        return content
+    holder = owner.read(folder)
+    state = "dead" if holder is None or holder.alive() is False else "running"
+    if state == "dead":
+        content = read_run_file(folder)  # it may have ended in between
+    return content | {"state": state} if is_live(content) else content
+
+
 def _status(folder: Path) -> RunStatus:
     try:
-        content = read_run_file(folder)
+        content = read_run(folder)
         statuses = read_index(folder).statuses if is_live(content) else {}
     except ResultsError as error:
         return RunStatus(
@@ -208,11 +224,11 @@ def _status(folder: Path) -> RunStatus:
             owner=None,
             hint=str(error),
         )
-    state, holder, counts = content.get("state", ""), None, content.get("counts") or {}
+    holder, counts = None, content.get("counts") or {}
     if is_live(content):
         counts = dict(Counter(statuses.values()))
         holder = owner.read(folder)
-        state = "dead" if holder is None or holder.alive() is False else "running"
+    state = str(content.get("state", ""))
     planned = content.get("trials")
     return RunStatus(
         suite=str(content.get("suite", folder.parent.name)),

@@ -106,7 +106,10 @@ _UNCOUNTED = (
     "no device of the kind has an energy counter that can be read; or an epoch whose edges are told and not met: a "
     "program's, or that of a function which marks none"
 )
-_UNSAMPLED = "no such reading was had meanwhile; run.json says why, under `sampling`"
+_UNSAMPLED = (
+    "no such reading was had meanwhile; run.json says why, under `sampling`; or it began before the trial went on from "
+    "a saved state (`resumptions`)"
+)
 _UNJOINED = "not judged: an older harness recorded it, or it is a part of a run that goes on"
 
 # What the hardware did meanwhile: columns of `trials` (over the whole trial) and of `epochs` (over the timed span).
@@ -250,7 +253,10 @@ TRIALS = Table(
         _real("initial_val_accuracy", "val_accuracy of the untrained model, off the clock", null=_UNREACHED),
         _count("threads", "size of the compute thread pool in effect", null=_UNREACHED),
         Column(
-            name="cores", type="list<int32>", description="CPU numbers that the worker was pinned to", null=_UNREACHED
+            name="cores",
+            type="list<int32>",
+            description="CPU numbers that the worker was pinned to; of a packed one, all that it may run on",
+            null=_UNREACHED,
         ),
         Column(name="gpu_uuids", type="list<string>", description="GPUs that the worker saw", null=_UNREACHED),
         _count("pid", "process id of the worker", null=_UNREACHED),
@@ -522,6 +528,7 @@ _INTRODUCTION = f"""\
 | `nodes.parquet` | one row a node |
 | `run.json` | what was asked for, how the run ended, and its counts by status |
 | `artifacts/` | what was to be kept of each trial: its model, events for TensorBoard |
+| `states/` | while there are any: what trials that were cut off go on from, see docs/method.md |
 | `log/` | the log: one checksummed line a finished trial, one file each time the run was started or resumed |
 
 Any Parquet reader opens the tables: `pd.read_parquet("results/<suite>/<run>/epochs.parquet")`.
@@ -563,7 +570,12 @@ What was not measured is null, never 0; a loss that is not a number is NaN, whic
   Readings of the last seconds before a kill are lost, finished trials are not.
 - `owner.json` names the one process that may write. A second one is refused; `harness run --resume` takes over
   from a process that is gone.
-- `run.json` says `"state": "running"` until the end, then `completed`, `failed`, `interrupted` or `preempted`.
+- `run.json` says `"state": "running"` until the end, then `completed`, `failed`, `interrupted` or `preempted`. Of a
+  run whose driver was killed, `harness.load(…).runs` and the commands say `dead`. `lost_nodes` and `set_aside` in it
+  name the nodes that were, why and when.
+- `live.json` says what the run does at this moment: each node and its workers, the trials that run, how long the rest
+  may take. It is replaced at most once a second, and gone at the end. `harness status RUN` shows it.
+- `stop.json` is a request to end, written by `harness stop`, which the driver looks for once a second and removes.
 """
 
 _WARNINGS = """\

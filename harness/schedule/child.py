@@ -12,7 +12,7 @@ worker's number behind it.
 
 The messages are a name and a value:
 
-    in    sources, check, run, stop
+    in    surroundings, sources, clock, check, calibrate, run, stop
     out   ready, checked, epoch, state, done
 
 Standard input is a lifeline, shared by the nursery and its workers: when it closes, whoever started them is gone, and
@@ -33,16 +33,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from harness import processes
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+
+_HEAR_EVERY_S: Final = 0.2
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -144,6 +146,8 @@ def _run(work: Callable[..., None], *arguments: Any) -> NoReturn:
 
 def _work(connection: Connection, request: dict[str, Any], body: Any, backend: str, import_s: float) -> None:
     """Settle on a share and run trials for as long as the connection lasts."""
+    if request["group"] is not None:
+        os.environ["HARNESS_GROUP"] = request["group"]  # the back end then meets the others
     prepare_s = _settle(request["cores"], request["log"], body, backend)
     _answer(connection, body, import_s + prepare_s)
 
@@ -175,6 +179,7 @@ def _settle(cores: Collection[int], log: str, body: Any, backend: str) -> float:
 
 
 def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
+    inherited = dict(os.environ)
     connection.send(("ready", {"prepare_s": prepare_s, "pid": os.getpid()}))
     while True:
         try:
@@ -183,7 +188,10 @@ def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
             return
         if what == "stop":
             return
-        if what == "sources":
+        if what == "surroundings":
+            folder, changed = value
+            _move(folder, changed, inherited)
+        elif what == "sources":
             body.sources(value)
         elif what == "clock":
             body.clock(value)
@@ -196,15 +204,42 @@ def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
             outcome = body.run(
                 trial,
                 lambda epoch: connection.send(("epoch", epoch)),
-                _nothing,
+                _Ear(connection, body),
                 state=state,
                 on_state=lambda state: connection.send(("state", state)),
             )
             connection.send(("done", outcome))
 
 
-def _nothing() -> None:
-    """Between chunks there is nothing to do here: the process is ended from outside when its time is up."""
+def _move(folder: str, changed: Mapping[str, str | None], inherited: Mapping[str, str]) -> None:
+    """Go to a folder, and have the variables that were inherited, but for those that are changed; None: not set."""
+    try:
+        os.chdir(folder)
+    except OSError:  # it is gone, or this user may not enter it: nothing is found there, nor where the run before was
+        os.chdir("/")
+    moved = {**inherited, **changed, "HARNESS_STARTED_IN": folder}
+    wanted = {name: value for name, value in moved.items() if value is not None}
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update({name: value for name, value in wanted.items() if os.environ.get(name) != value})
+
+
+class _Ear:
+    """Hears between two chunks of a trial whether its state is to be saved now. (When its time is up, the process is
+    ended from outside.)"""
+
+    def __init__(self, connection: Connection, body: Any) -> None:
+        self._connection, self._body = connection, body
+        self._heard_s = time.monotonic()
+
+    def __call__(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._heard_s < _HEAR_EVERY_S:  # there may be thousands of chunks a second
+            return
+        self._heard_s = now_s
+        with contextlib.suppress(EOFError, OSError):  # whoever asked is gone, and so will this process be
+            if self._connection.poll() and self._connection.recv()[0] == "save":
+                self._body.save_now()
 
 
 def _follow_lifeline() -> None:

@@ -15,6 +15,7 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import EpochRecord
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.eligible import refusal
 from harness.schedule.node import sampling_notes
 from harness.schedule.order import Demand
 from harness.schedule.protocol import Body, Calibrated, Checked, Done, Event, Progress, Ready, Saved, Worker
@@ -48,6 +49,9 @@ class InlineExecutor:
     def open(self, demand: Demand) -> list[Worker]:
         if demand.gpus:
             raise SetupError("the inline executor gives out no GPUs; leave --inline away")
+        if demand.devices * demand.nodes > 1:
+            raise SetupError("the inline executor splits no batch over devices or nodes; leave --inline away")
+        self.node_names(demand)
         # One process, and one name of readings: see `harness.telemetry.probe.process_name`.
         name = "inline" if not self._workers else f"inline@{demand.backend}.{demand.cpus}"
         worker = next((one for one in self._workers.values() if one.demand == demand), None)
@@ -60,6 +64,15 @@ class InlineExecutor:
             self._body.prepare(demand.backend)
             self._events.append(Ready(worker=name, prepare_s=time.perf_counter() - began, pid=os.getpid()))
         return [worker]
+
+    def node_names(self, demand: Demand) -> list[str]:
+        here: dict[str, Any] = {"node": socket.gethostname(), "labels": {}, "accelerators": [], "gpu_names": []}
+        why = refusal(here, demand)
+        if why is not None:
+            raise SetupError(
+                f"no node can hold a trial that needs {demand}: {here['node']}, where --inline runs it, {why}"
+            )
+        return [here["node"]]
 
     def check(self, worker: str, trial: Trial) -> None:
         self._events.append(Checked(worker=worker, error=self._body.check(trial)))
@@ -96,7 +109,7 @@ class InlineExecutor:
                 self._saved[trial.key] = Saved(key=trial.key, attempt=attempt, state=state)
 
             outcome = self._body.run(trial, on_epoch, on_progress, state=state, on_state=on_state)
-            self._events.append(Done(worker=worker, outcome=outcome, alive=True))
+            self._events.append(Done(worker=worker, key=trial.key, attempt=attempt, outcome=outcome, alive=True))
         events, self._events = self._events, []
         return events
 
@@ -106,6 +119,9 @@ class InlineExecutor:
     def saved(self) -> list[Saved]:
         saved, self._saved = list(self._saved.values()), {}
         return saved
+
+    def save_now(self) -> None:
+        """Nothing runs while this is called."""
 
     def telemetry(self) -> list[dict[str, Any]]:
         rows, self._last_rows = self._last_rows, []

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from harness.domain.errors import SetupError, SuiteError
+from harness.domain.errors import SetupError
 from harness.domain.outcome import Finished, Outcome, Placement
 from harness.domain.trial import Trial
-from harness.schedule.order import Demand, Ordered, Queue
+from harness.schedule.checks import Checks
+from harness.schedule.losses import Cause, Losses
+from harness.schedule.order import Demand, Queue
+from harness.schedule.phases import Ordered
 from harness.schedule.protocol import Calibrated, Checked, Done, Event, Executor, Gone, Ready, Worker
 
-LOST_ATTEMPTS: Final = 3  # a trial whose worker or node was lost runs so many times in all
 LEAK_BYTES: Final = 1 << 30  # a worker this much above (and twice) its size after its first trial is replaced
 _POLL_S: Final = 0.25
+_LOOK_EVERY_S: Final = 1.0  # how often to ask for the workers of nodes that have joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Policy:
     budget_s: float | None = None  # start no trial after so many seconds
     fresh_workers: bool = False  # a new process for each trial
     calibrate: bool = True  # measure what each kind of share can do, before the first trial on it
+    patience_s: float = 300.0  # wait so long for a node to come back where none is left that can run what waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,15 +39,29 @@ class Notice:
     """Something to show: a worker became ready, a trial began, is tried again, or a worker was replaced.
 
     "settled": so many trials of a setting are not needed any more, `fewer` of `values`, or are so after all where that
-    is below 0.
+    is below 0. "set aside": the `node` of `values` is used no more, for the reason in `text`. "state":
+    a trial goes on from one, or cannot. "retried": the `status` of `values` is how it ended.
     """
 
-    what: Literal["opened", "ready", "calibrated", "started", "retried", "replaced", "gone", "settled"]
+    what: Literal[
+        "opened",
+        "ready",
+        "calibrated",
+        "started",
+        "retried",
+        "replaced",
+        "gone",
+        "settled",
+        "set aside",
+        "absent",
+        "cluster",
+        "state",
+    ]
     worker: str
     trial: Trial | None = None
     text: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)  # what was calibrated, or how many trials are settled
-    share: Worker | None = None  # whose share was calibrated
+    share: Worker | None = None  # of a worker that was opened or calibrated
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,18 +70,19 @@ class _Running:
     position: int
     neighbours: int
     warm: bool
+    state: bytes | None  # what tells the state that it goes on from
 
 
 @dataclass(slots=True)
 class _State:
     worker: Worker
     ready: bool = False
-    warm: set[str] = field(default_factory=set)  # program keys this process has run
+    warm: dict[str, None] = field(default_factory=dict)  # program keys this process has run, in that order
     baseline: int | None = None
     running: _Running | None = None
     checking: bool = False
     calibrating: bool = False
-    checked: set[tuple[str, str]] = field(default_factory=set)  # what it has built
+    leaving: bool = False  # its node is set aside: what it runs is the last
 
     @property
     def free(self) -> bool:
@@ -73,11 +91,16 @@ class _State:
 
 class Loop:
     """Runs the trials of a queue on an executor's workers. Iterate over it once; `stopped` then says why it ended
-    early ("signal", "max_fail" or "budget"), or is None.
+    early ("signal", "max_fail", "budget", "stop" or "nodes"), or is None.
+
+    `should_stop` ends it at once; `should_finish` starts no further trial and waits for those that run.
 
     `saved` returns the state to go on from of a trial that has run before, None to begin anew. `enough` is asked of
     each trial that ended for good: whether arms of its setting, by setting and arm, need no more repeats, as far as is
     known by now; their trials are held back while that is so.
+
+    `set_aside` holds the nodes that are used no more, each with the reason. After "nodes", `unserved` holds what waits
+    and no node is left for.
     """
 
     def __init__(
@@ -89,6 +112,7 @@ class Loop:
         policy: Policy,
         first_position: int = 0,
         should_stop: Callable[[], bool] = lambda: False,
+        should_finish: Callable[[], bool] = lambda: False,
         notify: Callable[[Notice], None] = lambda notice: None,
         tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -96,33 +120,45 @@ class Loop:
         saved: Callable[[Trial], bytes | None] = lambda trial: None,
     ) -> None:
         self._queue = Queue(trials, seed=seed)
+        self._checks = Checks(trials)
+        self._losses = Losses()
         self._executor = executor
         self._policy = policy
         self._should_stop = should_stop
+        self._should_finish = should_finish
         self._notify = notify
         self._tick = tick
         self._clock = clock
         self._enough = enough
         self._saved = saved
         self._states: dict[str, _State] = {}
-        self._announced: set[str] = set()  # ready before this loop had use for them
-        self._attempts: dict[tuple[str, str], int] = {}
-        self._retried: set[tuple[str, str]] = set()
-        self._to_check: dict[Demand, deque[Trial]] = {}
-        for trial in _distinct(trials):
-            self._to_check.setdefault(Demand.of(trial), deque()).append(trial)
-        self._in_check: dict[str, Trial] = {}
+        self._serving: dict[Demand, dict[str, _State]] = {}  # of every demand opened so far: its workers that live
+        self._on: dict[str, dict[str, _State]] = {}  # by node: the workers that live
+        self._busy: dict[str, _State] = {}  # those that run a trial
+        self._busy_on: dict[str, dict[str, _Running]] = {}
+        self._calibrating: set[str] = set()  # workers
         self._calibrated: set[tuple[str, Demand]] = set()  # nodes with the kinds of share, done or on the way
-        self._problems: list[str] = []
+        self._changed: set[str] = set()  # nodes where there may be something to start
+        self._announced: dict[str, Ready] = {}  # before this loop had use for them
+        self._were_on: dict[Demand, set[str]] = {}  # the nodes that have served a demand
+        self._proven: set[Demand] = set()  # that some worker was ready for
+        self._missing: dict[Demand, float] = {}  # without a worker since when
+        self._attempts: dict[tuple[str, str], int] = {}  # of trials that have not ended
+        self._retried: set[tuple[str, str]] = set()
+        self._to_resume: dict[tuple[str, str], bytes | None] = {}  # states of trials that were lost, until they run
         self._position = first_position
         self._failures = 0
-        self._gone: list[str] = []
+        self._gone: dict[str, None] = {}  # the reasons why workers are
+        self._now_s = 0.0
+        self._look_at_s = -math.inf
+        self.set_aside: dict[str, str] = {}
+        self.unserved: list[Demand] = []
         self.stopped: str | None = None
 
     @property
     def running(self) -> dict[str, Trial]:
         """The trials now running, by worker."""
-        return {name: state.running.ordered.trial for name, state in self._states.items() if state.running}
+        return {name: state.running.ordered.trial for name, state in self._busy.items() if state.running}
 
     def __iter__(self) -> Iterator[Finished]:
         began = self._clock()
@@ -131,149 +167,253 @@ class Loop:
             if self._should_stop():
                 self.stopped = "signal"
                 return
-            if budget_s is not None and self._clock() - began > budget_s and self.stopped is None:
+            self._now_s = self._clock()
+            if budget_s is not None and self._now_s - began > budget_s and self.stopped is None:
                 self.stopped = "budget"
+            if self.stopped is None and self._should_finish():
+                self.stopped = "stop"
             if self.stopped is None:
                 self._dispatch()
-            busy = self.running or self._in_check or any(state.calibrating for state in self._states.values())
-            if not busy and (self.stopped or not len(self._queue)):
+            if not self._under_way and (self.stopped or not len(self._queue)):
                 return
             for event in self._executor.wait(_POLL_S):
                 yield from self._handle(event)
             self._tick()
 
+    @property
+    def _under_way(self) -> bool:
+        return bool(self._busy or self._calibrating or self._checks.under_way)
+
     def _dispatch(self) -> None:
-        if self._to_check:
-            for unchecked in list(self._to_check):
-                for state in self._serving(unchecked):
-                    if state.free:
-                        self._check(state, unchecked)
+        """Give free workers something to do."""
+        look = self._now_s >= self._look_at_s
+        if look:
+            self._look_at_s = self._now_s + _LOOK_EVERY_S
+        self._open_what_is_due(look)
+        if look:
+            self._give_up_on_nodes()
+        while not self._check():
+            changed, self._changed, self._queue.changed = self._changed | self._queue.changed, set(), set()
+            for node in [node for node in self._on if node in changed] if len(changed) > 1 else changed:
+                self._serve(node)
+            if not self._queue.changed:
+                return
+            self._open_what_is_due(False)
+
+    # The workers that there are. -------------------------------------------------------------------------------------
+
+    def _open_what_is_due(self, look: bool) -> None:
+        """Open workers for what has to be built, and for what comes next on any node; `look` for those of new nodes."""
+        for demand in list(self._serving) if look else ():
+            if self._queue.waits(demand):
+                self._open(demand)
+        for demand in self._checks.demands:
+            if demand not in self._serving:
+                self._open(demand)
+        if (look or self._queue.changed) and len(self._serving) < self._queue.kinds:
+            for demand in self._queue.demands:
+                if demand not in self._serving:
+                    hosts = self._hosts(demand)
+                    if self._queue.ahead(demand, hosts) or not (hosts or self._proven):
+                        self._open(demand)
+
+    def _open(self, demand: Demand) -> None:
+        """Take in the workers that serve a demand, as far as they are new.
+
+        Raises:
+            SetupError: when no node that was ever there can hold one.
+        """
+        try:
+            workers = self._executor.open(demand)
+        except SetupError as error:
+            if demand not in self._serving:
+                raise
+            self._gone[str(error)] = None
+            workers = []
+        serving = self._serving.setdefault(demand, {})
+        for worker in workers:
+            if worker.name in self._states or not self.set_aside.keys().isdisjoint(worker.nodes):
+                continue
+            announced = self._announced.pop(worker.name, None)
+            state = _State(worker)
+            self._states[worker.name] = serving[worker.name] = state
+            for node in worker.nodes:
+                self._on.setdefault(node, {})[worker.name] = state
+            self._were_on.setdefault(demand, set()).update(worker.nodes)
+            self._queue.join(worker.name, demand, worker.nodes)
+            self._notify(Notice(what="opened", worker=worker.name, share=worker))
+            if announced is not None:
+                self._is_ready(state, announced)
+
+    def _hosts(self, demand: Demand) -> list[str]:
+        """Return the names of the nodes there are now that could serve a demand.
+
+        Raises:
+            SetupError: where there is none, and never was a worker.
+        """
+        try:
+            return self._executor.node_names(demand)
+        except SetupError:
+            if not self._proven:
+                raise
+            return []
+
+    def _is_ready(self, state: _State, event: Ready) -> None:
+        state.ready, state.baseline, state.warm = True, None, dict.fromkeys(sorted(event.warm))
+        self._proven.add(state.worker.demand)
+        self._notify(Notice(what="ready", worker=event.worker, text=f"{event.prepare_s:.1f} s"))
+
+    def _leave(self, state: _State) -> None:
+        """Use a worker no more."""
+        worker = state.worker
+        del self._states[worker.name], self._serving[worker.demand][worker.name]
+        for node in worker.nodes:
+            del self._on[node][worker.name]
+        self._queue.leave(worker.name)
+        if state.calibrating:  # another one there may
+            self._calibrating.discard(worker.name)
+            self._calibrated.discard((worker.node, worker.demand))
+        self._look_at_s = -math.inf
+        self._checks.ended(worker.name, None)
+
+    def _give_up_on_nodes(self) -> None:
+        """Stop once nothing that waits can run and no node has come back for long enough.
+
+        Raises:
+            SetupError: at once where nothing is worth waiting for: the nodes are there, and their workers cannot start.
+        """
+        waiting = self._queue.demands
+        missing = [demand for demand in waiting if not self._serving.get(demand)]
+        self._missing = {demand: self._missing.get(demand, self._now_s) for demand in missing}
+        hopeless = [demand for demand in missing if not self._may_return(demand)]
+        why = "no worker is left to run trials on: " + "; ".join(self._gone)
+        if set(hopeless) - self._proven and not self.set_aside:
+            raise SetupError(why)
+        if not missing or len(missing) < len(waiting) or self._under_way:
             return
-        demand = self._queue.demand
+        if hopeless == missing and not self.set_aside:
+            raise SetupError(why)
+        waited_s = {demand: self._now_s - since_s for demand, since_s in self._missing.items()}
+        if all(demand in hopeless or waited_s[demand] >= self._policy.patience_s for demand in missing):
+            self.stopped, self.unserved = "nodes", missing
+
+    def _may_return(self, demand: Demand) -> bool:
+        """Whether a node may come back that served a demand, or was to."""
+        were_on = self._were_on.get(demand)
+        if were_on is None:
+            return demand not in self._serving or bool(self._proven)
+        return bool(were_on - set(self._hosts(demand)) - self.set_aside.keys())
+
+    # What they do. ---------------------------------------------------------------------------------------------------
+
+    def _check(self) -> bool:
+        """Have free workers build what has yet to be; return whether trials have to wait for that."""
+        wait = False
+        for demand in self._checks.demands:
+            for name, state in self._serving.get(demand, {}).items():
+                wait = True
+                trial = self._checks.take(name, demand) if state.free else None
+                if trial is not None:
+                    state.checking = True
+                    self._executor.check(name, trial)
+        return wait
+
+    def _serve(self, node: str) -> None:
+        """Start what is due on a node, once what its shares can do has been measured and no other demand runs there."""
+        demand = self._queue.due(node)
         if demand is None:
             return
-        serving = self._serving(demand)
-        kept_quiet = self._calibrate(serving, demand)
-        for number, state in enumerate(serving):
-            if state.free and state.worker.node not in kept_quiet:
-                ordered = self._queue.take(index=number, workers=len(serving), warm=state.warm)
+        for name, state in self._on[node].items():
+            if state.worker.demand != demand or not state.free:
+                continue
+            place = (state.worker.node, demand)
+            if self._policy.calibrate and place not in self._calibrated:
+                if all(other.free for other in self._beside(state)):
+                    self._calibrated.add(place)
+                    self._calibrating.add(name)
+                    state.calibrating = True
+                    self._executor.calibrate(name)
+            elif not (self._calibrating and any(other.calibrating for other in self._beside(state))):
+                ordered = self._queue.take(name, warm=state.warm)
                 if ordered is not None:
                     self._submit(state, ordered)
 
-    def _calibrate(self, serving: Sequence[_State], demand: Demand) -> set[str]:
-        """Have one free worker of each node measure what such a share can do, once all workers there are up.
-
-        Returns the nodes on which nothing else may run meanwhile.
-        """
-        for state in serving if self._policy.calibrate else ():
-            place = (state.worker.node, demand)
-            there = [other for other in self._states.values() if other.worker.node == state.worker.node]
-            if place not in self._calibrated and all(other.free for other in there):
-                self._calibrated.add(place)
-                state.calibrating = True
-                self._executor.calibrate(state.worker.name)
-        nodes = {state.worker.node for state in serving if self._policy.calibrate}
-        waiting = {node for node in nodes if (node, demand) not in self._calibrated}
-        return waiting | {state.worker.node for state in self._states.values() if state.calibrating}
-
-    def _serving(self, demand: Demand) -> list[_State]:
-        """Return the workers that serve a demand, opened if they are not."""
-        for worker in self._executor.open(demand):
-            if worker.name not in self._states:
-                self._states[worker.name] = _State(worker, ready=worker.name in self._announced)
-                self._notify(Notice(what="opened", worker=worker.name))
-        serving = [state for state in self._states.values() if state.worker.demand == demand]
-        if not serving:
-            raise SetupError("no worker is left to run trials on: " + "; ".join(dict.fromkeys(self._gone)))
-        return serving
-
-    def _check(self, state: _State, demand: Demand) -> None:
-        """Have a free worker build what nobody has built yet, or what another is building: it will need it too."""
-        waiting = self._to_check[demand]
-        if waiting:
-            trial = waiting.popleft()
-        else:
-            others = [trial for trial in self._checking(demand) if trial.key not in state.checked]
-            if not others:
-                return
-            trial = others[0]
-        self._in_check[state.worker.name] = trial
-        state.checking = True
-        state.checked.add(trial.key)
-        self._executor.check(state.worker.name, trial)
-
-    def _checking(self, demand: Demand) -> list[Trial]:
-        return [trial for trial in self._in_check.values() if Demand.of(trial) == demand]
-
-    def _checked(self, worker: str, problem: str | None) -> None:
-        """Take note that a worker has built what it was given, or is gone; raise once all is checked and some is wrong.
-
-        Raises:
-            SuiteError: naming everything that cannot be built.
-        """
-        trial = self._in_check.pop(worker, None)
-        if trial is not None:
-            demand = Demand.of(trial)
-            if not self._to_check[demand] and not self._checking(demand):
-                del self._to_check[demand]
-        self._problems += [] if problem is None else [problem]
-        if self._problems and not self._to_check:
-            raise SuiteError("\n".join(dict.fromkeys(self._problems)))
+    def _beside(self, state: _State) -> Iterator[_State]:
+        """Yield the workers on the nodes of one, itself among them."""
+        return (other for node in state.worker.nodes for other in self._on[node].values())
 
     def _submit(self, state: _State, ordered: Ordered) -> None:
         trial, name = ordered.trial, state.worker.name
-        beside = [
-            other.running
-            for other in self._states.values()
-            if other.running is not None and other.worker.node == state.worker.node
-        ]
-        for one in beside:
-            one.neighbours = max(one.neighbours, len(beside))
-        warm = trial.program_key in state.warm
-        state.running = _Running(ordered=ordered, position=self._position, neighbours=len(beside), warm=warm)
+        neighbours = 0
+        for node in state.worker.nodes:
+            there = self._busy_on.setdefault(node, {})
+            neighbours = max(neighbours, len(there))
+            for one in there.values():
+                one.neighbours = max(one.neighbours, len(there))
+        saved = self._to_resume.pop(trial.key) if trial.key in self._to_resume else self._saved(trial)
+        running = _Running(
+            ordered=ordered,
+            position=self._position,
+            neighbours=neighbours,
+            warm=trial.program_key in state.warm,
+            state=_mark(saved),
+        )
+        state.running = self._busy_on[state.worker.node][name] = running
+        for node in state.worker.others:
+            self._busy_on[node][name] = running
+        self._busy[name] = state
         self._position += 1
-        self._attempts[trial.key] = self._attempts.get(trial.key, 0) + 1
+        attempt = self._attempts[trial.key] = self._attempts.get(trial.key, 0) + 1
         self._notify(Notice(what="started", worker=name, trial=trial))
-        self._executor.submit(name, trial, attempt=self._attempts[trial.key], state=self._saved(trial))
+        self._executor.submit(name, trial, attempt=attempt, state=saved)
+
+    # What comes of it. -----------------------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> Iterator[Finished]:
         state = self._states.get(event.worker)
         if state is None:
             if isinstance(event, Ready):
-                self._announced.add(event.worker)
+                self._announced[event.worker] = event
             return
+        self._changed.update(state.worker.nodes)
         match event:
             case Ready():
-                state.ready, state.baseline, state.warm = True, None, set()
-                self._notify(Notice(what="ready", worker=event.worker, text=f"{event.prepare_s:.1f} s"))
+                self._is_ready(state, event)
             case Checked():
                 state.checking = False
-                self._checked(event.worker, event.error)
+                self._checks.ended(event.worker, event.error)
             case Calibrated():
                 state.calibrating = False
+                self._calibrating.discard(event.worker)
                 if event.values:
                     self._notify(
                         Notice(what="calibrated", worker=event.worker, values=event.values, share=state.worker)
                     )
             case Gone():
-                yield from self._lost(state, event.reason)
+                yield from self._lost(state, event)
             case Done():
-                running, state.running = state.running, None
-                assert running is not None
-                yield from self._ended(state, running, event.outcome)
-                self._after(state, running, event)
+                yield from self._done(state, event)
 
-    def _lost(self, state: _State, reason: str) -> Iterator[Finished]:
+    def _lost(self, state: _State, event: Gone) -> Iterator[Finished]:
         """Go on without a worker."""
-        worker = state.worker
-        self._gone.append(reason)
-        self._checked(worker.name, None)
-        self._notify(Notice(what="gone", worker=worker.name, text=reason))
-        if state.calibrating:  # another one there may
-            self._calibrated.discard((worker.node, worker.demand))
-        del self._states[worker.name]
+        self._gone[event.reason] = None
+        self._notify(Notice(what="gone", worker=event.worker, text=event.reason))
         if state.running is not None:
-            yield from self._ended(state, state.running, Outcome(status="lost", error=reason))
+            outcome = Outcome(status="lost", error=event.reason, ended_at=time.time())
+            yield from self._ended(state, state.running, outcome, cause="node")
+        if event.worker in self._states:
+            self._leave(state)
+
+    def _done(self, state: _State, event: Done) -> Iterator[Finished]:
+        running = state.running
+        if running is None or event.key != running.ordered.trial.key or event.attempt != self._attempts[event.key]:
+            return  # of an attempt that was given up before it ended
+        yield from self._ended(state, running, event.outcome, cause=event.cause)
+        if event.worker in self._states:
+            if state.leaving:
+                self._leave(state)
+            else:
+                self._after(state, running, event)
 
     def _after(self, state: _State, running: _Running, event: Done) -> None:
         name, rss = event.worker, event.outcome.facts.rss_bytes
@@ -281,7 +421,7 @@ class Loop:
             state.ready = False
             self._notify(Notice(what="replaced", worker=name, text=event.outcome.error or ""))
             return
-        state.warm.add(running.ordered.trial.program_key)
+        state.warm[running.ordered.trial.program_key] = None
         if state.baseline is None:
             state.baseline = rss
         leaked = (
@@ -294,13 +434,21 @@ class Loop:
             state.ready = False
             self._executor.replace(name)
 
-    def _ended(self, state: _State, running: _Running, outcome: Outcome) -> Iterator[Finished]:
-        trial = running.ordered.trial
-        self._queue.ended()
-        attempt = self._attempts[trial.key]
-        if self._again(trial, outcome, attempt):
-            self._notify(Notice(what="retried", worker=state.worker.name, trial=trial, text=outcome.error or ""))
-            self._queue.put_back(running.ordered)
+    def _ended(self, state: _State, running: _Running, outcome: Outcome, *, cause: Cause) -> Iterator[Finished]:
+        worker, trial = state.worker, running.ordered.trial
+        state.running = None
+        del self._busy[worker.name]
+        for node in worker.nodes:
+            del self._busy_on[node][worker.name]
+        self._queue.ended(worker.name)
+        again = self._again(state, running, outcome, cause)
+        if again is not None:
+            self._queue.put_back(again)
+            if self.stopped is None:
+                values = {"status": outcome.status}
+                self._notify(
+                    Notice(what="retried", worker=worker.name, trial=trial, text=outcome.error or "", values=values)
+                )
             return
         if outcome.status != "completed":
             self._failures += 1
@@ -308,23 +456,66 @@ class Loop:
                 self.stopped = self.stopped or "max_fail"
         facts = outcome.facts
         if facts.cores is None:
-            outcome = replace(outcome, facts=replace(facts, cores=state.worker.cores or None))
+            outcome = replace(outcome, facts=replace(facts, cores=worker.cores or None))
         finished = Finished(
             trial=trial,
-            outcome=outcome,
+            outcome=outcome if outcome.status != "lost" else replace(outcome, error=self._losses.told(trial.key)),
             placement=Placement(
-                worker=state.worker.name,
-                node=state.worker.node,
-                others=state.worker.others,
+                worker=worker.name,
+                node=worker.node,
+                others=worker.others,
                 position=running.position,
                 block=running.ordered.block,
-                attempt=attempt,
+                attempt=self._attempts.pop(trial.key),
                 neighbours=running.neighbours,
                 warmth="warm" if running.warm else "cold",
             ),
         )
+        self._losses.forget(trial.key)
+        self._to_resume.pop(trial.key, None)
         self._settle(finished)
         yield finished
+
+    def _again(self, state: _State, running: _Running, outcome: Outcome, cause: Cause) -> Ordered | None:
+        """Return the trial to put back if it is to run again. One that was lost does so even where the run is ending:
+        it is not recorded, so that whoever resumes the run finds it."""
+        worker, ordered = state.worker, running.ordered
+        key = ordered.trial.key
+        if outcome.status != "lost":
+            self._losses.ended(worker.nodes)
+        else:
+            saved = self._to_resume[key] = self._saved(ordered.trial)
+            again = self._losses.lost(
+                key,
+                nodes=worker.nodes,
+                reason=outcome.error or "",
+                cause=cause,
+                advanced=saved is not None and _mark(saved) != running.state,
+                now_s=self._now_s,
+            )
+            self._judge(worker.nodes)
+            if again:
+                nodes, workers = ordered.lost_nodes.union(worker.nodes), ordered.lost_workers | {worker.name}
+                return replace(ordered, lost_nodes=nodes, lost_workers=workers)
+        if self.stopped is None and outcome.status in self._policy.retry and key not in self._retried:
+            self._retried.add(key)
+            return ordered
+        return None
+
+    def _judge(self, nodes: Collection[str]) -> None:
+        """Set a node aside that loses trial after trial, while another does not."""
+        for node in nodes:
+            reason = self._losses.failing(node)
+            others = (other for other, states in self._on.items() if states and other not in nodes)
+            if reason is None or node in self.set_aside or not any(self._losses.sound(other) for other in others):
+                continue
+            self.set_aside[node] = reason
+            self._executor.set_aside(node)
+            self._notify(Notice(what="set aside", worker="", text=reason, values={"node": node}))
+            for state in list(self._on[node].values()):
+                state.leaving = True
+                if state.running is None:
+                    self._leave(state)
 
     def _settle(self, finished: Finished) -> None:
         for (setting_id, arm), settled in self._enough(finished).items():
@@ -333,36 +524,7 @@ class Loop:
                 values = {"setting_id": setting_id, "fewer": fewer}
                 self._notify(Notice(what="settled", worker="", trial=finished.trial, values=values))
 
-    def _again(self, trial: Trial, outcome: Outcome, attempt: int) -> bool:
-        if self.stopped:
-            return False
-        if outcome.status == "lost" and attempt < LOST_ATTEMPTS:
-            return True
-        if outcome.status in self._policy.retry and trial.key not in self._retried:
-            self._retried.add(trial.key)
-            return True
-        return False
 
-
-def _distinct(trials: Sequence[Trial]) -> list[Trial]:
-    """One trial for each distinct thing to build."""
-    found: dict[str, Trial] = {}
-    seen: dict[int, str] = {}
-    for trial in trials:
-        setting = trial.setting
-        key = seen.get(id(setting))
-        if key is None:
-            parts = [
-                setting.dataset,
-                setting.workload,
-                setting.model,
-                setting.loss,
-                setting.optimizer,
-                *setting.metrics,
-            ]
-            plain = [part.plain() if part is not None else None for part in parts]
-            how = [setting.backend, setting.precision, setting.engine, setting.save_model, setting.tensorboard]
-            key = json.dumps([plain, how], sort_keys=True)
-            seen[id(setting)] = key
-        found.setdefault(key, trial)
-    return list(found.values())
+def _mark(state: bytes | None) -> bytes | None:
+    """Return the beginning of a state, checksum included, which tells it from others: the whole may be large."""
+    return None if state is None else state[:128]

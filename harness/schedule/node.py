@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness import processes
 from harness.domain.errors import SetupError
-from harness.domain.outcome import Outcome
+from harness.domain.outcome import EpochRecord, Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.child import Prime
+from harness.schedule.losses import Cause
 from harness.schedule.process import (
     BrokenWorkerError,
     Launch,
     Nursery,
+    Surroundings,
     WorkerProcess,
     private_folder,
     start_nursery,
@@ -32,6 +36,10 @@ from harness.telemetry.environment import describe_node
 from harness.telemetry.sampler import Sampler
 
 _START_ATTEMPTS = 3
+_OWN_SIGNALS: Final = (  # that a process gets for what it does itself
+    *(signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+    *(signal.SIGTRAP, signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ),
+)
 
 
 class Node:
@@ -63,23 +71,44 @@ class Node:
         self._anchor_s = time.time() - time.perf_counter()
         self._sampler: Sampler | None = None
         self._saved: dict[str, Saved] = {}  # by worker
+        self._told: dict[str, tuple[list[EpochRecord], int]] = {}  # by worker: whose progress is known, and how far
+        self._surroundings: Surroundings | None = None
+        self._introduced: set[str] = set()  # workers that know of the present run
+        self._warm: dict[str, set[str]] = {}  # the program keys that each worker's process has run
+        self._perishable: set[str] = set()  # workers that hold what another run must not find
 
     def describe(self) -> dict[str, Any]:
         """Return the node's row for the records."""
         return describe_node()
 
+    def begin(
+        self,
+        *,
+        sources: Mapping[str, Source],
+        telemetry_hz: float,
+        roots: Sequence[int] | None,
+        surroundings: Surroundings | None,
+    ) -> None:
+        """Get ready for another run: with a clock and a sampler of its own, on the workers that are there."""
+        launches = list(self._launches.values())
+        with self._lock:
+            self._sources, self._surroundings, self._introduced = sources, surroundings, set()
+            self._hz, self._roots = telemetry_hz, roots
+            self._anchor_s = time.time() - time.perf_counter()
+            self._saved = {}
+            for worker in self._workers.values():
+                worker.epochs = []
+        if launches:
+            self._sample(launches)
+
+    def rest(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """End a run, but keep what is idle; return the last readings, and what could not be read, with the reasons."""
+        return self._end_sampling()
+
     def launch(self, launches: Sequence[Launch], nurseries: Sequence[Nursery] = ()) -> None:
         """Take note of the shares to serve and see that their nurseries are on the way; `nurseries` are already."""
-        cores = [core for launch in launches for core in launch.cores]
-        gpus = [uuid for launch in launches for uuid in launch.gpus]
+        self._sample(launches)
         with self._lock:
-            if self._sampler is None:
-                self._sampler = Sampler(
-                    rate_hz=self._hz, anchor_s=self._anchor_s, avoid_cores=cores, gpus=gpus, roots=self._roots
-                )
-                self._sampler.start()
-            else:
-                self._sampler.widen(avoid_cores=cores, gpus=gpus)
             self._nurseries.update({nursery.key: nursery for nursery in nurseries})
             self._launches.update({launch.name: launch for launch in launches})
         for launch in launches:
@@ -92,25 +121,32 @@ class Node:
             SetupError: when it does not come up.
         """
         launch, before = self._launches[name], self._workers.get(name)
+        if launch.group is not None and before is not None:
+            raise SetupError("it is one of several processes, which can only be started together")
         problem = ""
-        for _ in range(_START_ATTEMPTS):
+        for _ in range(_START_ATTEMPTS if launch.group is None else 1):
             try:
                 worker = WorkerProcess.fork(launch, self._nursery(launch), after=before.pid if before else None)
-                worker.introduce(self._sources, self._anchor_s)
+                self._introduce(worker)
             except (BrokenWorkerError, OSError) as error:
                 problem = str(error)
                 continue
             with self._lock:
-                self._workers[name] = worker
-            if self._sampler is not None:
-                self._sampler.watch(name, worker.pid)
+                wanted = name in self._launches
+                if wanted:
+                    self._workers[name] = worker
+                    self._warm[name] = set()
+                    self._perishable.discard(name)
+            if not wanted:  # it was discarded meanwhile
+                worker.kill()
+                raise SetupError("it is not wanted any more")
             return Ready(worker=name, prepare_s=worker.prepare_s, pid=worker.pid)
         raise SetupError(problem)
 
     def check(self, name: str, trial: Trial) -> Checked:
         """Have a worker build what a trial declares."""
         try:
-            return Checked(worker=name, error=self._workers[name].check(trial))
+            return Checked(worker=name, error=self._known(name, trial).check(trial))
         except BrokenWorkerError:  # as the kernel does to what takes all memory: for the trial itself to find
             self.ready(name)
             return Checked(worker=name, error=None)
@@ -119,21 +155,29 @@ class Node:
         """Measure what the cores of a worker's share can do, and then what its back end and device can."""
         values = calibrate_share(self._launches[name].cores)
         try:
-            values |= self._workers[name].calibrate()
+            values |= self._known(name).calibrate()
         except BrokenWorkerError:  # the trials will find what is wrong with it
             self.ready(name)
         return Calibrated(worker=name, values=values)
 
     def run(self, name: str, trial: Trial, attempt: int = 1, state: bytes | None = None) -> Done:
         """Run one trial on a worker; its process may end with it, and `ready` starts another."""
-        worker = self._workers[name]
+        if not self._workers[name].alive() and self._launches[name].group is None:
+            self.ready(name)  # it was ended while it had nothing to do, which is no trial's loss
+        worker = self._known(name, trial)
 
         def keep(state: bytes) -> None:
             with self._lock:
                 self._saved[name] = Saved(key=trial.key, attempt=attempt, state=state)
 
+        kills = _memory_kills()
         outcome: Outcome = worker.run(trial, state=state, on_state=keep)
-        return Done(worker=name, outcome=outcome, alive=outcome.status != "lost" and worker.alive())
+        if outcome.status == "completed":
+            self._warm[name].add(trial.program_key)
+        lost = outcome.status == "lost"
+        cause = _cause(worker.exit_code(), out_of_memory=_memory_kills() != kills) if lost else "outside"
+        alive = not lost and worker.alive()
+        return Done(worker=name, key=trial.key, attempt=attempt, outcome=outcome, alive=alive, cause=cause)
 
     def end(self, name: str) -> None:
         """End an idle worker's process; `ready` starts another."""
@@ -143,19 +187,31 @@ class Node:
         worker.kill()
 
     def progress(self) -> dict[str, Progress]:
-        """Return how far each worker's present or last trial has come."""
+        """Return how far each worker's present or last trial has come, where that is not as it was at the last call."""
         with self._lock:
             workers = list(self._workers.items())
-        return {
-            name: Progress(epochs=len(worker.epochs), last=worker.epochs[-1] if worker.epochs else None)
-            for name, worker in workers
-        }
+        found = {}
+        for name, worker in workers:
+            epochs = worker.epochs  # another list for each trial
+            now = (epochs, len(epochs))
+            told = self._told.get(name)
+            if told is None or told[0] is not epochs or told[1] != now[1]:
+                self._told[name] = now
+                found[name] = Progress(epochs=now[1], last=epochs[now[1] - 1] if now[1] else None)
+        return found
 
     def saved(self) -> list[Saved]:
         """Return the states that trials have saved since the last call, of each worker the last one."""
         with self._lock:
             saved, self._saved = list(self._saved.values()), {}
         return saved
+
+    def save_now(self) -> None:
+        """Have the trials that are running save their states as soon as they can."""
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.save_now()
 
     def telemetry(self) -> list[dict[str, Any]]:
         """Return the readings since the last call."""
@@ -165,14 +221,7 @@ class Node:
         """End every process; return the last readings, and what could not be read, with the reasons."""
         with self._lock:
             workers, self._workers = list(self._workers.values()), {}
-        rows: list[dict[str, Any]] = []
-        notes: dict[str, Any] = {}
-        if self._sampler is not None:  # first, lest it note that the workers have ended
-            launches = self._launches.values()
-            cores = {core for launch in launches for core in launch.cores}
-            gpus = {uuid for launch in launches for uuid in launch.gpus}
-            rows = self._sampler.stop()
-            notes = sampling_notes(self._sampler, cores=cores, gpus=gpus)
+        rows, notes = self._end_sampling()  # first, lest it note that the workers have ended
         for worker in workers:
             worker.stop()
         for worker in workers:
@@ -181,6 +230,45 @@ class Node:
         end_nurseries(self._processes)
         shutil.rmtree(self._folder, ignore_errors=True)
         return rows, notes
+
+    def _known(self, name: str, trial: Trial | None = None) -> WorkerProcess:
+        """Return a worker that is about to do something for this run, perhaps with a trial."""
+        worker = self._workers[name]
+        if name not in self._introduced:
+            with contextlib.suppress(OSError):  # whoever asks it next finds that it is gone
+                self._introduce(worker)
+        if trial is not None and (self._sources or reads_what_may_change(trial)):
+            self._perishable.add(name)
+        return worker
+
+    def _introduce(self, worker: WorkerProcess) -> None:
+        worker.introduce(self._sources, self._anchor_s, self._surroundings)
+        self._introduced.add(worker.name)
+        if self._sampler is not None:
+            self._sampler.watch(worker.name, worker.pid)
+
+    def _sample(self, launches: Sequence[Launch]) -> None:
+        """See that what these launches hold is sampled."""
+        cores = [core for launch in launches for core in launch.cores]
+        gpus = [uuid for launch in launches for uuid in launch.gpus]
+        with self._lock:
+            if self._sampler is not None:
+                self._sampler.widen(avoid_cores=cores, gpus=gpus)
+                return
+            self._sampler = Sampler(
+                rate_hz=self._hz, anchor_s=self._anchor_s, avoid_cores=cores, gpus=gpus, roots=self._roots
+            )
+            self._sampler.start()
+
+    def _end_sampling(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        with self._lock:
+            sampler, self._sampler = self._sampler, None
+        if sampler is None:
+            return [], {}
+        launches = self._launches.values()
+        cores = {core for launch in launches for core in launch.cores}
+        gpus = {uuid for launch in launches for uuid in launch.gpus}
+        return sampler.stop(), sampling_notes(sampler, cores=cores, gpus=gpus)
 
     def _nursery(self, launch: Launch) -> Nursery:
         """Return a nursery that lives for this launch, starting one if there is none."""
@@ -192,6 +280,30 @@ class Node:
                 self._nurseries[key] = found
                 self._processes.append(process)
             return found
+
+
+def _memory_kills() -> int | None:
+    """Return how often the kernel has ended a process of this machine because memory had run out, by its count; None
+    where it does not tell."""
+    try:
+        counters = Path("/proc/vmstat").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in counters.splitlines() if line.startswith("oom_kill ")), None)
+
+
+def _cause(exit_code: int | None, *, out_of_memory: bool) -> Cause:
+    """Return what ended a worker, by how its process ended and whether the kernel ended one for memory meanwhile."""
+    if exit_code is None:
+        return "outside"
+    own = exit_code >= 0 or -exit_code in _OWN_SIGNALS or (exit_code == -signal.SIGKILL and out_of_memory)
+    return "trial" if own else "outside"
+
+
+def reads_what_may_change(trial: Trial) -> bool:
+    """Whether a trial's data are known by a name alone; those of all others by their content, own functions aside."""
+    dataset = trial.setting.dataset
+    return dataset is not None and dataset.name == "products"
 
 
 def sampling_notes(sampler: Sampler, *, cores: Collection[int], gpus: Collection[str] = ()) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any, Final
@@ -25,16 +25,31 @@ from harness import processes
 from harness.domain.errors import SetupError
 from harness.domain.outcome import EpochRecord, Facts, Outcome, Stopwatches
 from harness.domain.sources import Source
+from harness.domain.state import glance
 from harness.domain.trial import Trial
 from harness.schedule.child import Prime
 
 START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk takes this long at worst
 CALIBRATE_TIMEOUT_S: Final = 5.0
+PEER_GONE: Final = "another process of the trial is gone"  # what a process says that ends because one has
 _GRACE_S: Final = 2.0  # for a worker to end a program whose time is up, and say what it printed
 _TAIL_BYTES: Final = 4000
 _CHATTER: Final = re.compile(
     r"[IWE]\d{4} |WARNING: All log messages before|To enable the following instructions"
 )  # what TensorFlow logs at every start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A process's place among those that run one trial together."""
+
+    rank: int  # from 0
+    size: int
+    coordinator: str  # where that of rank 0 listens for the others, IP:PORT
+    ip: str  # its own
+
+    def __str__(self) -> str:
+        return f"{self.rank} {self.size} {self.coordinator} {self.ip}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +61,18 @@ class Launch:
     backend: str
     cores: tuple[int, ...] = ()
     gpus: tuple[str, ...] = ()
+    devices: int = 1  # that it splits a batch over: its GPUs, or as many that XLA makes of its cores
+    group: Group | None = None
 
     def environment(self) -> dict[str, str]:
         """Return the variables that must be set before Python starts, since thread pools are sized at import."""
         threads = str(max(1, len(self.cores)))
         values = {"KERAS_BACKEND": self.backend} if self.backend != "none" else {}
+        if self.devices > 1:
+            values["HARNESS_DEVICES"] = str(self.devices)
+        if self.devices > 1 and not self.gpus:
+            count = f"--xla_force_host_platform_device_count={self.devices}"
+            values["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {count}".strip()
         return values | {
             "OMP_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
@@ -74,6 +96,14 @@ class Launch:
     def nursery_key(self) -> tuple[object, ...]:
         """Return what launches must have in common to be forked from one nursery."""
         return (self.body, self.backend, *sorted(self.environment().items()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where a run was asked for: what its workers take over where they were started by another command before."""
+
+    folder: str
+    environment: Mapping[str, str | None]  # the variables that differ from that command's; None: not set
 
 
 class BrokenWorkerError(Exception):
@@ -120,6 +150,7 @@ def start_nursery(
                 **os.environ,
                 **launch.environment(),
                 "HARNESS_WORKER_KEY": secret,
+                "HARNESS_WORKER_FOLDER": str(folder),  # what a killed worker leaves there is removed with it
                 # What one worker of the run has compiled, the others need only read.
                 "TF_XLA_FLAGS": f"{os.environ.get('TF_XLA_FLAGS', '')} "
                 f"--tf_xla_persistent_cache_directory={folder / 'xla'}".strip(),
@@ -167,7 +198,8 @@ class WorkerProcess:
             nursery, deadline
         )
         try:
-            connection.send({"cores": launch.cores, "log": log, "after": after})
+            group = None if launch.group is None else str(launch.group)
+            connection.send({"cores": launch.cores, "log": log, "after": after, "group": group})
             if not connection.poll(max(0.0, deadline - time.monotonic())):
                 raise BrokenWorkerError(f"worker {launch.name} was not ready after {timeout_s:g} s")
             _, value = connection.recv()
@@ -179,9 +211,16 @@ class WorkerProcess:
     def name(self) -> str:
         return self.launch.name
 
-    def introduce(self, sources: Mapping[str, Source], anchor_s: float) -> None:
+    def introduce(
+        self, sources: Mapping[str, Source], anchor_s: float, surroundings: Surroundings | None = None
+    ) -> None:
         """Hand over the text of the files whose functions the trials name, and the node's clock (see `Body`)."""
         self.anchor_s = anchor_s
+        self.epochs = []
+        if surroundings is not None:
+            own = self.launch.environment().keys()
+            changed = {name: value for name, value in surroundings.environment.items() if name not in own}
+            self.connection.send(("surroundings", (surroundings.folder, changed)))
         self.connection.send(("sources", dict(sources)))
         self.connection.send(("clock", anchor_s))
 
@@ -245,13 +284,20 @@ class WorkerProcess:
         except TimeoutError:
             self.kill()
             reason = f"timed out after {trial.timeout_s:g} s"
-            return self._cut_short("timeout", reason, None, began, clock)
+            return self._cut_short("timeout", reason, None, began, clock, state)
         except (EOFError, OSError):
             self.wait_gone()
             reason = f"worker {self.name} died: {self.exit_reason()}"
-            return self._cut_short("lost", reason, _read_tail(self.log), began, clock)
+            return self._cut_short("lost", reason, _read_tail(self.log), began, clock, state)
 
-    def _cut_short(self, status: Any, error: str, detail: str | None, began: float, clock: float) -> Outcome:
+    def save_now(self) -> None:
+        """Have the trial that is running save its state as soon as it can. Other threads may call it."""
+        with contextlib.suppress(OSError):
+            self.connection.send(("save", None))
+
+    def _cut_short(
+        self, status: Any, error: str, detail: str | None, began: float, clock: float, state: bytes | None
+    ) -> Outcome:
         train_s = sum(epoch.train_s for epoch in self.epochs)
         eval_s = sum(epoch.eval_s or 0.0 for epoch in self.epochs)
         watches = Stopwatches(wall_s=time.monotonic() - clock, train_s=train_s, eval_s=eval_s)
@@ -261,7 +307,11 @@ class WorkerProcess:
             error=error,
             error_detail=detail,
             watches=watches,
-            facts=Facts(gpus=self.launch.gpus or None),  # so that what was read of them can be joined
+            facts=_resumed(
+                Facts(gpus=self.launch.gpus or None),  # so that what was read of them can be joined
+                state,
+                self.epochs,
+            ),
             started_at=began,
             ended_at=self._now(),
         )
@@ -293,12 +343,16 @@ class WorkerProcess:
         while self.alive() and time.monotonic() < deadline:
             time.sleep(0.005)
 
+    def exit_code(self) -> int | None:
+        """Return how the process ended, -N by signal N; None where it runs, or where that is not known any more."""
+        state = _process_state(self.pid)
+        return os.waitstatus_to_exitcode(state[1]) if state is not None and state[0] == "Z" else None
+
     def exit_reason(self) -> str:
         """Return how the process ended, with what it last printed when it ended by itself."""
-        state = _process_state(self.pid)
-        if state is None or state[0] != "Z":
+        code = self.exit_code()
+        if code is None:
             return f"the process is gone: {_tail(self.log)}"
-        code = os.waitstatus_to_exitcode(state[1])
         if code < 0:
             name = signal.Signals(-code).name
             hint = " (the kernel does this when memory runs out)" if name == "SIGKILL" and not self._killed else ""
@@ -310,6 +364,17 @@ class WorkerProcess:
             if limit is not None and time.monotonic() >= limit:
                 raise TimeoutError
         return self.connection.recv()  # type: ignore[no-any-return]
+
+
+def _resumed(facts: Facts, state: bytes | None, epochs: Sequence[EpochRecord]) -> Facts:
+    """Return the facts with what follows from the state that a trial was given, unless its worker has refused it."""
+    if state is None:
+        return facts
+    given = glance(state)
+    first = given.head["epochs"][:1]
+    if first and not (epochs and epochs[0].started_at == first[0]["started_at"]):
+        return facts
+    return replace(facts, resumptions=given.resumptions + 1, resumed_after_epoch=given.epoch)
 
 
 def _wait_until_it_listens(nursery: Nursery, deadline: float) -> None:

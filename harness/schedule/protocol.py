@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from harness.domain.outcome import EpochRecord, Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.losses import Cause
 from harness.schedule.order import Demand
 
 
@@ -35,6 +36,7 @@ class Ready:
     worker: str
     prepare_s: float
     pid: int
+    warm: frozenset[str] = frozenset()  # program keys that the process has run before, for another run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,11 @@ class Done:
     """A worker has ended a trial, or was ended because of it."""
 
     worker: str
+    key: tuple[str, str]  # of the trial
+    attempt: int  # as it was submitted: what an attempt says that was given up meanwhile is not listened to
     outcome: Outcome
     alive: bool  # False: the process is gone and a new one is on its way; `Ready` or `Gone` will follow
+    cause: Cause = "outside"  # of a trial that was lost: what ended it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +134,9 @@ class Body(Protocol):
         `on_state` with a state to go on from, each `trial.checkpoint_s` seconds.
         """
 
+    def save_now(self) -> None:
+        """Have the trial that is running save its state as soon as it can; called from its `on_progress`."""
+
 
 class Executor(Protocol):
     """Starts workers and runs trials on them. All calls come from one thread."""
@@ -144,6 +152,13 @@ class Executor(Protocol):
 
         Raises:
             SetupError: when no node that was ever there can hold one, with what the cluster has.
+        """
+
+    def node_names(self, demand: Demand) -> list[str]:
+        """Return the names of the nodes that are there now and could hold such a trial.
+
+        Raises:
+            SetupError: when there is none, with what the cluster has.
         """
 
     def check(self, worker: str, trial: Trial) -> None:
@@ -169,6 +184,10 @@ class Executor(Protocol):
 
     def saved(self) -> list[Saved]:
         """Return the states that running trials have saved since the last call, of each trial the last one."""
+
+    def save_now(self) -> None:
+        """Ask the trials that are running to save their states as soon as they can: `saved` has them soon, as `wait` is
+        called."""
 
     def telemetry(self) -> list[dict[str, Any]]:
         """Return the hardware readings since the last call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from harness.domain.errors import SetupError
@@ -48,11 +48,46 @@ def shares(cpus: int, *, affinity: Collection[int] | None = None, root: Path = R
     """Return the usable physical cores cut into disjoint shares of `cpus` cores each; cores left over stay idle.
 
     A share names the first hardware thread of each of its cores and no sibling: a worker pinned to it has its cores to
-    itself, and as many compute threads as cores. A share lies within one package (socket) as long as one can be had.
-    A CPU quota below the affinity lowers the number of cores (see `quota_note`), not below one.
+    itself, and as many compute threads as cores. A share lies within one NUMA node, else within one package (socket),
+    as long as one can be had. A CPU quota below the affinity lowers the number of cores (see `quota_note`), not below
+    one.
 
     Raises SetupError where not a single share of that size can be had.
     """
+    most = _most_shares(cpus, affinity=affinity, root=root)
+    return _cut(cpus, affinity=affinity, root=root)[:most]
+
+
+def shares_near(
+    cpus: int,
+    places: Sequence[Collection[int]],
+    *,
+    turn: int,
+    affinity: Collection[int] | None = None,
+    root: Path = ROOT,
+) -> dict[int, tuple[int, ...]]:
+    """Return shares as `shares` does, by the number of the place that each is for.
+
+    A place is the hardware threads that its share is to lie among; empty: any will do. Of each `turn` places those
+    with such a share are served first, then the others with what is left, then the next turn; the last may get none.
+
+    Raises SetupError where not a single share of that size can be had.
+    """
+    most = _most_shares(cpus, affinity=affinity, root=root)
+    left = _cut(cpus, affinity=affinity, root=root)
+    given: dict[int, tuple[int, ...]] = {}
+    for start in range(0, len(places), turn):
+        for anywhere in (False, True):
+            for number, near in enumerate(places[start : start + turn], start):
+                if number not in given and len(given) < most:
+                    found = next((share for share in left if anywhere or not near or set(share) <= set(near)), None)
+                    if found is not None:
+                        left.remove(found)
+                        given[number] = found
+    return dict(sorted(given.items()))
+
+
+def _most_shares(cpus: int, *, affinity: Collection[int] | None, root: Path) -> int:
     if cpus < 1:
         raise SetupError(f"a worker needs at least 1 core, got cpus={cpus}")
     usable = usable_cores(cpus=affinity, root=root)
@@ -63,15 +98,38 @@ def shares(cpus: int, *, affinity: Collection[int] | None = None, root: Path = R
             + (f" ({note})" if note else "")
             + f"; set cpus to at most {usable}, or start the harness with a wider affinity"
         )
+    return usable // cpus
+
+
+def _cut(cpus: int, *, affinity: Collection[int] | None, root: Path) -> list[tuple[int, ...]]:
+    """Return as many shares of `cpus` cores as there are: first those within a NUMA node, then what is left of each
+    within a package, then the rest."""
     whole: list[tuple[int, ...]] = []
-    rest: list[int] = []
+
+    def cut(firsts: Sequence[int]) -> Sequence[int]:
+        end = len(firsts) - len(firsts) % cpus
+        whole.extend(tuple(firsts[start : start + cpus]) for start in range(0, end, cpus))
+        return firsts[end:]
+
+    numa, rest = _numa_nodes(root), []
     for package in _packages(cpus=affinity, root=root):
-        firsts = [group[0] for group in package]
-        cut = len(firsts) - len(firsts) % cpus
-        whole += [tuple(firsts[start : start + cpus]) for start in range(0, cut, cpus)]
-        rest += firsts[cut:]
-    whole += [tuple(rest[start : start + cpus]) for start in range(0, len(rest) - len(rest) % cpus, cpus)]
-    return whole[: usable // cpus]
+        nodes: dict[int, list[int]] = {}
+        for group in package:
+            nodes.setdefault(numa.get(group[0], 0), []).append(group[0])
+        rest.append([first for _, firsts in sorted(nodes.items()) for first in cut(firsts)])
+    cut([first for package in [cut(firsts) for firsts in rest] for first in package])
+    return whole
+
+
+def _numa_nodes(root: Path) -> dict[int, int]:
+    """Return the NUMA node of each hardware thread; empty where the kernel does not tell."""
+    found: dict[int, int] = {}
+    for folder in (root / "sys/devices/system/node").glob("node[0-9]*"):
+        try:
+            found |= dict.fromkeys(cpu_list((folder / "cpulist").read_text()), int(folder.name[4:]))
+        except (OSError, ValueError):
+            continue
+    return found
 
 
 def spare_cpus(avoid: Collection[int], *, cpus: Collection[int] | None = None, root: Path = ROOT) -> list[int]:

@@ -14,26 +14,12 @@ from harness.telemetry.cgroup import ROOT, cpu_quota, memory_limit_bytes, read_t
 from harness.telemetry.cores import allowed_cpus, cpu_list, physical_cores, quota_note, shares
 from harness.telemetry.host import memory_total_bytes, physical_core_count
 from harness.telemetry.nvidia import describe_gpus
+from harness.telemetry.relevant import PACKAGES, variables
 
 __all__ = [
     "cache_bytes", "container", "describe_node", "frequency", "last_level_caches", "physical_cores", "quota_note",
     "shares", "topology", "virtualisation",
 ]  # fmt: skip
-
-# Installed distributions whose version can change speed or results; TensorFlow goes by several names.
-_PACKAGES = (
-    "harness", "tensorflow", "tensorflow-cpu", "tf-nightly", "keras", "jax", "jaxlib", "torch", "ray", "numpy", "scipy",
-    "pandas", "pyarrow", "pydantic", "psutil", "nvidia-ml-py", "nvidia-cuda-runtime-cu12", "nvidia-cudnn-cu12",
-    "nvidia-cublas-cu12", "nvidia-nccl-cu12",
-)  # fmt: skip
-_VARIABLES = re.compile(
-    r"(OMP|GOMP|KMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|DNNL|ONEDNN|TF|XLA|JAX|KERAS|CUDA|CUDNN|CUBLAS|NCCL|NVIDIA|TORCH"
-    r"|PYTORCH|ROCR|HIP|HSA|MIOPEN|MALLOC|TCMALLOC|RAY)_\w+|TORCHINDUCTOR_\w+|SLURM_CPU\w+|SLURM_GPU\w*|NPROC"
-    r"|GLIBC_TUNABLES|LD_PRELOAD|LD_LIBRARY_PATH"
-    r"|PYTHON(HASHSEED|DONTWRITEBYTECODE|OPTIMIZE|MALLOC|DEVMODE|NODEBUGRANGES|PYCACHEPREFIX|PROFILEIMPORTTIME)"
-)
-# Results are published, so whatever might be a secret stays out; TF_VAR_ and TF_CLI_ belong to Terraform.
-_SECRETS = re.compile(r"TF_VAR_|TF_CLI_|\w*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH)", re.IGNORECASE)
 
 
 def describe_node(name: str | None = None) -> dict[str, Any]:
@@ -64,7 +50,7 @@ def describe_node(name: str | None = None) -> dict[str, Any]:
         "virtualisation": virtualisation(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "versions": _versions(),
-        "environment": _variables(os.environ),
+        "environment": variables(os.environ),
         **topology(),
         "caches": cache_bytes() or None,
         **frequency(),
@@ -193,18 +179,9 @@ def _first_cpu(root: Path) -> str:
 def _versions() -> dict[str, str]:
     """Return the version of each package that is installed, by its distribution's name."""
     versions = {}
-    for package in _PACKAGES:
+    for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that can change speed or results, without any that may hold a secret."""
-    return {
-        name: value
-        for name, value in sorted(environ.items())
-        if _VARIABLES.fullmatch(name) and not _SECRETS.match(name)
-    }

@@ -16,6 +16,7 @@ from harness.telemetry.probe import Reading
 
 COSTLY_INTERVAL_S = 0.95  # of the costly counters of one GPU
 COSTLY_SHARE = 0.1  # of the time that they may take
+_MOST_THREADS = 4096  # hardware threads of a machine, as far as NVML is asked
 
 
 def _throttle_mask(device: Any) -> float:
@@ -72,6 +73,7 @@ class Gpu:
     uuid: str  # "GPU-…" or "MIG-…", as CUDA_VISIBLE_DEVICES takes it
     name: str | None
     memory_bytes: int | None
+    near: tuple[int, ...] | None = None  # the hardware threads of its NUMA node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ def describe_gpus() -> Gpus | None:
                 uuid=uuid,
                 name=_told(pynvml.nvmlDeviceGetName, handle),
                 memory_bytes=_told(lambda device: int(pynvml.nvmlDeviceGetMemoryInfo(device).total), handle),
+                near=_told(_near, handle, is_instance(uuid)),
             )
             for uuid, handle in handles.items()
         )
@@ -231,6 +234,13 @@ def _instances(handle: Any) -> dict[str, Any] | None:
         if instance is not None:
             found[pynvml.nvmlDeviceGetUUID(instance)] = instance
     return found
+
+
+def _near(handle: Any, instance: bool) -> tuple[int, ...] | None:
+    """Return the hardware threads near a GPU, or near the one that this is an instance of."""
+    device = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle) if instance else handle
+    words = pynvml.nvmlDeviceGetCpuAffinity(device, -(-_MOST_THREADS // 64))
+    return tuple(64 * place + bit for place, word in enumerate(words) for bit in range(64) if word >> bit & 1) or None
 
 
 def _cuda() -> str:

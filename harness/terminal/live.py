@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,12 +20,18 @@ from rich.text import Text
 from harness.domain.outcome import Finished
 from harness.domain.repeats import Auto
 from harness.domain.trial import Trial
+from harness.pipeline.standing import Standing, WorkerNow, natural
 from harness.plan import Plan
+from harness.record.live import NodeNow
+from harness.record.stop import StopRequest
 from harness.schedule.loop import Notice
 from harness.schedule.protocol import Progress
-from harness.terminal.text import about, label, plural, seconds
+from harness.terminal.lines import Lines
+from harness.terminal.text import about, label, plural, printable, seconds, significant, speed
 
-_LINES_EVERY_S = 10.0
+_LINES_EVERY_S: Final = 10.0  # at first; a twentieth of a run's age later, up to:
+_LINES_MOST_S: Final = 60.0
+_FEW: Final = 8  # workers that have a line each in a log
 _ENDING = "ending, what has finished is kept (a second Ctrl-C leaves at once)"
 
 
@@ -39,108 +47,62 @@ def describe_epoch(progress: Progress | None, trial: Trial) -> str:
     return f"{progress.epochs}/{trial.setting.epochs} epochs{told}"
 
 
-class Estimate:
-    """The time left, from the wall time of the trials that ended: per setting where one did, else the mean."""
-
-    def __init__(self) -> None:
-        self._spent: dict[str, tuple[float, int]] = {}
-        self._waiting: dict[str, int] = {}
-
-    def planned(self, trials: Sequence[Trial]) -> None:
-        for trial in trials:
-            self._waiting[trial.setting_id] = self._waiting.get(trial.setting_id, 0) + 1
-
-    def finished(self, finished: Finished) -> None:
-        setting = finished.trial.setting_id
-        total_s, count = self._spent.get(setting, (0.0, 0))
-        self._spent[setting] = (total_s + finished.outcome.watches.wall_s, count + 1)
-        self._waiting[setting] = max(0, self._waiting.get(setting, 0) - 1)
-
-    def settled(self, setting_id: str, fewer: int) -> None:
-        self._waiting[setting_id] = max(0, self._waiting.get(setting_id, 0) - fewer)
-
-    def left_s(self, workers: int) -> float | None:
-        """Return the seconds left on so many workers, or None before the first trial has ended."""
-        if not self._spent:
-            return None
-        mean_s = sum(total for total, _ in self._spent.values()) / sum(count for _, count in self._spent.values())
-        left_s = 0.0
-        for setting, count in self._waiting.items():
-            total_s, ended = self._spent.get(setting, (mean_s, 1))
-            left_s += count * total_s / ended
-        return left_s / max(1, workers)
-
-
 class _Base:
     """What both displays keep."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress: Mapping[str, Progress] = {}
-        self._before: dict[str, Progress | None] = {}  # what a worker's last trial left, until its next one says more
-        self._estimate = Estimate()
-        self._total = self._done = self._bad = 0
-        self._started = False  # whether any trial has
+        self._standing = Standing(())
+        self._lines = Lines(self._say, self._standing)
         self._began = time.monotonic()
-        self._workers: dict[str, str] = {}
 
-    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path, unneeded: int = 0) -> None:
-        self._total = len(made.trials) - unneeded
-        self._done = self._total - len(pending)
-        self._estimate.planned(pending)
-        kept = f", {self._done} recorded already" if self._done else ""
-        trials, settings = plural(self._total, "trial"), plural(made.settings, "setting")
+    def planned(
+        self, made: Plan, pending: Sequence[Trial], *, folder: Path, standing: Standing, unneeded: int = 0
+    ) -> None:
+        self._standing = standing
+        self._lines = Lines(self._say, standing)
+        kept = f", {standing.done} recorded already" if standing.done else ""
+        trials, settings = plural(len(made.trials) - unneeded, "trial"), plural(made.settings, "setting")
         repeats = made.suite.repeats
         most, auto = ("up to ", f", {repeats} each") if isinstance(repeats, Auto) else ("", "")
         self._say(f"{most}{trials} of {settings}{auto}{kept} → {escape(str(folder))}")
 
     def notice(self, notice: Notice) -> None:
-        if notice.what == "opened":
-            self._workers[notice.worker] = "starting"
-        elif notice.what == "ready":
-            self._workers[notice.worker] = "idle" if self._started else "checking what the suite declares"
-        elif notice.what == "started" and notice.trial is not None:
-            self._started = True
-            self._workers[notice.worker] = label(notice.trial)
-            self._before[notice.worker] = self._progress.get(notice.worker)
-        elif notice.what == "retried" and notice.trial is not None:
-            self._say(f"[yellow]again[/]    {escape(label(notice.trial))}: {escape(notice.text)}")
-        elif notice.what == "replaced":
-            self._workers[notice.worker] = "starting anew"
-            self._say(f"[yellow]replaced[/] worker {notice.worker}: {escape(notice.text)}")
-        elif notice.what == "settled":
-            self._total -= notice.values["fewer"]
-            self._estimate.settled(notice.values["setting_id"], notice.values["fewer"])
-        elif notice.what == "gone":
-            self._workers.pop(notice.worker, None)
-            self._say(f"[red]gone[/]     worker {notice.worker}: {escape(notice.text)}")
+        self._lines.notice(notice)
 
     def finished(self, finished: Finished) -> None:
-        self._done += 1
-        self._estimate.finished(finished)
-        self._workers[finished.placement.worker] = "idle"
-        if finished.outcome.status != "completed":
-            self._bad += 1
-            why = escape(finished.outcome.error or "")
-            self._say(f"[red]{finished.outcome.status:8}[/] {escape(label(finished.trial))}: {why}")
+        self._lines.finished(finished)
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-    def _told(self, worker: str, trial: Trial) -> str:
-        progress = self._progress.get(worker)
-        return describe_epoch(None if progress == self._before.get(worker) else progress, trial)
-
-    def _left(self) -> str:
-        left_s = self._estimate.left_s(len(self._workers))
-        return f", about {about(left_s)} left" if left_s is not None and self._done < self._total else ""
+    def tick(self) -> None:
+        self._lines.flush()
 
     def ending(self, signal_name: str) -> None:
         """Say at once that the signal was heard; called from its handler."""
         os.write(sys.stderr.fileno(), f"{signal_name}: {_ENDING}\n".encode())
 
+    def stopping(self, request: StopRequest) -> None:
+        what = "the trials that run are ended too" if request.now else "the trials that run end first"
+        self._say(f"[yellow]stop[/]     asked for by process {request.pid} on {escape(request.host)}: {what}")
+
     def close(self) -> None:
         """End whatever is being drawn."""
+        self._lines.flush()
+
+    def _say(self, text: str) -> None:
+        self._console.print("\n".join(map(printable, text.split("\n"))), highlight=False, soft_wrap=True)
+
+    def _told(self, worker: WorkerNow) -> str:
+        return describe_epoch(self._standing.progress_of(worker), worker.trial) if worker.trial is not None else ""
+
+    def _left(self) -> str:
+        left_s = self._standing.left_s()
+        unfinished = self._standing.done < self._standing.total
+        return f", about {about(left_s)} left" if left_s is not None and unfinished else ""
+
+    def _running(self) -> list[WorkerNow]:
+        """Return the workers that run a trial, by name."""
+        busy = (worker for worker in self._standing.workers.values() if worker.trial is not None)
+        return sorted(busy, key=lambda worker: natural(worker.name))
 
 
 class PlainDisplay(_Base):
@@ -149,78 +111,167 @@ class PlainDisplay(_Base):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._spoke = time.monotonic()
+        self._ready: dict[str, dict[str, str]] = {}  # by node: the workers, each with how long its imports took
+        self._told_ready: set[str] = set()
 
     def notice(self, notice: Notice) -> None:
         super().notice(notice)
-        if notice.what == "ready":
-            self._say(f"ready    worker {notice.worker} after {notice.text} of imports")
+        if notice.what == "ready" and notice.worker not in self._told_ready:
+            self._told_ready.add(notice.worker)
+            self._ready.setdefault(self._standing.node_of(notice.worker), {})[notice.worker] = notice.text
 
     def finished(self, finished: Finished) -> None:
         super().finished(finished)
-        if finished.outcome.status == "completed" and (self._total <= 200 or self._done == self._total):
+        standing = self._standing
+        if finished.outcome.status == "completed" and (standing.total <= 200 or standing.done == standing.total):
             epochs = finished.outcome.epochs
             last = Progress(epochs=len(epochs), last=epochs[-1]) if epochs else None
             told = describe_epoch(last, finished.trial) if last is not None else "no epochs"
             spent = seconds(finished.outcome.watches.wall_s)
-            self._say(f"{self._done}/{self._total}  {escape(label(finished.trial))}: {told} in {spent}")
+            where = f" on {finished.placement.node}" if standing.several else ""
+            self._say(f"{standing.done}/{standing.total}  {escape(label(finished.trial) + where)}: {told} in {spent}")
             self._spoke = time.monotonic()
 
-    def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
-        self._progress = progress
-        if time.monotonic() - self._spoke < _LINES_EVERY_S:
+    def tick(self) -> None:
+        super().tick()
+        self._say_ready(wait=True)
+        now_s = time.monotonic()
+        if now_s - self._spoke < min(max(_LINES_EVERY_S, (now_s - self._began) / 20), _LINES_MOST_S):
             return
-        self._spoke = time.monotonic()
-        self._say(f"{self._done}/{self._total} done{self._left()}")
-        for worker, trial in running.items():
-            self._say(f"         worker {worker}: {escape(label(trial))}, {self._told(worker, trial)}")
+        self._spoke = now_s
+        self._say_ready(wait=False)
+        standing, running = self._standing, self._running()
+        many = len(running) > _FEW
+        rate = standing.trials_per_min()
+        told = [f"{standing.done}/{standing.total} done"]
+        told += [f"{len(running)} of {plural(len(standing.workers), 'worker')} busy"] if many else []
+        told += [f"{significant(rate)} trials/min"] if many and rate is not None else []
+        told += [f"{standing.bad} not completed"] if standing.bad else []
+        self._say(", ".join(told) + self._left())
+        for worker in () if many else running:
+            doing = f"{label(worker.trial)}, " if worker.trial is not None else ""
+            self._say(f"         worker {escape(worker.name)}: {escape(doing)}{self._told(worker)}")
+
+    def close(self) -> None:
+        super().close()
+        self._say_ready(wait=False)
+
+    def _say_ready(self, *, wait: bool) -> None:
+        """Say which workers have become ready, a line a node; with `wait` once all are that were started there."""
+        starting = {worker.node for worker in self._standing.workers.values() if not worker.up} if wait else set()
+        for node in [node for node in self._ready if node not in starting]:
+            took = self._ready.pop(node)
+            who = f"worker {next(iter(took))}" if len(took) == 1 else f"{len(took)} workers"
+            where = f" on {node}" if self._standing.several else ""
+            times = sorted(took.values(), key=lambda text: float(text.split()[0]))
+            span = times[0] if len(took) == 1 or times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+            self._say(f"ready    {escape(who + where)} after {span} of imports")
 
 
 class LiveDisplay(_Base):
-    """A line a worker and a bar, redrawn in place; failures scroll above it at once."""
+    """A bar and a line a worker, or a node where there are several, redrawn in place; what happens scrolls above."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._running: Mapping[str, Trial] = {}
         self._ending = ""
+        self._look()
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=4, transient=True)
 
-    def planned(self, made: Plan, pending: Sequence[Trial], *, folder: Path, unneeded: int = 0) -> None:
-        super().planned(made, pending, folder=folder, unneeded=unneeded)
+    def planned(
+        self, made: Plan, pending: Sequence[Trial], *, folder: Path, standing: Standing, unneeded: int = 0
+    ) -> None:
+        super().planned(made, pending, folder=folder, standing=standing, unneeded=unneeded)
+        self._look()
         if pending:
             self._live.start()
 
-    def tick(self, running: Mapping[str, Trial], progress: Mapping[str, Progress]) -> None:
-        self._running, self._progress = dict(running), dict(progress)
+    def tick(self) -> None:
+        super().tick()
+        self._look()
 
     def ending(self, signal_name: str) -> None:
         self._ending = f"{signal_name}: {_ENDING}"
 
+    def stopping(self, request: StopRequest) -> None:
+        super().stopping(request)
+        self._ending = "stopping" + ("" if request.now else ": no further trial starts")
+
     def close(self) -> None:
+        super().close()
         self._live.stop()
 
+    def _look(self) -> None:
+        """Lay out what is to be drawn; in the thread that the standing changes in, which is not the one that draws."""
+        standing = self._standing
+        fitting = max(1, self._console.height - 5)
+        self._table = self._by_node(fitting) if standing.several else self._by_worker(fitting)
+        self._done = (standing.done, standing.total)
+        bad = f", {standing.bad} not completed" if standing.bad else ""
+        self._told_before, self._told_after = f"{standing.done}/{standing.total} trials{bad}", self._left()
+        self._waiting = "" if standing.workers else "starting the workers"
+
     def _draw(self) -> RenderableType:
+        done, total = self._done
+        spent = about(time.monotonic() - self._began)
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=max(1, total), completed=done, width=40),
+            Text(f"{self._told_before}, {spent}{self._told_after}"),
+        )
+        last = self._ending or self._waiting
+        return Group(self._table, bar, *([Text(last, style="dim")] if last else []))
+
+    def _by_worker(self, fitting: int) -> Table:
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, overflow="ellipsis")
         table.add_column(no_wrap=True)
-        workers = sorted(self._workers.items())
-        fitting = max(1, self._console.height - 5)
-        for worker, state in workers[:fitting]:
-            trial = self._running.get(worker)
-            told = self._told(worker, trial) if trial is not None else ""
-            doing = label(trial) if trial is not None else state
-            table.add_row(Text(f"worker {worker}", style="cyan"), Text(doing), Text(told, style="dim"))
+        workers = sorted(self._standing.workers.values(), key=lambda worker: natural(worker.name))
+        for worker in workers[:fitting]:
+            doing = label(worker.trial) if worker.trial is not None else worker.state
+            name = Text(f"worker {worker.name}", style="cyan")
+            table.add_row(name, Text(doing), Text(self._told(worker), style="dim"))
         if len(workers) > fitting:
             table.add_row(Text(f"… and {len(workers) - fitting} more"))
-        spent = about(time.monotonic() - self._began)
-        bad = f", {self._bad} not completed" if self._bad else ""
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(
-            ProgressBar(total=max(1, self._total), completed=self._done, width=40),
-            Text(f"{self._done}/{self._total} trials{bad}, {spent}{self._left()}"),
-        )
-        last = self._ending or ("" if workers else "starting the workers")
-        return Group(table, bar, *([Text(last, style="dim")] if last else []))
+        return table
+
+    def _by_node(self, fitting: int) -> Table:
+        nodes = self._standing.nodes()
+        shown = nodes if len(nodes) < fitting else nodes[: max(1, fitting - 2)]
+        with_bad = any(node.bad for node in nodes)
+        columns = ["node", "state", "busy", "done", *(["not completed"] if with_bad else []), "speed", "runs"]
+        table = Table.grid(padding=(0, 2))
+        for heading in columns:
+            left = heading in ("node", "state", "runs")
+            table.add_column(no_wrap=True, overflow="ellipsis", justify="left" if left else "right")
+        table.add_row(*(Text(heading, style="dim") for heading in columns))
+        running: dict[str, list[WorkerNow]] = {}
+        for worker in self._running():
+            for name in worker.nodes:
+                running.setdefault(name, []).append(worker)
+        for node in shown:
+            style = {"lost": "red", "set aside": "red", "starting": "yellow"}.get(node.state, "green")
+            cells = [Text(node.node, style="cyan"), Text(node.state, style=style), Text(f"{node.busy}/{node.workers}")]
+            cells += [
+                Text(f"{node.done}"),
+                *([Text(f"{node.bad}")] if with_bad else []),
+                Text(speed(node.epoch_s, node.trials_per_min)),
+            ]
+            table.add_row(*cells, Text(self._doing(node, running.get(node.node, ())), style="dim"))
+        if len(nodes) > len(shown):
+            states = Counter(node.state for node in nodes[len(shown) :])
+            told = ", ".join(f"{count} {state}" for state, count in states.items())
+            table.add_row(Text(f"… and {len(nodes) - len(shown)} more"), Text(told))
+        return table
+
+    def _doing(self, node: NodeNow, running: Sequence[WorkerNow]) -> str:
+        if node.why:
+            return node.why
+        if not running:
+            return ""
+        first = running[0]
+        told = f"{label(first.trial) if first.trial is not None else ''}, {self._told(first)}"
+        return told if len(running) == 1 else f"{len(running)} trials: {told}; …"
 
 
 def make_display(*, quiet_stdout: bool) -> PlainDisplay | LiveDisplay:

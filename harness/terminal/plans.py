@@ -25,7 +25,8 @@ def print_plan(loaded: LoadedSuite, made: Plan, *, everything: bool) -> None:
     if auto is not None:  # --where may leave fewer than it allows
         left = max(Counter((trial.setting_id, trial.arm) for trial in made.trials).values())
         most, each = "up to ", f"{auto.at_least} to {left} repeats each"
-    typer.echo(f"{made.suite.name}: {most}{trials} of {settings}, {each} ({loaded.path})")
+    where = ", on every node that can hold it" if made.suite.every_node else ""  # known once it runs
+    typer.echo(f"{made.suite.name}: {most}{trials} of {settings}, {each}{where} ({loaded.path})")
     if made.suite.description:
         typer.echo(made.suite.description.splitlines()[0])
     if made.target is not None:
@@ -60,6 +61,7 @@ def plan_document(loaded: LoadedSuite, made: Plan) -> dict[str, Any]:
         "settings": made.settings,
         "target": None if made.target is None else made.target.plain(),
         "repeats": made.suite.repeats.plain() if isinstance(made.suite.repeats, Auto) else None,
+        "every_node": made.suite.every_node,
         "references": [reference.plain() for reference in made.suite.references],
         "axes": {path: list(values) for path, values in made.axes.items()},
         "trials": [

@@ -13,7 +13,7 @@ import typer
 from harness.answer.published import line, recorded_with, settings, sources
 from harness.domain.errors import SuiteError
 from harness.domain.reference import Alike, Direction, load_references
-from harness.terminal.text import fits, plural, print_lines, print_table
+from harness.terminal.text import fits, plural, print_lines, print_table, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ class References:
         else:
             print_lines(itertools.chain([_TITLE], *map(_block, lines)))
         for said in sources(self.rows):
-            typer.echo(said)
+            typer.echo(printable(said))
 
     def conclude(self, *, check: bool, err: bool) -> None:
         """Print how many verdicts there are of each kind, in one line: if there are any, or if they were asked for."""

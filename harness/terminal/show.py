@@ -1,4 +1,4 @@
-"""Runs, summaries and datasets as tables on standard output, or as JSON for programs."""
+"""Summaries and datasets as tables on standard output, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import typer
 
 from harness.domain.errors import DataError, ResultsError
 from harness.domain.metrics import METRICS
-from harness.domain.naming import axis, missing, place_and_seed
+from harness.domain.naming import axis, missing, place_and_seed, plural
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
 from harness.terminal.doubts import Doubts, LeftOut, doubted, unread
+from harness.terminal.fleet import Nodes, nodes_of
 from harness.terminal.references import References, references
+from harness.terminal.scaling import Scaling, scaling_of
 from harness.terminal.text import narrowed, print_table, printable, seconds, significant
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ class Summary:
     doubts: Doubts
     drift: str | None  # what changed over the run, in a sentence; empty where nothing did, None: not looked for
     references: References
+    packed: int  # trials that shared a core or a GPU with others of the run
+    nodes: Nodes | None  # of a run on several, against one another
+    scaling: Scaling | None  # of trainings that were split over several counts of devices or nodes
 
     def document(self) -> dict[str, Any]:
         """Return the settings, the trials with their warnings, what was left out and the references as plain JSON."""
@@ -59,6 +64,9 @@ class Summary:
             "discarded": None if left is None else left.record(),
             **({} if self.drift is None else {"drift": self.drift or None}),
             "references": self.references.records(),
+            **({"packed": self.packed} if self.packed else {}),
+            **({} if self.nodes is None else {"fleet": self.nodes.document()}),
+            **({} if self.scaling is None else {"scaling": self.scaling.document()}),
         }
 
     def records(self) -> list[dict[str, Any]]:
@@ -112,6 +120,12 @@ class Summary:
         self.doubts.print()
         if self.drift:
             typer.echo(f"\n{self.drift}")
+        if self.packed:
+            typer.echo(f"\npacked: {plural(self.packed, 'trial')} shared a core or a GPU with others of the run")
+        if self.nodes is not None:
+            self.nodes.print()
+        if self.scaling is not None:
+            self.scaling.print()
         self.references.print()
 
 
@@ -127,7 +141,7 @@ def summary(
         SuiteError: when the own file is wrong, or for a warning that there is not.
     """
     from harness.analyse.discard import discard
-    from harness.analyse.frames import having
+    from harness.analyse.frames import floats, having
     from harness.analyse.summarise import summarise
     from harness.record.reading import load
 
@@ -181,6 +195,9 @@ def summary(
         doubts=Doubts(trials=doubted(trials, naming), unread=unread(folder, run, trials), left_out=left_out),
         drift=_drift(trials, epochs) if with_drift else None,
         references=references(folder, results, trials, epochs, axes=naming, own=own_references),
+        packed=int((floats(trials, "packed") > 0).sum()),
+        nodes=nodes_of(run, trials, epochs),
+        scaling=scaling_of(trials, epochs),
     )
 
 
@@ -196,55 +213,6 @@ def _with_those_left_out(frame: pd.DataFrame, every: pd.DataFrame, axes: list[st
     blank = dict.fromkeys(map(str, frame.columns)) | dict.fromkeys(("completed", "failed", "timeout", "lost"), 0)
     rows = _records(planned.sort_values([*axes, "arm"], kind="stable"))
     return [known.get((row["setting_id"], row["arm"]), blank | row) for row in rows]
-
-
-def print_state(folder: Path) -> None:
-    """Print how far a run is, where its files are, and how to go on with it if there is something left to do."""
-    (run,) = runs.list_runs(folder)
-    told = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items())) or "none finished"
-    left = 0 if run.planned is None else run.planned - sum(run.counts.values())
-    ended = "" if run.state == "completed" else f" ({run.state})"
-    typer.echo(f"\nTrials: {told}{f', {left} left' if left else ''}{ended}")
-    typer.echo(f"Files:  {folder}/")
-    if run.hint:
-        typer.echo(f"Go on:  {run.hint.removeprefix('go on with: ')}")
-
-
-def status(results: Path, *, as_json: bool) -> None:
-    """List the runs in a results folder, oldest first."""
-    found = runs.list_runs(results)
-    if as_json:
-        rows = [
-            {
-                "suite": one.suite,
-                "run": one.run_id,
-                "folder": str(one.folder),
-                "state": one.state,
-                "counts": one.counts,
-                "planned": one.planned,
-                "started_at": None if one.started_at is None else one.started_at.isoformat(),
-                "ended_at": None if one.ended_at is None else one.ended_at.isoformat(),
-                "owner": one.owner,
-                "hint": one.hint,
-            }
-            for one in found
-        ]
-        typer.echo(json.dumps(rows, indent=2))
-        return
-    if not found:
-        typer.echo(f"{results}: no run is recorded here yet")
-        return
-    lines = []
-    for one in found:
-        done = sum(one.counts.values())
-        bad = done - one.counts.get("completed", 0)
-        progress = f"{done}/{'?' if one.planned is None else one.planned}" + (f", {bad} not completed" if bad else "")
-        began = "" if one.started_at is None else f"{one.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        lines.append([one.suite, one.run_id, one.state, progress, began])
-    print_table([(heading, "left") for heading in ("suite", "run", "state", "trials", "started")], lines)
-    hints = [f"{one.run_id}: {one.hint}" for one in found if one.hint]
-    if hints:
-        typer.echo("\n" + "\n".join(hints))
 
 
 def datasets(*, as_json: bool) -> None:

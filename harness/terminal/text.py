@@ -13,23 +13,22 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.domain.component import text
 from harness.domain.duration import seconds as seconds
 from harness.domain.duration import significant as significant
+from harness.domain.naming import label as label
 from harness.domain.naming import plural as plural
-from harness.domain.trial import Trial
-
-
-def label(trial: Trial) -> str:
-    """Return a trial's place in the grid as text: ``batch_size=32 seed=1``; a label stands for whole components."""
-    labelled = any(path == "label" for path, _ in trial.axes)
-    told = [(path, value) for path, value in trial.axes if not (labelled and isinstance(value, dict))]
-    return " ".join([f"{path}={text(value)}" for path, value in told] + [f"seed={trial.seed}"])
 
 
 def about(value: float) -> str:
     """Return an estimated duration, or one that still grows: whole seconds below a minute."""
     return f"{value:.0f} s" if value < 100 else seconds(value)
+
+
+def speed(epoch_s: float | None, trials_per_min: float | None) -> str:
+    """Return how fast trials go: ``0.52 s/epoch``, without epochs ``34.0/min``, empty where neither is known."""
+    if epoch_s is not None:
+        return f"{significant(epoch_s)} s/epoch"
+    return "" if trials_per_min is None else f"{significant(trials_per_min)}/min"
 
 
 def printable(text: str) -> str:
@@ -93,7 +92,7 @@ def print_table(columns: Columns, rows: Sequence[Sequence[str]], *, title: str |
     columns = [(printable(heading), side) for heading, side in columns]
     rows = [[printable(cell) for cell in row] for row in rows]
     if title is not None:
-        console.print(Text(title, style="italic"), soft_wrap=True)
+        console.print(Text(printable(title), style="italic"), soft_wrap=True)
     if not console.is_terminal:
         widths = [max(map(len, column)) for column in zip((heading for heading, _ in columns), *rows, strict=True)]
         sides = [(str.rjust if side == "right" else str.ljust) for _, side in columns]

@@ -10,6 +10,14 @@
                 val_accuracy = model.score(arrays.x_val, arrays.y_val)
             epoch.report(samples=len(arrays.x_train), loss=loss, val_accuracy=val_accuracy)
 
+A long one may keep a state, from which it goes on should its worker or its node be lost (the epochs and their clock are
+kept with it; the loop goes on with the epoch after):
+
+    model = restore(recorder.saved["weights"]) if recorder.saved else build(arrays, seed=trial.seed)
+    for epoch in recorder.epochs():
+        ...
+        recorder.save(weights=model.weights)        # NumPy arrays, or what JSON holds; kept as the epoch ends
+
 It may leave the loop early. A function that marks no epoch is one epoch, the whole of it, and may return what it
 measured; one that takes the trial alone always is.
 """
@@ -17,6 +25,8 @@ measured; one that takes the trial alone always is.
 from __future__ import annotations
 
 import inspect
+import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -28,7 +38,7 @@ from harness.domain.outcome import Facts, Scores
 from harness.domain.setting import Setting
 from harness.domain.sources import Source, resolve
 from harness.domain.trial import Trial
-from harness.workloads.protocol import Arrays, Epochs, Load, Stopwatch, Timing
+from harness.workloads.protocol import Arrays, Epochs, Kept, Load, Stopwatch, Timing
 from harness.workloads.reported import ReportError, checked, result, untrained
 
 
@@ -103,11 +113,24 @@ class Recorder:
         self._epoch: Epoch | None = None
         self._used = False
         self._initial = Scores()
+        self._state: dict[str, Any] | None = None  # of the epoch that is open
+        self._saved: dict[str, Any] | None = None
+        self._unread = False  # whether `saved` has yet to be looked at
+        if epochs.kept is not None:
+            plain = epochs.kept.plain
+            self._saved = {**plain["values"], **epochs.kept.arrays}
+            self._unread = True
+            self._initial = Scores(loss=plain["untrained"][0], accuracy=plain["untrained"][1])
 
     def epochs(self) -> Iterator[Epoch]:
         """Yield each epoch that is to be trained; it ends when the next is asked for, or the function returns."""
         if self._used:
             raise ReportError(f"{self._name}: recorder.epochs() gives the epochs of a trial once")
+        if self._unread:
+            raise ReportError(
+                f"{self._name}: the trial goes on after epoch {self._epochs.count}, but what recorder.save() was given "
+                "there is not taken up: look at recorder.saved before recorder.epochs()"
+            )
         self._used = True
         self._building.close()
         while self._epochs.count < self._most and not self._epochs.over:
@@ -123,9 +146,26 @@ class Recorder:
         """Count what the block does as loading data."""
         return self._watch.measuring("data")
 
+    @property
+    def saved(self) -> Mapping[str, Any] | None:
+        """What `save` was given after the last epoch that counts, where the trial goes on from there; else None."""
+        self._unread = False
+        return self._saved
+
+    def save(self, **state: Any) -> None:
+        """Keep what the function needs to go on after the present epoch: NumPy arrays, and what JSON can hold.
+
+        Called in each epoch; it is written every few minutes (`checkpoint` of the suite). Nothing is copied, and
+        nothing of it may change before the next epoch is asked for.
+        """
+        if self._epoch is None:
+            raise ReportError(f"{self._name}: recorder.save() belongs into `for epoch in recorder.epochs():`")
+        self._state = state
+
     def untrained(self, **metrics: Any) -> None:
         """Report `val_loss` and `val_accuracy` of the state before training."""
-        self._initial = untrained(metrics, f"{self._name}: recorder.untrained")
+        if self._saved is None:  # else it is no more
+            self._initial = untrained(metrics, f"{self._name}: recorder.untrained")
 
     def _run(self, call: Callable[[], Any]) -> None:
         """Call the function and record what it marks; if that is nothing, the call is an epoch."""
@@ -147,6 +187,23 @@ class Recorder:
         epoch, self._epoch = self._epoch, None
         if epoch is not None and not (left and epoch.untouched):
             epoch._end()
+            state, self._state = self._state, None
+            if state is not None and not left and self._epochs.count < self._most:
+                self._epochs.keep(lambda: self._kept(state))
+
+    def _kept(self, state: Mapping[str, Any]) -> Kept:
+        """Return what `save` was given, taken apart."""
+        arrays = {name: value for name, value in state.items() if _is_array(value)}
+        values = {name: value for name, value in state.items() if name not in arrays}
+        where = f"{self._name}: recorder.save"
+        objects = [name for name, value in arrays.items() if value.dtype.hasobject]
+        if objects:
+            raise ReportError(f"{where}: {objects[0]} is an array of Python objects")
+        try:
+            plain = json.loads(json.dumps(values))
+        except (TypeError, ValueError) as error:
+            raise ReportError(f"{where}: {error}; it takes NumPy arrays, and what JSON can hold") from None
+        return Kept(plain={"values": plain, "untrained": [self._initial.loss, self._initial.accuracy]}, arrays=arrays)
 
 
 class Epoch:
@@ -214,6 +271,12 @@ class _Run:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is NumPy's, which is not imported for those that do without."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
 
 
 def _takes_recorder(function: Callable[..., Any]) -> bool:

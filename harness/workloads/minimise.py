@@ -28,7 +28,7 @@ from harness.domain.outcome import Facts, Scores
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.workloads.problems import PROBLEMS, Point, Problem
-from harness.workloads.protocol import EpochResult, Stopwatch, Tick
+from harness.workloads.protocol import EpochResult, Kept, Stopwatch, Tick
 
 # SciPy's methods by what they take; those that need second derivatives ("dogleg", "trust-ncg" and their like) are not
 # among them.
@@ -144,6 +144,12 @@ class _Session:
 
     def restore(self, snapshot: Any) -> None:
         pass
+
+    def keep(self) -> Kept | None:
+        return None  # a method of SciPy's cannot be left in its middle
+
+    def resume(self, kept: Kept) -> None:
+        raise AssertionError("nothing was kept")
 
     def files(self) -> dict[str, bytes]:
         result = self._steps.result()

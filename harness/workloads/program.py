@@ -3,7 +3,9 @@
 In the command, ``{batch_size}``, ``{optimizer.learning_rate}`` and every other dotted path of the setting stand for the
 trial's values, and so do ``{seed}``, ``{trial_id}`` and ``{python}``, the interpreter that runs the harness;
 braces are written ``{{`` and ``}}``. No shell is between. The program runs in the folder in which the harness was
-started, has nothing on its standard input, and finds the trial as JSON in the variable HARNESS_TRIAL.
+started, where the node has it, has nothing on its standard input, and finds the trial as JSON in the variable
+HARNESS_TRIAL. ``{suite_dir}/train.py`` is a file beside the suite: where the node does not have the very same files,
+those that travelled with the trial are put into a folder that lives as long as the program.
 
 Each line of its standard output that is a JSON object with one of these keys tells of its epochs::
 
@@ -26,6 +28,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +38,7 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any, Final
 
 from harness import processes
+from harness.domain.beside import named_files
 from harness.domain.component import text
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.expression import unknown_path
@@ -61,16 +65,18 @@ class ProgramError(HarnessError):
     """A program could not be started, ended badly, or did not report what it should."""
 
 
-def fill(words: Sequence[str], setting: Setting, *, seed: int = 0, trial_id: str = "") -> list[str]:
+def fill(
+    words: Sequence[str], setting: Setting, *, seed: int = 0, trial_id: str = "", suite_dir: str = "."
+) -> list[str]:
     """Return a command with the values of a trial in their places.
 
-    A path to a component stands for its name, as in conditions.
+    A path to a component stands for its name, as in conditions. `suite_dir` is where the suite's files are.
 
     Raises:
         SuiteError: for a path that the setting does not have, and for a brace that is alone.
     """
     plain = setting.plain()
-    own = {"seed": str(seed), "trial_id": trial_id, "python": sys.executable}
+    own = {"seed": str(seed), "trial_id": trial_id, "python": sys.executable, "suite_dir": suite_dir}
 
     def value(found: re.Match[str]) -> str:
         if found[0] in ("{{", "}}"):
@@ -92,24 +98,43 @@ class Program:
     """The workload named "program"."""
 
     def check(self, trial: Trial, sources: Mapping[str, Source]) -> None:
-        """Raise if the command names a value that the setting does not have."""
-        _command(trial)
+        """Raise if the command names a value that the setting does not have, or a file that did not travel."""
+        _files(trial, sources)
+        _command(trial, ".")
 
     def open(self, trial: Trial, sources: Mapping[str, Source], watch: Stopwatch) -> _Run:
-        return _Run(trial, _command(trial), watch)
+        return _Run(trial, _files(trial, sources), watch)
 
 
-def _command(trial: Trial) -> list[str]:
+def _files(trial: Trial, sources: Mapping[str, Source]) -> Source | None:
+    """Return the files beside the suite that the command names."""
+    args = trial.setting.workload.args
+    named = named_files(args["command"])
+    if not named:
+        return None
+    found = sources.get(args.get("sha256") or "")
+    lacking = set(named).difference(one.path for one in found.beside) if found is not None else set(named)
+    if found is None or lacking:
+        raise SuiteError(
+            f"program: {{suite_dir}}/{min(lacking, default=named[0])} did not travel: only the files do that "
+            "program(...) names, called in the suite's file; to vary the file, vary the workload: "
+            "product(workload=[program(...), program(...)])"
+        )
+    return found
+
+
+def _command(trial: Trial, suite_dir: str) -> list[str]:
     words = trial.setting.workload.args["command"]
-    return fill(words, trial.setting, seed=trial.seed, trial_id=trial.trial_id)
+    return fill(words, trial.setting, seed=trial.seed, trial_id=trial.trial_id, suite_dir=suite_dir)
 
 
 class _Run:
     """A trial that is one run of a program, from its start to its end."""
 
-    def __init__(self, trial: Trial, command: list[str], watch: Stopwatch) -> None:
+    def __init__(self, trial: Trial, files: Source | None, watch: Stopwatch) -> None:
         self._trial = trial
-        self._command = command
+        self._copies: tempfile.TemporaryDirectory[str] | None = None
+        self._command = _command(trial, "." if files is None else self._place(files))
         self._watch = watch
         self._deadline_s = None if trial.timeout_s is None else time.monotonic() + trial.timeout_s
         self._output = Output()
@@ -154,6 +179,17 @@ class _Run:
             self._watch.transfer(self._watch["record"] - recorded, "record", "program")
             self._watch.transfer(self._watch["progress"] - progressed, "progress", "program")
 
+    def _place(self, files: Source) -> str:
+        """Return the folder in which the suite's files are: their own where it is here and has just these texts."""
+        if files.lie_in(Path(files.folder)):
+            return files.folder
+        try:
+            self._copies = tempfile.TemporaryDirectory(prefix="suite-", dir=os.environ.get("HARNESS_WORKER_FOLDER"))
+            files.write(Path(self._copies.name))
+        except OSError as error:
+            raise ProgramError(f"{platform.node()}: no room for the program's files ({error.strerror})") from None
+        return self._copies.name
+
     def close(self) -> None:
         """End whatever still runs of it."""
         if self._process is not None:
@@ -161,6 +197,8 @@ class _Run:
             for stream in (self._process.stdout, self._process.stderr):
                 if stream is not None:
                     stream.close()
+        if self._copies is not None:
+            self._copies.cleanup()
 
     def _end_all(self, process: subprocess.Popen[bytes]) -> None:
         """End what runs of the program, and wait for it, so that all that it used is counted; once."""
@@ -189,7 +227,7 @@ class _Run:
         except (OSError, ValueError) as error:  # ValueError: a zero byte in a word
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             where = f"{platform.node()}, in {Path.cwd()}"
-            raise ProgramError(f"cannot start {self._command[0]!r} on {where}: {why}") from None
+            raise ProgramError(f"cannot start {self._command[0]!r} on {where}: {why}{_elsewhere()}") from None
         self._tree = processes.Tree(os.getpid(), spare=self._beside)
         base = getrusage(RUSAGE_CHILDREN)
         self._watch.count_cpu(partial(self._cpu, base.ru_utime, base.ru_stime))
@@ -293,7 +331,7 @@ class _Run:
         code = self._process.wait()
         last = self._output.last_error() or "it printed nothing to its standard error"
         if code > 0:
-            raise ProgramError(f"{self._command[0]}: exit code {code}: {last}")
+            raise ProgramError(f"{self._command[0]}: exit code {code}: {last}{_elsewhere()}")
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             hint = " (the kernel does this when memory runs out)" if name == "SIGKILL" else ""
@@ -305,6 +343,17 @@ class _Run:
                 f"{self._command[0]}: reported no epoch; print one JSON object a line, "
                 f'such as {{"epoch": 1, "loss": 0.3}}, or use harness.progress; {said}'
             )
+
+
+def _elsewhere() -> str:
+    """Return what may be wrong with a program that failed: this node has no folder like that of the command."""
+    folder = os.environ.get("HARNESS_STARTED_IN")
+    if folder is None or Path(folder).is_dir():
+        return ""
+    return (
+        f" (node {platform.node()} has no folder {folder}, in which harness was started, and ran it in {Path.cwd()}; "
+        "write {suite_dir}/ before the files beside the suite that it needs, or share that folder)"
+    )
 
 
 class _Clock:

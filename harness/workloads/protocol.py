@@ -84,6 +84,16 @@ class Stopwatch:
         """Bring the present step's span up to this moment."""
         self._switch(self._step)
 
+    def spans(self) -> dict[str, Span]:
+        """Return what each step has taken up to this moment."""
+        self.settle()
+        return dict(self._spans)
+
+    def carry(self, spans: Mapping[str, Span]) -> None:
+        """Add what the steps had taken before the trial went on from a state."""
+        for step, span in spans.items():
+            self._spans[step] = self[step] + span
+
     def count_cpu(self, cpu: Callable[[], tuple[float, float]]) -> None:
         """From now on, take user and system CPU seconds from there: more than this process's own, such as a tree's."""
         self.settle()
@@ -111,6 +121,14 @@ def _own_cpu() -> tuple[float, float]:
 
 
 _NOTHING = Span()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a workload needs to go on in the middle of a trial: plain JSON, and NumPy arrays by name."""
+
+    plain: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +194,23 @@ class Session(Protocol):
         """Note what was asked for besides the scores of an epoch, such as histograms of the weights; off the clock."""
 
     def snapshot(self) -> Any:
-        """Return a copy of the weights as they are now, for `restore`."""
+        """Return a copy of the weights as they are now, as NumPy arrays, for `restore`; None where there are none."""
 
     def restore(self, snapshot: Any) -> None:
         """Bring back the weights of a `snapshot`."""
+
+    def keep(self) -> Kept | None:
+        """Return all that the training needs to go on from here, to the same bits; None where it cannot be told now.
+
+        Called between epochs, and by way of `tick` within one.
+        """
+
+    def resume(self, kept: Kept) -> None:
+        """Go on from what `keep` returned in another process; the next call is for the epoch that it was in.
+
+        Raises:
+            StateError: when it does not fit; nothing has changed then.
+        """
 
     def files(self) -> dict[str, bytes]:
         """Return what is to be kept of the trial besides its records, by path; called once, at its end."""
@@ -228,6 +259,13 @@ class Epochs(Protocol):
 
     def tick(self) -> None:
         """Report progress; to be called every few seconds, and not part of what is timed."""
+
+    @property
+    def kept(self) -> Kept | None:
+        """What `keep` was given before the trial was cut off, with the epochs so far; None: it is at its beginning."""
+
+    def keep(self, kept: Callable[[], Kept]) -> None:
+        """Between two epochs: save what the workload needs to go on from here, if it is time to."""
 
 
 @runtime_checkable

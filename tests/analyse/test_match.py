@@ -46,6 +46,7 @@ def side(
                 ids = {"run_id": run, "trial_id": f"{setting}{block}", "setting_id": setting, "arm": arm}
                 how = {"precision": "float32", "backend": "tensorflow", "engine": "xla", "dispatch": "epoch"}
                 where = {"status": "completed", "seed": block, "block": block, "node": "here", "neighbours": 1}
+                where["packed"] = False
                 trials.append({**ids, **how, **where, "initial_val_accuracy": 0.1, "compile_s": 0.5, **columns})
                 factor = slower.get(setting, 1.0) if isinstance(slower, dict) else slower
                 reached = accuracy[block] if isinstance(accuracy, list) else accuracy
@@ -111,6 +112,7 @@ def test_equal_trials_are_told_and_not_tested_and_some_in_common_are_refused() -
         ("backend", "jax", "backend: tensorflow in A, jax in B"),
         ("dispatch", "step", "dispatch: epoch in A, step in B"),
         ("neighbours", 0, "neighbours: beside others in A, alone in B"),
+        ("packed", True, "packed: whole shares in A, packed in B"),
     ],
 )
 def test_what_ran_differently_is_compared_only_where_that_is_allowed(name: str, value: Any, told: str) -> None:

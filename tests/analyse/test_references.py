@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,7 @@ def tables(*trials: dict[str, Any]) -> Tables:
         ids = {"run_id": "r", "trial_id": f"t{number}", "setting_id": setting.setting_id, "arm": setting.arm}
         measured = {name: trial.pop(name) for name in list(trial) if isinstance(trial[name], list)}
         arm = {column: getattr(setting, name) for name, column in ARM_COLUMNS.items()}
+        arm["node_labels"] = json.dumps(setting.node_labels) if setting.node_labels else None
         rows.append({**ids, **arm, "setting": setting.canonical(), "batch_size": setting.batch_size, **trial})
         for place in range(max(map(len, measured.values()), default=0)):
             values = {name: value[place] for name, value in measured.items()}

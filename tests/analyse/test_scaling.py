@@ -242,3 +242,40 @@ def test_a_run_in_which_nothing_completed_is_no_work() -> None:
     lost[0]["status"] = "lost"
     lost[0]["started_at"] = pd.NaT
     assert node_scaling(*lost).empty
+
+
+def test_devices_that_are_gpus_are_one_group_and_those_of_cores_another() -> None:
+    on_gpus = [
+        run({count: [100.0 * count]}, resource="devices", arm=f"devices={count},gpus={count}") for count in (1, 2)
+    ]
+    on_cores = run({1: [10.0], 2: [12.0]}, resource="devices", setting_id="s", run_id="other")
+    table = scaling(*together(*on_gpus, on_cores), resource="devices")
+    assert table["arm"].tolist() == ["gpus", "gpus", "dispatch=step", "dispatch=step"]
+    assert table["speedup"].tolist() == pytest.approx([1, 2, 1, 1.2])
+
+
+def grown(each: int, rates: Mapping[int, Sequence[float]], *, resource: str = "devices") -> Any:
+    """Trials whose batch grows with the resource, and whose setting_id so differs from count to count."""
+    parts = [
+        run(
+            {count: values}, resource=resource, setting_id=f"b{each * count}", run_id=f"r{each}",
+            batch_size=each * count, setting=f'{{"batch_size":{each * count},"epochs":2}}',
+        )
+        for count, values in rates.items()
+    ]  # fmt: skip
+    return together(*parts)
+
+
+@pytest.mark.parametrize("resource", ["devices", "nodes"])
+def test_weak_scaling_holds_batches_against_each_other_that_grow_with_the_resource(resource: str) -> None:
+    both = together(
+        grown(48, {1: [50.0], 2: [100.0]}, resource=resource),
+        grown(64, {1: [100.0, 100.0], 2: [180.0, 180.0], 4: [300.0, 300.0]}, resource=resource),
+    )
+    assert scaling(*both, resource=resource).empty  # no setting ran on several counts
+    table = scaling(*both, resource=resource, weak=True)
+    assert table["batch_each"].tolist() == [48, 48, 64, 64, 64]
+    assert table["efficiency"].tolist() == pytest.approx([1, 1, 1, 0.9, 0.75])
+    assert table["setting_id"].isna().all()
+    assert table[["serial_fraction", "amdahl_speedup", "amdahl_limit"]].isna().all(axis=None)
+    assert table["paired"].tolist() == [False, False, False, True, True]

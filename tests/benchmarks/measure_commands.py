@@ -27,6 +27,7 @@ BESIDE = Path(__file__).resolve().parent
 PEERS = {"keras": "keras_script.py", "tune": "ray_tune.py", "joblib": "joblib_script.py"}
 TITLES = {
     "harness": "harness run",
+    "resident": "harness run, on resident workers",
     "keras": "one Keras script, in sequence",
     "tune": "Ray Tune, one CPU a trial",
     "joblib": "joblib, two processes",
@@ -137,12 +138,29 @@ def harness_command(*arguments: str) -> list[str]:
 def run_harness(work: Path, *, quick: bool) -> Run:
     """Run the suite `a2.py` as a cold command, with its results under `work`."""
     smaller = ["--set", "batch_size=128,64", "--set", "epochs=1"] if quick else []
-    argv = harness_command("run", str(BESIDE / "a2.py"), "--results", str(work), *smaller)
-    result = timed(argv, env=environment())
+    argv = harness_command("run", str(BESIDE / "a2.py"), "--no-resident", "--results", str(work), *smaller)
+    return _recorded("harness", timed(argv, env=environment()), work)
+
+
+def run_resident(work: Path, *, quick: bool) -> Run:
+    """Run the suite `a2.py` on workers that `harness up` keeps, and that have run it once before."""
+    smaller = ["--set", "batch_size=128,64", "--set", "epochs=1"] if quick else []
+    env = environment() | {"XDG_RUNTIME_DIR": str(work)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "env": env, "check": True}
+    run = harness_command("run", str(BESIDE / "a2.py"), *smaller, "--results")
+    subprocess.run(harness_command("up", str(BESIDE / "a2.py")), **quiet)
+    try:
+        subprocess.run([*run, str(work / "before")], **quiet)
+        return _recorded("resident", timed([*run, str(work / "measured")], env=env), work / "measured")
+    finally:
+        subprocess.run(harness_command("down", "--now"), **quiet)
+
+
+def _recorded(name: str, result: Timed, results: Path) -> Run:
     if not result.ok:
-        return Run(name="harness", timed=result)
-    folder = run_folder(work)
-    return Run(name="harness", timed=result, accuracies=recorded_accuracies(folder), folder=folder)
+        return Run(name=name, timed=result)
+    folder = run_folder(results)
+    return Run(name=name, timed=result, accuracies=recorded_accuracies(folder), folder=folder)
 
 
 def run_peer(name: str, work: Path, *, quick: bool) -> Run:

@@ -41,8 +41,10 @@ def test_ordering_ten_thousand_trials(benchmark: Any) -> None:
 
     def order() -> int:
         queue, taken = Queue(trials, seed=1), 0
-        while queue.take(index=taken % 2, workers=2, warm=()) is not None:
-            queue.ended()
+        for name in ("0", "1"):
+            queue.join(name, queue.demands[0], ("here",))
+        while queue.take(str(taken % 2)) is not None:
+            queue.ended(str(taken % 2))
             taken += 1
         return taken
 

@@ -102,7 +102,7 @@ def test_a_run_without_a_finished_trial_says_so(tmp_path: Path, say: Say) -> Non
     folder = recorded(tmp_path, [])
     assert f"{folder}: no trial is recorded in this run yet" in refused(say, "show", folder)
     killed = recorded(tmp_path, [], run_id="killed", state="")
-    assert "no trial is recorded in this run yet; its state is 'running'" in refused(say, "show", killed)
+    assert "no trial is recorded in this run yet; its state is 'dead'" in refused(say, "show", killed)
     assert states(say("status", "--results", tmp_path).out) == {"r": "completed", "killed": "dead"}
 
 

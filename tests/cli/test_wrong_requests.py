@@ -156,7 +156,7 @@ def test_a_wrong_choice_on_the_command_line_is_named(say: Say, words: list[str],
         (["--budget", "0"], "--budget: '0' is no duration; give seconds above 0"),
         (["--inline", "--workers", "2"], "--inline runs in this process alone"),
         (["--run", "x"], "--run, --force and --take-over go with --resume"),
-        (["--address", "somewhere"], "--address 'somewhere' is no HOST:PORT"),
+        (["--address", "somewhere"], "--address somewhere: this is no HOST:PORT"),
         (["--address", "localhost:1"], "--address localhost:1: nothing answers there (Connection refused)"),
     ],
 )

@@ -177,3 +177,10 @@ def test_the_share_of_the_peak_is_by_what_was_calibrated_for_this_kind_of_share(
 def test_a_calibration_beside_others_is_no_measure_of_the_device() -> None:
     assert peak_percent(2e9, {"share_flops_per_s": 4e9, "share_foreign_percent": 40.0}, 0) is None
     assert peak_percent(2e9, {"share_flops_per_s": 4e9, "share_foreign_percent": 4.0}, 0) == 50.0
+
+
+def test_a_packed_trial_has_as_many_cores_as_it_asked_for() -> None:
+    assert judged(cpus=0.125, cores=2).warnings == []
+    assert judged(cpus=0.125, cores=2, quota=2.0, trials_at_a_time=16).warnings == []
+    assert judged(cpus=0.3, cores=1, quota=1.0, trials_at_a_time=3).warnings == []
+    assert judged(cpus=0.5, cores=2, quota=1.0, trials_at_a_time=4).warnings == ["few_cores"]

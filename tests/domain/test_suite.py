@@ -232,7 +232,8 @@ def test_a_suite_may_use_what_lies_beside_it(write: Callable[[str], Path], tmp_p
     assert model.args["width"] == 8
     assert Path(sources.collected()[model.args["sha256"]].path).name == "beside_the_suite.py"
     assert dataset is not None
-    assert dataset.args["sha256"] == loaded.sha256
+    source = sources.collected()[dataset.args["sha256"]]
+    assert (source.text, [one.name for one in source.beside]) == (loaded.text, ["beside_the_suite"])
 
 
 def test_an_own_function_runs_where_its_file_is_not(write: Callable[[str], Path]) -> None:

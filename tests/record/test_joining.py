@@ -352,3 +352,25 @@ def test_warnings_are_read_in_pandas_as_the_page_of_columns_shows(tmp_path: Path
         contended = trials[["contended" in names for names in trials["warnings"]]]
         assert contended["seed"].tolist() == [1]
         assert trials.explode("warnings")["warnings"].value_counts().to_dict() == {"contended": 1, "throttled": 1}
+
+
+def test_nothing_is_joined_to_what_was_measured_before_a_trial_went_on_from_a_state(tmp_path: Path) -> None:
+    resumed = trial(0)
+    outcome = resumed.outcome
+    # It went on in the middle of its third epoch: the first two, and the beginning of that, were measured elsewhere.
+    facts = replace(outcome.facts, resumptions=1, resumed_after_epoch=2)
+    middle = outcome.epochs[2].started_at + 0.5
+    resumed = replace(resumed, outcome=replace(outcome, facts=facts, started_at=middle))
+    with Recorder.create(tmp_path, suite="suite", run_id="run", info=INFO) as recorder:
+        recorder.add_node(NODE)
+        times = np.arange(T0 - 1, T0 + 2 * TRIAL_S, 0.1)
+        recorder.add_telemetry(
+            [{"time": time, "device": "cpu0", "metric": "cpu_percent", "value": 50.0} for time in times], node="here"
+        )
+        recorder.write(replace(resumed, placement=replace(resumed.placement, node="here")))
+        recorder.finish("completed")
+    results = load(tmp_path)
+    assert results.epochs["cpu_percent"].isna().tolist() == [True, True, True, False, False]
+    assert results.trials["cpu_percent"].isna().all()
+    assert results.epochs["gpu_counter_j"].notna().all()  # which each worker has counted itself
+    assert results.trials["resumptions"].tolist() == [1]

@@ -35,10 +35,10 @@ def test_the_columns_page_names_the_limits_that_readings_are_joined_by() -> None
 
 
 def test_everything_a_worker_reports_has_a_column() -> None:
-    renamed = {"gpus": "gpu_uuids", "files": "artifacts"}
+    renamed = {"gpus": "gpu_uuids", "files": "artifacts", "others": "other_nodes"}
     for kind in (Facts, Stopwatches, Placement, Outcome):
         for field in fields(kind):
-            if field.name not in ("epochs", "watches", "facts", "energy"):
+            if field.name not in ("epochs", "watches", "facts", "energy", "remark"):
                 assert renamed.get(field.name, field.name) in TRIALS.names()
     assert {field.name for field in fields(EpochRecord)} - {"energy"} <= set(EPOCHS.names())
     assert {field.name for field in fields(Energy)} == set(ENERGY_COLUMNS.values())
@@ -72,7 +72,7 @@ def test_units_stand_in_names_and_in_the_files() -> None:
             elif column.unit is not None or ending in _UNITS:
                 assert column.unit == _UNITS.get(ending, column.unit), column.name
     schema = arrow_schema("epochs")
-    assert schema.metadata[b"harness_schema_version"] == b"3"
+    assert schema.metadata[b"harness_schema_version"] == b"4"
     assert schema.field("train_s").metadata[b"unit"] == b"s"
     assert b"timed span" in schema.field("train_s").metadata[b"description"]
 

@@ -25,7 +25,7 @@ class ScriptedExecutor:
         self._count = workers
         self._events: list[Event] = []
         self._workers: dict[Demand, list[Worker]] = {}
-        self._waiting: list[tuple[str, Trial]] = []
+        self._waiting: list[tuple[str, Trial, int]] = []
         self._runs: Counter[str] = Counter()
         self.replaced: list[str] = []
         self.calibrated: list[tuple[str, int]] = []  # which worker, while how many trials ran
@@ -40,6 +40,9 @@ class ScriptedExecutor:
             self._events += [Ready(worker=name, prepare_s=0.0, pid=1) for name in names]
         return self._workers[demand]
 
+    def node_names(self, demand: Demand) -> list[str]:
+        return ["here"]
+
     def check(self, worker: str, trial: Trial) -> None:
         error = "the layer cannot be built" if trial.setting.label == "refuse" else None
         self._events.append(Checked(worker=worker, error=error))
@@ -49,7 +52,7 @@ class ScriptedExecutor:
         self._events.append(Calibrated(worker=worker, values={"dispatch_s": 1e-6}))
 
     def submit(self, worker: str, trial: Trial, *, attempt: int = 1, state: bytes | None = None) -> None:
-        self._waiting.append((worker, trial))
+        self._waiting.append((worker, trial, attempt))
         self.most_at_once = max(self.most_at_once, len(self._waiting))
 
     def replace(self, worker: str) -> None:
@@ -57,7 +60,7 @@ class ScriptedExecutor:
         self._events.append(Ready(worker=worker, prepare_s=0.0, pid=1))
 
     def wait(self, timeout_s: float) -> list[Event]:
-        for worker, one in self._waiting:
+        for worker, one, attempt in self._waiting:
             script = one.setting.label.split()
             status: Any = script[min(self._runs[one.trial_id], len(script) - 1)]
             self._runs[one.trial_id] += 1
@@ -72,7 +75,9 @@ class ScriptedExecutor:
                 status=status, error=None if status == "completed" else status, facts=Facts(rss_bytes=rss_bytes)
             )
             alive = status in ("completed", "failed")
-            self._events.append(Done(worker=worker, outcome=outcome, alive=alive))
+            self._events.append(
+                Done(worker=worker, key=one.key, attempt=attempt, outcome=outcome, alive=alive, cause="trial")
+            )
             if not alive:
                 self._events.append(Ready(worker=worker, prepare_s=0.0, pid=1))
         self._waiting = []
@@ -209,10 +214,10 @@ def test_what_a_trial_declares_is_built_by_a_worker_of_its_own_back_end_before_a
 
         def submit(self, worker: str, trial: Trial, *, attempt: int = 1, state: bytes | None = None) -> None:
             self.note("run", worker, trial)
-            super().submit(worker, trial)
+            super().submit(worker, trial, attempt=attempt, state=state)
 
     executor = Watching()
-    list(Loop([trial(backend=name) for name in ("tensorflow", "jax", "torch")], executor, seed=0, policy=Policy()))
+    list(Loop([trial(backend=name) for name in ("tensorflow", "jax", "torch")], executor, seed=0, policy=Policy()))  # type: ignore[arg-type]
     assert all(serving == backend for _, serving, backend in executor.seen)
     assert {backend for what, _, backend in executor.seen if what == "check"} == {"tensorflow", "jax", "torch"}
     first_run = next(n for n, (what, _, _) in enumerate(executor.seen) if what == "run")

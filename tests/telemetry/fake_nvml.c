@@ -5,6 +5,7 @@
  * G is a GPU's number, from 0; times are seconds of CLOCK_MONOTONIC, less START (default 0).
  *   GPUS=N              so many GPUs (default 2); their UUIDs are GPU-0, GPU-1, ...
  *   MIG=G:N             GPU G is in MIG mode, with N instances, MIG-G-1, MIG-G-2, ..., of 10 GB each; place 0 is empty
+ *   NEAR=T0,T1,...      the hardware thread T0 is near GPU 0, and so on; a GPU without one does not tell
  *   INIT=CODE           initialising returns this error
  *   LOST=G:K            GPU G is lost once its power has been read K times in this process
  *   LOST_AT=G:T         GPU G is lost from the time T on
@@ -181,6 +182,23 @@ int nvmlDeviceGetMigDeviceHandleByIndex(Device *device, unsigned int index, Devi
     if (index == 0 || (int)index > instances(device)) return NOT_FOUND;
     *instance = &devices[device->number][index];
     return trouble(device, "mig");
+}
+
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Device *instance, Device **device) {
+    *device = &devices[instance->number][0];
+    return instance->instance ? SUCCESS : INVALID;
+}
+
+int nvmlDeviceGetCpuAffinity(Device *device, unsigned int words, unsigned long long *threads) {
+    char text[64], *at = text;
+    if (device->instance) return INVALID;
+    if (!setting("NEAR", text)) return NOT_SUPPORTED;
+    for (unsigned int gpu = 0; gpu < device->number && at; gpu++)
+        if ((at = strchr(at, ','))) at++;
+    if (!at) return NOT_SUPPORTED;
+    memset(threads, 0, words * sizeof *threads);
+    threads[atoi(at) / 64] = 1ULL << atoi(at) % 64;
+    return SUCCESS;
 }
 
 int nvmlDeviceGetUtilizationRates(Device *device, Utilisation *rates) {

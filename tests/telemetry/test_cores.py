@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from harness.domain.errors import SetupError
 from harness.telemetry.cgroup import cpu_quota, memory_limit_bytes
-from harness.telemetry.cores import allowed_cpus, cpu_list, physical_cores, quota_note, shares, spare_cpus, usable_cores
+from harness.telemetry.cores import (
+    allowed_cpus,
+    cpu_list,
+    physical_cores,
+    quota_note,
+    shares,
+    shares_near,
+    spare_cpus,
+    usable_cores,
+)
 
 
 def machine(root: Path, *, sockets: list[list[list[int]]]) -> Path:
@@ -61,6 +70,34 @@ def test_a_share_lies_within_a_socket_as_long_as_one_can_be_had(tmp_path: Path) 
     root = machine(tmp_path, sockets=alternating)
     assert shares(2, affinity=range(6), root=root) == [(0, 2), (1, 3), (4, 5)]
     assert shares(3, affinity=range(6), root=root) == [(0, 2, 4), (1, 3, 5)]
+
+
+def numa(root: Path, *nodes: str) -> Path:
+    """Write which hardware threads each NUMA node has, in the kernel's notation."""
+    for number, cpus in enumerate(nodes):
+        write(root / f"sys/devices/system/node/node{number}/cpulist", cpus)
+    return root
+
+
+def test_a_share_lies_within_a_numa_node_then_within_a_socket(tmp_path: Path) -> None:
+    root = numa(machine(tmp_path, sockets=[[[cpu] for cpu in range(6)], [[6], [7]]]), "0-2", "3-5", "6-7")
+    assert shares(2, affinity=range(8), root=root) == [(0, 1), (3, 4), (6, 7), (2, 5)]
+    assert shares(3, affinity=range(8), root=root) == [(0, 1, 2), (3, 4, 5)]
+    assert shares(4, affinity=range(8), root=root) == [(0, 1, 2, 3), (4, 5, 6, 7)]
+
+
+def test_shares_are_given_where_they_are_near_as_long_as_there_are_some(tmp_path: Path) -> None:
+    root = numa(machine(tmp_path, sockets=[[[0], [1]], [[2], [3]]]), "0-1", "2-3")
+    left, right = range(2), range(2, 4)
+
+    def near(cpus: int, *places: range, turn: int = 9) -> dict[int, tuple[int, ...]]:
+        return shares_near(cpus, places, turn=turn, affinity=range(4), root=root)
+
+    assert near(1, right, left) == {0: (2,), 1: (0,)}
+    assert near(2, right, right) == {0: (2, 3), 1: (0, 1)}
+    assert near(1, left, left, left, range(0)) == {0: (0,), 1: (1,), 2: (3,), 3: (2,)}  # any will do for the last
+    assert near(2, left, left, right) == {0: (0, 1), 2: (2, 3)}
+    assert near(2, left, range(9, 10), left, turn=2) == {0: (0, 1), 1: (2, 3)}
 
 
 def test_where_the_topology_cannot_be_read_each_thread_is_a_core(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pynvml
 import pytest
 
+from harness.telemetry.cores import shares, usable_cores
 from harness.telemetry.throttling import THROTTLE_REASONS, THROTTLED, throttle_reasons
 
 READ = """
@@ -31,6 +33,18 @@ import dataclasses, json
 from harness.telemetry.nvidia import describe_gpus
 gpus = describe_gpus()
 print(json.dumps(gpus and dataclasses.asdict(gpus)))
+"""
+PLACED = """
+import json, sys
+from harness.domain.errors import SetupError
+from harness.schedule.shares import share_out
+from harness.schedule.order import Demand
+try:
+    asked = {"backend": "none", "cpus": 1, "exclusive": False, **json.loads(sys.argv[1])}
+    launches = share_out(Demand(**asked), body="")
+    print(json.dumps([[list(launch.cores), list(launch.gpus)] for launch in launches]))
+except SetupError as error:
+    print(json.dumps(str(error)))
 """
 SHARES = """
 import json, sys
@@ -202,7 +216,7 @@ def test_of_a_mig_instance_the_memory_is_read_and_nothing_of_the_whole_gpu_is_ta
 def test_a_gpu_in_mig_mode_is_given_out_by_its_instances(scripted_nvml: Path) -> None:
     whole, *instances = in_new_process(DESCRIBE, library=scripted_nvml, mig="1:2")["devices"]
     assert whole["uuid"] == "GPU-0"
-    instance = {"name": "Scripted GPU MIG 1g.10gb", "memory_bytes": 10_000_000_000}
+    instance = {"name": "Scripted GPU MIG 1g.10gb", "memory_bytes": 10_000_000_000, "near": None}
     assert instances == [{"uuid": "MIG-1-1", **instance}, {"uuid": "MIG-1-2", **instance}]
     script = {"gpus": "1", "mig": "0:3"}
     assert in_new_process(SHARES, "1", library=scripted_nvml, **script)[0] == ["MIG-0-1"]
@@ -248,7 +262,7 @@ def test_nvml_without_a_device_says_so(scripted_nvml: Path) -> None:
 
 
 def test_a_node_names_its_gpus_and_their_driver(scripted_nvml: Path) -> None:
-    whole = {"name": "Scripted GPU", "memory_bytes": 80_000_000_000}
+    whole = {"name": "Scripted GPU", "memory_bytes": 80_000_000_000, "near": None}
     assert in_new_process(DESCRIBE, library=scripted_nvml) == {
         "devices": [{"uuid": "GPU-0", **whole}, {"uuid": "GPU-1", **whole}],
         "driver": "999.1",
@@ -263,3 +277,36 @@ def test_a_node_that_was_looked_at_and_has_no_gpu_differs_from_one_that_cannot_b
     assert looked == {"devices": [], "driver": "999.1", "cuda": "12.4"}
     (tmp_path / "libnvidia-ml.so.1").write_text("no library")
     assert in_new_process(DESCRIBE, library=tmp_path) is None
+
+
+def placed(library: Path, *, script: dict[str, str], **demand: Any) -> Any:
+    """Return the cores and the GPUs of each share that this machine is cut into."""
+    return in_new_process(PLACED, json.dumps(demand), library=library, **script)
+
+
+def test_a_worker_with_a_gpu_has_cores_near_it(scripted_nvml: Path, require: Callable[[bool, str], None]) -> None:
+    require(usable_cores() >= 2, "two workers need two cores")
+    first, second = (share[0] for share in shares(1)[:2])
+    crossed = {"near": f"{second},{first}"}
+    assert placed(scripted_nvml, script=crossed, gpus=1) == [[[second], ["GPU-0"]], [[first], ["GPU-1"]]]
+    instances = placed(scripted_nvml, script={**crossed, "mig": "0:1"}, gpus=1)
+    assert instances == [[[second], ["MIG-0-1"]], [[first], ["GPU-1"]]]
+    assert placed(scripted_nvml, script=crossed, gpus=2, cpus=2)[0][1] == ["GPU-0", "GPU-1"]
+    near_none = placed(scripted_nvml, script={"near": "4000,4000"}, gpus=1)[:2]
+    assert near_none == [[[first], ["GPU-0"]], [[second], ["GPU-1"]]]
+
+
+def test_packed_workers_fill_every_gpu_once_before_any_twice(scripted_nvml: Path) -> None:
+    core = shares(1)[0][0]
+    packed = placed(scripted_nvml, script={"near": f"{core},4000"}, gpus=0.5)
+    assert [gpus for _, gpus in packed[:2]] == [["GPU-0"], ["GPU-1"]][: len(packed)]
+    unpinned = placed(scripted_nvml, script={}, gpus=0.25, cpus=0.125)
+    assert unpinned == [[[], [f"GPU-{number % 2}"]] for number in range(8)]
+
+
+def test_only_the_gpus_of_the_kind_that_is_asked_for_are_given_out(scripted_nvml: Path) -> None:
+    mixed = {"mig": "1:2"}
+    instances = placed(scripted_nvml, script=mixed, gpus=1, cpus=0.25, accelerator="1g.10gb")
+    assert [gpus for _, gpus in instances] == [["MIG-1-1"], ["MIG-1-2"]]
+    every = placed(scripted_nvml, script=mixed, gpus=1, cpus=0.25, accelerator="what Ray calls it")
+    assert [gpus for _, gpus in every] == [["GPU-0"], ["MIG-1-1"], ["MIG-1-2"]]

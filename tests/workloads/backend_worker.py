@@ -12,19 +12,31 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from harness import datasets
-from harness.domain.handy import initializer, layer, learning_rate, loss, mlp, optimizer, sequential, sgd
+from harness.domain.handy import (
+    early_stopping,
+    initializer,
+    layer,
+    learning_rate,
+    loss,
+    mlp,
+    optimizer,
+    sequential,
+    sgd,
+)
 from harness.domain.outcome import Outcome
 from harness.domain.setting import Dataset, Setting
+from harness.domain.state import unpack
 from harness.domain.trial import Trial
 from harness.measure import WorkerState, run_trial
 from harness.workloads.protocol import Stopwatch
-from harness.workloads.training import initial, network, workload
+from harness.workloads.training import feed, initial, network, workload
 
 NAME = keras.backend.backend()
 BACKEND = importlib.import_module(f"harness.workloads.training.{NAME}").BACKEND
@@ -96,8 +108,8 @@ def a_workload(free_bytes: int | None = None) -> workload.Training:
     return workload.Training(datasets.load, BACKEND, free_bytes=free_bytes)
 
 
-def run(trial: Trial, training: workload.Training | None = None) -> tuple[Outcome, list[Any]]:
-    """Return the outcome of a trial and the weights it ended with."""
+def run(trial: Trial, training: workload.Training | None = None, **states: Any) -> tuple[Outcome, list[Any]]:
+    """Return the outcome of a trial and the weights it ended with; `states` as for `run_trial`."""
     training = training or a_workload()
     ended: list[Any] = []
 
@@ -113,7 +125,7 @@ def run(trial: Trial, training: workload.Training | None = None) -> tuple[Outcom
             session.close = close
             return session
 
-    outcome = run_trial(trial, WorkerState(workloads={f"{NAME}.training": Watched()}), lambda epoch: None)
+    outcome = run_trial(trial, WorkerState(workloads={f"{NAME}.training": Watched()}), lambda epoch: None, **states)
     if outcome.status != "completed":
         raise RuntimeError(f"{outcome.error}\n{outcome.error_detail}")
     return outcome, ended
@@ -313,6 +325,59 @@ COUNTED = {  # what takes so many operations a batch that they can be counted by
 }
 
 
+DROPPING = sequential(
+    layer("Dense", units=8, activation="relu"), layer("BatchNormalization"), layer("Dropout", rate=0.3),
+    layer("Dense", units=3),
+)  # fmt: skip
+KEPT = early_stopping("val_loss", patience=9, best_weights=True)
+RESUMED = {  # by what makes their states differ
+    "adam": {"optimizer": optimizer("adam", learning_rate=DECAYING), "early_stopping": KEPT},
+    "streamed": {"optimizer": sgd(0.1, momentum=0.9, nesterov=True), "precision": "mixed_float16"},
+}
+
+
+def resumed() -> dict[str, Any]:
+    """Return for each engine and trial how many states there were, and which of them led elsewhere than the trial that
+    ran through; each is taken up by a worker that was at something else."""
+    workload.CHUNK_S = 1e-9  # type: ignore[misc]  # each batch is a call
+    feed._BLOCK_BYTES = 24 * 56  # type: ignore[misc]  # rows of 12 float32 and a label: blocks of 24, 24 and 16
+    found: dict[str, Any] = {}
+    for engine in BACKEND.engines:
+        for name, changes in RESUMED.items():
+            if engine != BACKEND.engines[0] and name != "adam":
+                continue
+            some: dict[str, Any] = {"model": DROPPING, "loss": LOGITS, "batch_size": UNEVEN, "epochs": 3}
+            trial = replace(a_trial(3, engine=engine, **(some | changes)), checkpoint_s=0.0)
+            training = a_workload(free_bytes=1 if name == "streamed" else None)
+            states: list[bytes] = []
+            whole = run(trial, training, on_state=states.append)
+            if engine != "fit":  # which compiles each time
+                run(replace(trial, seed=4), training)
+            differing, resumptions = [], []
+            for number in (1, 3, 6, 10) if len(states) == 11 else (0,):  # the fourth: between two epochs
+                state = states[number]
+                head = unpack(trial, state).head
+                again = run(trial, training, state=state)
+                facts, epoch = again[0].facts, head["epoch"]
+                resumptions.append([facts.resumptions, facts.resumed_after_epoch == epoch])
+                kept = again[0].epochs[:epoch] == whole[0].epochs[:epoch]
+                if not (same(whole, again) and kept and counted(again) == counted(whole)):
+                    differing.append([number, epoch, head["part"]])
+            found[f"{engine}, {name}"] = {
+                "states": len(states), "differing": differing,
+                "told": all(one == [1, True] for one in resumptions),
+            }  # fmt: skip
+    return found
+
+
+def counted(ran: tuple[Outcome, list[Any]]) -> list[Any]:
+    facts = ran[0].facts
+    return [
+        *([epoch.samples, epoch.steps, epoch.chunks] for epoch in ran[0].epochs),
+        *(facts.initial_val_loss, facts.best_epoch, facts.stopped_early),
+    ]
+
+
 def flops() -> dict[str, Any]:
     """Return the operations of a step as the back end counts them, by model."""
     found = {}
@@ -398,12 +463,13 @@ CHECKS: tuple[Callable[[], Any], ...] = (
     *(seeds, draws, streamed, engines, precisions, snapshots),
     *(flops, uncountable, compilations, calibrated),
 )
+IF_ASKED = (resumed,)
 
 if __name__ == "__main__":
     BACKEND.prepare_process()
     measured = {}
-    for check in CHECKS:
-        if len(sys.argv) == 1 or check.__name__ in sys.argv:
+    for check in (*CHECKS, *IF_ASKED):
+        if (len(sys.argv) == 1 and check in CHECKS) or check.__name__ in sys.argv:
             try:
                 measured[check.__name__] = check()
             except Exception:

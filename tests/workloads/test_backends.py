@@ -144,6 +144,7 @@ BY_HAND = {
     "padded": 2 * 64 * (16 * 16 * 27 * 8 * 2 + 2048 * 10 * 3),
     "recurrent": 2 * 64 * (20 * 64 * (21 * 2 + 16) + 16 * 10 * 3),
 }
+COUNTS = ("flops", "compilations", "resumed")  # what is asked of TensorFlow too, in one process
 WHO_COUNTS = {"tensorflow": "tensorflow", "jax": "xla", "torch": "torch"}
 
 
@@ -152,7 +153,7 @@ def test_the_operations_of_a_step_are_those_counted_by_hand(
     name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
 ) -> None:
     require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    found = measured(measure(name, "flops", "compilations"), "flops")
+    found = measured(measure(name, *COUNTS), "flops")
     assert {source for _, source in found.values()} == {WHO_COUNTS[name]}
     counted = {model: flops / BY_HAND[model] for model, (flops, _) in found.items()}
     assert 1 <= counted.pop("mlp") < 1.02  # and the elementwise work
@@ -171,7 +172,7 @@ def test_no_epoch_of_an_ordinary_trial_compiles_anything(
     name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
 ) -> None:
     require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    found = measured(measure(name, "flops", "compilations"), "compilations")
+    found = measured(measure(name, *COUNTS), "compilations")
     assert found["by engine"].pop("fit")[1::2] == [0, 0]  # in the first it meets its first short batch
     for engine, counts in found["by engine"].items():
         assert counts == [0, 0, 0, 0], engine
@@ -181,7 +182,7 @@ def test_torch_does_not_tell_what_it_compiles(
     measure: Callable[..., Measured], require: Callable[[object, str], None]
 ) -> None:
     require(importlib.util.find_spec("torch"), "the back end torch is not installed")
-    found = measured(measure("torch", "flops", "compilations"), "compilations")
+    found = measured(measure("torch", *COUNTS), "compilations")
     assert {count for counts in found["by engine"].values() for count in counts} == {None}
 
 
@@ -190,7 +191,7 @@ def test_what_is_compiled_within_an_epoch_is_counted(
     name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
 ) -> None:
     require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    assert measured(measure(name, "flops", "compilations"), "compilations")["planted"] == [0, 1]
+    assert measured(measure(name, *COUNTS), "compilations")["planted"] == [0, 1]
 
 
 def test_a_back_end_tells_what_its_smallest_call_takes(backend: Measured) -> None:
@@ -203,3 +204,15 @@ def test_weights_come_back_as_they_were_and_training_goes_on_from_them(backend: 
     first, second, restored, onward = measured(backend, "snapshots")
     assert restored == first != second
     assert onward != restored
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
+def test_a_trial_that_goes_on_from_a_state_ends_with_the_bits_of_one_that_ran_through(
+    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
+) -> None:
+    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
+    for case, found in measured(measure(name, *COUNTS), "resumed").items():
+        assert found["differing"] == [], case
+        assert found["told"], case
+        # Three batches of three epochs, and the ends of all but the last; Keras's own loop cannot be left within one.
+        assert found["states"] == (2 if case.startswith("fit") else 11), case

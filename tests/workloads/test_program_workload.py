@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import re
 import subprocess
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 from harness import processes
+from harness.domain import sources
 from harness.domain.errors import SuiteError
 from harness.domain.handy import adam, early_stopping, program
 from harness.domain.outcome import Outcome
@@ -94,6 +98,84 @@ def test_a_program_finds_its_trial_in_its_environment_and_nothing_on_its_input()
     """)
     assert outcome.error is None
     assert outcome.epochs[0].extra == {"seed": 7, "batch": 32}
+
+
+# The files beside the suite. ----------------------------------------------------------------------------------------
+
+SCRIPT = """
+import json, os
+from helpers.lines import line
+print(line(os.path.dirname(os.path.abspath(__file__)), open(os.path.dirname(__file__) + "/../own.json").read()))
+"""
+LINE = """
+import json, zlib
+def line(here, own): return json.dumps({"epoch": 1, "own": json.loads(own), "here": zlib.crc32(here.encode())})
+"""
+
+
+def beside_a_suite(folder: Path, command: str) -> Trial:
+    """A trial as a suite in the folder declares it, which has a script, what that imports, and what it reads."""
+    for path, text in {"x/train.py": SCRIPT, "x/helpers/lines.py": LINE, "own.json": "5", "other.py": "1"}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    own = {"__file__": str(folder / "suite.py"), "program": program}
+    return Trial(setting=Setting(workload=eval(f"program({command!r})", own)), seed=7, repeat=0, timeout_s=20)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_scripts_beside_the_suite_run_also_where_its_folder_is_not(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, room = tmp_path / "suites", tmp_path / "room"
+    room.mkdir()
+    monkeypatch.setenv("HARNESS_WORKER_FOLDER", str(room))
+    trial = beside_a_suite(folder, "{python} {suite_dir}/x/train.py --own={suite_dir}/own.json")
+    if not there:
+        (folder / "own.json").write_text("6")  # changed since
+    outcome = run_trial(trial, WorkerState(sources=sources.collected()), lambda epoch: None)
+    assert (outcome.error, outcome.epochs[0].extra["own"]) == (None, 5)
+    assert (outcome.epochs[0].extra["here"] == zlib.crc32(bytes(folder / "x"))) == there
+    assert list(room.iterdir()) == []
+
+
+def test_a_script_that_was_changed_is_another_workload(tmp_path: Path) -> None:
+    command = "{python} {suite_dir}/x/train.py"
+    first, again = (beside_a_suite(tmp_path / name, command) for name in ("1", "2"))
+    (tmp_path / "2/x/helpers/lines.py").write_text(LINE + "\n")
+    own = {"__file__": str(tmp_path / "2/suite.py"), "program": program}
+    assert first.setting_id == again.setting_id
+    assert Setting(workload=eval(f"program({command!r})", own)).setting_id != first.setting_id
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("{python} {suite_dir}", "comes the name of a file"),
+        ("{python} {suite_dir}/{label}.py", "comes the name of a file"),
+        ("{python} {suite_dir}/../../secret", "is not a file below the suite's folder"),
+        ("{python} {suite_dir}/none.py", "none.py cannot travel to the nodes (No such file or directory)"),
+        ("{python} {suite_dir}/x", "x cannot travel to the nodes (Is a directory)"),
+    ],
+)
+def test_a_file_that_cannot_travel_is_refused_where_it_is_declared(command: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=re.escape(message)):
+        beside_a_suite(tmp_path, command)
+
+
+def test_a_file_that_only_an_override_names_is_refused_before_any_trial(tmp_path: Path) -> None:
+    trial = beside_a_suite(tmp_path, "{python} {suite_dir}/x/train.py")
+    args = {**trial.setting.workload.args, "command": ["x", "{suite_dir}/other.py"]}
+    other = Setting(workload={"name": "program", **args})
+    with pytest.raises(SuiteError, match=r"\{suite_dir\}/other.py did not travel"):
+        WorkerState().workload(trial).check(Trial(setting=other, seed=0, repeat=0), sources.collected())
+
+
+def test_a_program_that_fails_where_the_commands_folder_is_not_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_STARTED_IN", "/no/such/home")
+    failed, missing = run("{python}", "scripts/train.py"), run("scripts/train.sh")
+    for outcome in (failed, missing):
+        assert "has no folder /no/such/home, in which harness was started" in (outcome.error or "")
+        assert platform.node() in (outcome.error or "")
 
 
 # What it reports. ---------------------------------------------------------------------------------------------------
@@ -345,7 +427,8 @@ def test_a_worker_outlives_a_program_whose_time_is_up_and_runs_the_next(node: No
 def test_a_worker_that_is_gone_takes_its_program_with_it(node: Node, how: str) -> None:
     marker = f"harness-worker-{how}-{os.getpid()}"
     worker = node._workers["0"]
-    worker.connection.send(("run", a_trial("sh", "-c", f"{daemon(marker)} {WELL} sleep 300; : {marker}")))
+    trial = a_trial("sh", "-c", f"{daemon(marker)} {WELL} sleep 300; : {marker}")
+    worker.connection.send(("run", (trial, None)))
     worker.connection.recv()  # its epoch
     wait_for(marker, 2)
     if how == "killed":

@@ -31,6 +31,9 @@ def against(trials: pd.DataFrame) -> str:
     neighbours = neighbours[~np.isnan(neighbours)]
     if len(neighbours) and neighbours.min() != neighbours.max():
         told.append(f"trials ran beside {neighbours.min():.0f} to {neighbours.max():.0f} others on their node")
+    packed = int((floats(trials, "packed") > 0).sum())
+    if packed:
+        told.append(f"{packed} of {plural(len(trials), 'trial')} were packed: they shared a core or a GPU")
     return f"What speaks against it: {'; '.join(told)}." if told else ""
 
 

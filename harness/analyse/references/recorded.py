@@ -80,7 +80,7 @@ class Recorded:
         """Return the rows of the trials of these settings; what `where` says of arm and seed holds for them too."""
         rows: np.ndarray = np.flatnonzero(self.trials["setting_id"].isin(ids))
         condition = Expression(where)
-        if not {"seed", *ARM_COLUMNS} & set(condition.names):
+        if not {"seed", *ARM_COLUMNS} & {name.partition(".")[0] for name in condition.names}:
             return rows
         seeds = self.trials["seed"].tolist()
         met = [row for row in rows if holds(condition, partial(read, self._settings[row]), seeds[row])]

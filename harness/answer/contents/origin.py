@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections import Counter
@@ -61,8 +62,9 @@ def package_grid(nodes: pd.DataFrame) -> Grid | None:
     found: dict[str, dict[str, None]] = {}
     for column in ("versions", "environment"):
         for told in nodes[column].dropna().tolist():
-            for name, value in json.loads(told).items():
-                found.setdefault(name, {})[str(value)] = None
+            with contextlib.suppress(ValueError, AttributeError):  # whoever wrote that, the harness did not
+                for name, value in json.loads(told).items():
+                    found.setdefault(name, {})[str(value)] = None
     if not found:
         return None
     rows = tuple((name, "; ".join(one or "(empty)" for one in values)) for name, values in found.items())

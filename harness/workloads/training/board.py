@@ -43,6 +43,13 @@ class Board:
             if value is not None:
                 self._write(step=epoch, summary=scalar_pb(name, value))
 
+    def resume(self, name: str, events: bytes) -> None:
+        """Go on from the file of events that `files` gave before."""
+        self._name = name
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        self._buffer.write(events)
+
     def files(self) -> dict[str, bytes]:
         """Return the file of events."""
         return {self._name: self._buffer.getvalue()}

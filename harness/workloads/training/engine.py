@@ -87,6 +87,9 @@ class Backend(Protocol):
     def order(self, rows: NDArray[np.int32]) -> Tensor:
         """Return an order of the samples on the device."""
 
+    def alone(self, tensor: Tensor) -> Tensor:
+        """Return what was placed, as Keras's own operations take it: on one device."""
+
     def first_choice(self, network: Network) -> tuple[str, str | None]:
         """Return the engine that a fixed rule gives a model, and the reason where it is not the first one."""
 
@@ -112,8 +115,8 @@ class Backend(Protocol):
     def eval_program(self, network: Network, objective: Objective, batch: int, block: Block, signature: str) -> Program:
         """Compile evaluation (training=False) for batches of `batch`, in the order in which the samples lie."""
 
-    def zero(self) -> Totals:
-        """Return totals of nothing."""
+    def zero(self, loss: float = 0.0, hits: float = 0.0) -> Totals:
+        """Return totals of nothing, or of what `read` told of others."""
 
     def read(self, totals: Totals) -> tuple[float, float]:
         """Wait for the totals and return loss and hits."""
@@ -123,6 +126,12 @@ class Backend(Protocol):
 
     def settle(self, network: Network, updater: Updater) -> None:
         """Give Keras's variables the values that the programs have computed, where those are kept elsewhere."""
+
+    def random_state(self) -> Mapping[str, NDArray[Any]]:
+        """Return what random numbers depend on besides Keras's variables, to be kept with them."""
+
+    def set_random_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on with random numbers from a `random_state`, after `begin`."""
 
     def compilations(self) -> int | None:
         """Return how many programs this process has traced or compiled so far; None where that cannot be told.

@@ -34,12 +34,17 @@ class Part:
 
     def slices(self, size: int) -> Iterator[tuple[Any, Any]]:
         """Yield samples and targets on the device, at most `size` at a time, as they lie."""
-        place = (lambda array: array) if self.resident else self.backend.place
-        for start in range(0, self.rows, size):
-            yield place(self.x[start : start + size]), place(self.y[start : start + size])
+        x, y = (self.backend.alone(one) if self.resident else one for one in (self.x, self.y))
 
-    def blocks(self, order: NDArray[np.int32] | None, batch: int) -> Iterator[Block]:
-        """Yield the samples in this order (None: as stored), cut between batches of `batch` where they are streamed.
+        def placed(array: Any) -> Any:
+            return array if self.resident else self.backend.alone(self.backend.place(array))
+
+        for start in range(0, self.rows, size):
+            yield placed(x[start : start + size]), placed(y[start : start + size])
+
+    def blocks(self, order: NDArray[np.int32] | None, batch: int, *, first: int = 0) -> Iterator[Block]:
+        """Yield the samples in this order (None: as stored), cut between batches of `batch` where they are streamed,
+        from block `first` on.
 
         All blocks have one shape; of the last one only the first `rows` count.
         """
@@ -57,8 +62,8 @@ class Part:
             return self.x[padded], self.y[padded], len(rows)
 
         with ThreadPoolExecutor(max_workers=1) as ahead:  # gathers the next block while the device has this one
-            coming = ahead.submit(gathered, 0)
-            for start in range(0, self.rows, size):
+            coming = ahead.submit(gathered, first * size)
+            for start in range(first * size, self.rows, size):
                 x, y, rows = coming.result()
                 if start + size < self.rows:
                     coming = ahead.submit(gathered, start + size)

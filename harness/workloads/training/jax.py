@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from harness.domain.setting import ENGINES
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
+from harness.workloads.training.jax_devices import OneDevice, to_use
 from harness.workloads.training.losses import Objective
 from harness.workloads.training.rates import QUEUED, ROWS, rates
 from harness.workloads.training.workload import Network, Updater
@@ -42,7 +43,7 @@ class Jax:
 
     name = "jax"
     flops_source = "xla"
-    engines = ENGINES["jax"]
+    engines = ENGINES["jax"]  # those of one device
     cannot_compile = (
         jax.errors.JaxRuntimeError,
         jax.errors.ConcretizationTypeError,
@@ -57,10 +58,13 @@ class Jax:
         self._state: State = ([], [], [])
         self._ahead = False  # whether a program has changed the state since Keras's variables last held it
         self._compilations = 0
+        self.devices = OneDevice()
         jax.monitoring.register_event_duration_secs_listener(self._hear)
 
     def prepare_process(self) -> None:
         """Start XLA's client, whose thread pool is sized to the cores that the process may use."""
+        self.devices = to_use()
+        self.engines = self.devices.engines
         (jnp.zeros(()) + 1).block_until_ready()
         gc.collect()
         gc.freeze()  # what the imports made need never be looked at again
@@ -77,14 +81,20 @@ class Jax:
         return {"jax": jax.__version__}
 
     def free_bytes(self) -> int | None:
-        memory = jax.devices()[0].memory_stats()  # None for a CPU
-        return int(memory["bytes_limit"]) - int(memory["bytes_in_use"]) if memory else available_memory()
+        memory = jax.local_devices()[0].memory_stats()  # None for a CPU
+        if memory:
+            return int(memory["bytes_limit"]) - int(memory["bytes_in_use"])
+        available = available_memory()
+        return None if available is None else available // self.devices.local  # each holds all
 
     def place(self, array: NDArray[Any]) -> Tensor:
-        return jax.device_put(array)
+        return self.devices.place(array)
 
     def order(self, rows: NDArray[np.int32]) -> Tensor:
-        return jax.device_put(rows)
+        return self.devices.place(rows)
+
+    def alone(self, tensor: Tensor) -> Tensor:
+        return self.devices.alone(tensor)
 
     def first_choice(self, network: Network) -> tuple[str, str | None]:
         if _slow_in_loop(network.model):
@@ -101,7 +111,7 @@ class Jax:
         engine: str,
         signature: str,
     ) -> _TrainProgram:
-        optimizer = updater.optimizer
+        optimizer, devices = updater.optimizer, self.devices
 
         def losses(trained: list[Tensor], fixed: list[Tensor], optimizing: list[Tensor], x: Tensor, y: Tensor) -> Any:
             outputs, fixed, loss = _forward(network, objective, trained, fixed, x, y, training=True)
@@ -111,34 +121,37 @@ class Jax:
 
         def step(state: State, offset: Tensor, x: Tensor, y: Tensor, order: Tensor) -> tuple[State, Tensor, Tensor]:
             trained, fixed, optimizing = state
-            rows = lax.dynamic_slice_in_dim(order, offset, batch)
+            rows = devices.split(lax.dynamic_slice_in_dim(order, offset, batch))
             x, y = jnp.take(x, rows, axis=0, mode="clip"), jnp.take(y, rows, axis=0, mode="clip")
             (_, (loss, hits, fixed)), gradients = jax.value_and_grad(losses, has_aux=True)(
                 trained, fixed, optimizing, x, y
             )
             trained, optimizing = optimizer.stateless_apply(optimizing, gradients, trained)
-            return (trained, fixed, optimizing), loss, hits
+            return devices.whole((trained, fixed, optimizing)), loss, hits
 
         return _TrainProgram(self, step, batch, block, _values(network, updater), _slow_in_loop(network.model))
 
     def eval_program(
         self, network: Network, objective: Objective, batch: int, block: Block, signature: str
     ) -> _EvalProgram:
+        devices = self.devices
+
         def step(trained: list[Tensor], fixed: list[Tensor], offset: Tensor, x: Tensor, y: Tensor) -> Any:
-            x, y = lax.dynamic_slice_in_dim(x, offset, batch), lax.dynamic_slice_in_dim(y, offset, batch)
+            x, y = (devices.split(lax.dynamic_slice_in_dim(one, offset, batch)) for one in (x, y))
             outputs, _, loss = _forward(network, objective, trained, fixed, x, y, training=False)
             return loss, objective.hits(y, outputs)
 
         return _EvalProgram(self, step, batch, block, _values(network))
 
-    def zero(self) -> Totals:
-        return Totals(jnp.float32(0), jnp.float32(0))
+    def zero(self, loss: float = 0.0, hits: float = 0.0) -> Totals:
+        return Totals(self.devices.place(np.float32(loss)), self.devices.place(np.float32(hits)))
 
     def read(self, totals: Totals) -> tuple[float, float]:
-        return float(totals.loss), float(totals.hits)
+        with self.devices.together():
+            return float(totals.loss), float(totals.hits)
 
     def begin(self, network: Network, updater: Updater) -> None:
-        self._state = jax.tree.map(_copied, _values(network, updater))  # programs take over what they are given
+        self._state = jax.tree.map(self.devices.copied, _values(network, updater))  # programs take over what they get
         self._ahead = False
 
     def settle(self, network: Network, updater: Updater) -> None:
@@ -146,8 +159,15 @@ class Jax:
             return  # also where Keras's own loop trained
         for variables, values in zip(_variables(network, updater), self._state, strict=True):
             for variable, value in zip(variables, values, strict=True):
-                variable.assign(_copied(value))  # the next call takes over the value itself
+                variable.assign(_copied(self.devices.alone(value)))  # the next call takes over the value itself
         self._ahead = False
+
+    def random_state(self) -> Mapping[str, NDArray[Any]]:
+        """Nothing: Keras keeps its seeds as variables."""
+        return {}
+
+    def set_random_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        pass
 
     def _hear(self, event: str, duration_s: float, **told: Any) -> None:
         self._compilations += event == _COMPILED
@@ -192,7 +212,52 @@ def _products() -> Callable[[], object]:
     return run
 
 
-class _TrainProgram:
+class _Program:
+    """A compiled loop over batches on the devices that each batch is split over."""
+
+    def __init__(self, devices: OneDevice) -> None:
+        self._devices = devices
+        self._step_s: float | None = None
+
+    @property
+    def step_s(self) -> float | None:
+        return self._step_s
+
+    @step_s.setter
+    def step_s(self, seconds: float) -> None:
+        # A chunk is cut by it, and every process has to run the same ones.
+        self._step_s = self._devices.agreed(seconds)
+
+    def _compiled(
+        self, function: Callable[..., Any], state: State, *block: Tensor, trains: bool = True
+    ) -> tuple[Any, float | None]:
+        """Compile a loop ahead, and count the operations of a batch where it trains.
+
+        One that trains gives a new state, and takes over the memory of the one it is given.
+
+        It is run for one batch, on a copy of the state that is then dropped: what XLA sets up when a program first
+        runs, some 40 ms on a CPU, would otherwise be part of an epoch.
+
+        Raises:
+            MemoryError: where the device has too little memory for the program.
+        """
+        copy = jax.tree.map(self._devices.copied, state)
+        arguments = (copy, np.int32(0), np.int32(1), np.float32(0), np.float32(0), *block)
+        try:
+            traced = jax.jit(function, donate_argnums=(0,) if trains else ()).trace(*arguments)
+            lowered = traced.lower()
+            call = lowered.compile()
+            with self._devices.together():
+                for value in jax.tree.leaves(call(*arguments)):
+                    value.block_until_ready()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise MemoryError(str(error)) from error
+            raise
+        return call, _step_flops(traced, lowered) if trains else None
+
+
+class _TrainProgram(_Program):
     """A loop of training steps, or, where `alone`, one step that is called again and again."""
 
     def __init__(
@@ -204,7 +269,7 @@ class _TrainProgram:
         state: State,
         alone: bool,
     ) -> None:
-        self.step_s: float | None = None
+        super().__init__(backend.devices)
         self._backend, self._batch, self._alone = backend, batch, alone
 
         def train(
@@ -217,25 +282,26 @@ class _TrainProgram:
 
             return body(0, (state, loss, hits)) if alone else lax.fori_loop(0, count, body, (state, loss, hits))
 
-        self._call, self.step_flops = _compiled(train, state, block.x, block.y, block.order)
+        self._call, self.step_flops = self._compiled(train, state, block.x, block.y, block.order)
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
         state, loss, hits = self._backend.state, totals.loss, totals.hits
         calls, each = (count, 1) if self._alone else (1, count)
-        for number in range(calls):
-            start = np.int32(offset + number * self._batch)
-            state, loss, hits = self._call(state, start, np.int32(each), loss, hits, block.x, block.y, block.order)
+        with self._devices.together():
+            for number in range(calls):
+                start = np.int32(offset + number * self._batch)
+                state, loss, hits = self._call(state, start, np.int32(each), loss, hits, block.x, block.y, block.order)
         self._backend.advance(state)
         return Totals(loss, hits)
 
 
-class _EvalProgram:
+class _EvalProgram(_Program):
     """A loop of evaluation steps."""
 
     def __init__(
         self, backend: Jax, step: Callable[..., tuple[Tensor, Tensor]], batch: int, block: Block, state: State
     ) -> None:
-        self.step_s: float | None = None
+        super().__init__(backend.devices)
         self.step_flops: float | None = None
         self._backend = backend
 
@@ -251,12 +317,13 @@ class _EvalProgram:
 
             return lax.fori_loop(0, count, body, (loss, hits))  # type: ignore[no-any-return]
 
-        self._call, _ = _compiled(evaluate, state, block.x, block.y, trains=False)
+        self._call, _ = self._compiled(evaluate, state, block.x, block.y, trains=False)
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
         trained, fixed, _ = self._backend.state
         start, many = np.int32(offset), np.int32(count)
-        return Totals(*self._call((trained, fixed, []), start, many, totals.loss, totals.hits, block.x, block.y))
+        with self._devices.together():
+            return Totals(*self._call((trained, fixed, []), start, many, totals.loss, totals.hits, block.x, block.y))
 
 
 def _variables(network: Network, updater: Updater | None) -> tuple[list[Any], list[Any], list[Any]]:
@@ -296,33 +363,6 @@ def _forward(
     told = {"training": training} if network.model._call_has_training_arg else {}
     outputs, fixed, penalties = network.model.stateless_call(trained, fixed, x, return_losses=True, **told)
     return outputs, fixed, objective.total(y, outputs, penalties)
-
-
-def _compiled(
-    function: Callable[..., Any], state: State, *block: Tensor, trains: bool = True
-) -> tuple[Any, float | None]:
-    """Compile a loop ahead, and count the operations of a batch where it trains.
-
-    One that trains gives a new state, and takes over the memory of the one it is given.
-
-    It is run for one batch, on a copy of the state that is then dropped: what XLA sets up when a program first runs,
-    some 40 ms on a CPU, would otherwise be part of an epoch.
-
-    Raises:
-        MemoryError: where the device has too little memory for the program.
-    """
-    arguments = (jax.tree.map(_copied, state), np.int32(0), np.int32(1), np.float32(0), np.float32(0), *block)
-    try:
-        traced = jax.jit(function, donate_argnums=(0,) if trains else ()).trace(*arguments)
-        lowered = traced.lower()
-        call = lowered.compile()
-        for value in jax.tree.leaves(call(*arguments)):
-            value.block_until_ready()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise MemoryError(str(error)) from error
-        raise
-    return call, _step_flops(traced, lowered) if trains else None
 
 
 def _step_flops(traced: Any, lowered: Any) -> float | None:

@@ -97,6 +97,9 @@ class TensorFlow:
     def order(self, rows: NDArray[np.int32]) -> Tensor:
         return tf.constant(rows)
 
+    def alone(self, tensor: Tensor) -> Tensor:
+        return tensor
+
     def first_choice(self, network: Network) -> tuple[str, str | None]:
         slow = _slow_under_xla(network.model)
         if slow is not None and not tf.config.list_logical_devices("GPU"):
@@ -142,8 +145,8 @@ class TensorFlow:
 
         return _Program(step, batch, (block.x, block.y), False, f"eval {batch} {signature}", False)
 
-    def zero(self) -> Totals:
-        return Totals(tf.constant(0.0), tf.constant(0.0))
+    def zero(self, loss: float = 0.0, hits: float = 0.0) -> Totals:
+        return Totals(tf.constant(loss), tf.constant(hits))
 
     def read(self, totals: Totals) -> tuple[float, float]:
         return float(totals.loss.numpy()), float(totals.hits.numpy())
@@ -152,6 +155,13 @@ class TensorFlow:
         pass
 
     def settle(self, network: Network, updater: Updater) -> None:
+        pass
+
+    def random_state(self) -> Mapping[str, NDArray[Any]]:
+        """Nothing: Keras keeps its seeds as variables."""
+        return {}
+
+    def set_random_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         pass
 
     def compilations(self) -> int | None:

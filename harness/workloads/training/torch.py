@@ -73,6 +73,9 @@ class Torch:
     def order(self, rows: NDArray[np.int32]) -> Tensor:
         return torch.tensor(rows, dtype=torch.int64, device=_device())
 
+    def alone(self, tensor: Tensor) -> Tensor:
+        return tensor
+
     def first_choice(self, network: Network) -> tuple[str, str | None]:
         return "graph", None
 
@@ -123,8 +126,8 @@ class Torch:
         except UntraceableError:
             return _Eager(step, batch, training=False)
 
-    def zero(self) -> Totals:
-        return Totals(torch.zeros((), device=_device()), torch.zeros((), device=_device()))
+    def zero(self, loss: float = 0.0, hits: float = 0.0) -> Totals:
+        return Totals(torch.tensor(loss, device=_device()), torch.tensor(hits, device=_device()))
 
     def read(self, totals: Totals) -> tuple[float, float]:
         return totals.loss.item(), totals.hits.item()
@@ -136,6 +139,16 @@ class Torch:
 
     def settle(self, network: Network, updater: Updater) -> None:
         pass
+
+    def random_state(self) -> Mapping[str, NDArray[Any]]:
+        """Return the state of the generators that loops draw from: the host's and the device's."""
+        state = {"cpu": torch.get_rng_state().numpy()}
+        return state | ({"cuda": torch.cuda.get_rng_state().numpy()} if _device().type == "cuda" else {})
+
+    def set_random_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
+        if _device().type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(torch.from_numpy(state["cuda"].copy()))
 
     def compilations(self) -> int | None:
         """Nobody tells: what torch compiles it compiles when a program is made, and runs the same ever after."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,8 +23,10 @@ from harness.domain.errors import SuiteError
 from harness.domain.outcome import Facts, Scores
 from harness.domain.setting import Setting
 from harness.domain.sources import Source
+from harness.domain.state import StateError
 from harness.domain.trial import Trial
-from harness.workloads.protocol import EpochResult, Load, Session, Stopwatch, Tick
+from harness.workloads.protocol import EpochResult, Kept, Load, Session, Stopwatch, Tick
+from harness.workloads.states import cast
 from harness.workloads.training import initial, network, saved
 from harness.workloads.training.engine import Backend, Block, Program, Totals
 from harness.workloads.training.feed import Data, Part
@@ -180,11 +182,21 @@ class Training:
                 except backend.ran_out_of_memory:
                     raise
                 except backend.cannot_compile as error:
-                    if candidate == "fit":
+                    if candidate == backend.engines[-1]:
                         raise
                     made.unfit[unfit] = next(line for line in [*str(error).splitlines(), "?"] if line.strip())[:200]
             reason = f"{candidate} cannot compile it: {made.unfit[unfit]}"
         raise AssertionError("the last engine either runs or raises")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """How far an epoch has come: steps and calls, programs compiled meanwhile, and the totals."""
+
+    steps: int = 0
+    calls: int = 0
+    compilations: int | None = 0
+    totals: Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +324,39 @@ class _Session:
             variable.assign(value)
         self._backend.begin(self._made, self._updater)
 
+    def keep(self) -> Kept | None:
+        self._backend.settle(self._made, self._updater)
+        values = [np.array(ops.convert_to_numpy(variable.value)) for variable in self._variables()]
+        arrays = {f"variable/{number}": value for number, value in enumerate(values)}
+        arrays |= {f"random/{name}": value for name, value in self._backend.random_state().items()}
+        plain: dict[str, Any] = {"variables": self._shapes(), "place": self._place_in_epoch()}
+        if self._board is not None:
+            (plain["board"], events), *_ = self._board.files().items()
+            arrays["board"] = np.frombuffer(events, np.uint8)
+        return Kept(plain=plain, arrays=arrays)
+
+    def resume(self, kept: Kept) -> None:
+        if kept.plain["variables"] != self._shapes():
+            raise StateError("model or optimizer have other variables than those that were saved")
+        for number, variable in enumerate(self._variables()):
+            variable.assign(cast(kept.arrays[f"variable/{number}"], variable.dtype))
+        self._backend.begin(self._made, self._updater)
+        states = {name: value for name, value in kept.arrays.items() if name.startswith("random/")}
+        self._backend.set_random_state({name.removeprefix("random/"): value for name, value in states.items()})
+        if self._board is not None:
+            self._board.resume(kept.plain["board"], kept.arrays["board"].tobytes())
+
+    def _variables(self) -> list[Any]:
+        """Return all that training changes, the learning rate and the seeds of random numbers included."""
+        return [*self._made.model.variables, *self._updater.optimizer.variables]
+
+    def _shapes(self) -> list[list[Any]]:
+        return [[list(variable.shape), str(variable.dtype)] for variable in self._variables()]
+
+    def _place_in_epoch(self) -> Any:
+        """Return how far the epoch in training has come, as JSON; None between two."""
+        return None
+
     def files(self) -> dict[str, bytes]:
         kept = {} if self._board is None else self._board.files()
         if self._trial.setting.save_model:
@@ -358,6 +403,7 @@ class _CompiledSession(_Session):
     def __init__(self, parts: _Parts, engine: str, reason: str | None) -> None:
         super().__init__(parts, engine)
         self._compiled = 0
+        self._place: _Place | None = None  # in the epoch that is being trained, or that is to go on
         self._batch = self._trial.setting.batch_size
         self._eval_batch = _divisor(self._data.held_out.rows, _EVAL_BATCH)
         whole = self._prepare(self._data.train, self._batch, self._train_program)
@@ -366,23 +412,53 @@ class _CompiledSession(_Session):
         self.facts = self._facts(reason, reused=self._compiled == 0, step_flops=flops)
 
     def evaluate(self) -> Scores | None:
-        totals, _, _ = self._sweep(self._data.held_out, None, self._eval_batch, self._eval_program, CHUNK_S, _nothing)
-        scores = self._scores(totals, self._data.held_out.rows, extra=self._further_scores())
+        swept = self._sweep(
+            self._data.held_out,
+            None,
+            self._eval_batch,
+            self._eval_program,
+            CHUNK_S,
+            _Place(totals=self._backend.zero()),
+            lambda place: None,
+        )
+        scores = self._scores(swept.totals, self._data.held_out.rows, extra=self._further_scores())
         self._seen = self._seen[0], scores
         return scores
 
     def train_epoch(self, epoch: int, tick: Tick) -> EpochResult:
         chunk_s = CHUNK_S if self._trial.setting.dispatch == "epoch" else None
+        begun = self._place or _Place(totals=self._backend.zero())
         before = self._backend.compilations()
-        totals, steps, chunks = self._sweep(
-            self._data.train, self._order, self._batch, self._train_program, chunk_s, tick
-        )
+
+        def reached(place: _Place) -> None:
+            since = self._compilations_since(before)
+            known = None if since is None or begun.compilations is None else begun.compilations + since
+            self._place = replace(place, compilations=known)
+            tick()
+
+        swept = self._sweep(self._data.train, self._order, self._batch, self._train_program, chunk_s, begun, reached)
+        self._place, place = None, self._place or begun
         rows = self._data.train.rows
-        scores = self._scores(totals, rows)
+        scores = self._scores(swept.totals, rows)
         self._seen = scores, self._seen[1]
         return EpochResult(
-            samples=rows, steps=steps, chunks=chunks, train=scores, compilations=self._compilations_since(before)
+            samples=rows, steps=swept.steps, chunks=swept.calls, train=scores, compilations=place.compilations
         )
+
+    def resume(self, kept: Kept) -> None:
+        super().resume(kept)
+        place = kept.plain["place"]
+        if place is not None:
+            loss, hits = place.pop("loss"), place.pop("hits")
+            self._place = _Place(**place, totals=self._backend.zero(loss, hits))
+
+    def _place_in_epoch(self) -> Any:
+        place = self._place
+        if place is None:
+            return None
+        loss, hits = self._backend.read(place.totals)
+        plain = {"steps": place.steps, "calls": place.calls, "compilations": place.compilations}
+        return {**plain, "loss": loss, "hits": hits}
 
     def _sweep(
         self,
@@ -391,20 +467,21 @@ class _CompiledSession(_Session):
         batch: int,
         program_for: Callable[[int, Block], Program],
         chunk_s: float | None,
-        tick: Tick,
-    ) -> tuple[Totals, int, int]:
-        """Go once over a part of the data; return the totals, the steps and the calls it took."""
-        totals, steps, calls = self._backend.zero(), 0, 0
-        for block in part.blocks(order, batch):
+        place: _Place,
+        reached: Callable[[_Place], None],
+    ) -> _Place:
+        """Go once over a part of the data, from a place in it on, to its end; return what that is."""
+        done = place.steps * batch  # samples; more than there are where the last, short batch is done too
+        if done >= part.rows:
+            return place
+        first, done = divmod(done, part.block_rows(batch))
+        for block in part.blocks(order, batch, first=first):
             full, rest = divmod(block.rows, batch)
-            for size, offset, count in ((batch, 0, full), (rest, full * batch, 1 if rest else 0)):
+            for size, offset, count in ((batch, done, full - done // batch), (rest, full * batch, 1 if rest else 0)):
                 if count:
-                    totals, made = self._run(
-                        program_for(size, block), block, size, offset, count, totals, chunk_s, tick
-                    )
-                    calls += made
-                    steps += count
-        return totals, steps, calls
+                    place = self._run(program_for(size, block), block, size, offset, count, place, chunk_s, reached)
+            done = 0
+        return place
 
     def _run(
         self,
@@ -413,33 +490,35 @@ class _CompiledSession(_Session):
         batch: int,
         offset: int,
         count: int,
-        totals: Totals,
+        place: _Place,
         chunk_s: float | None,
-        tick: Tick,
-    ) -> tuple[Totals, int]:
-        """Run `count` batches from sample `offset` on; return the new totals and how many calls it took.
+        reached: Callable[[_Place], None],
+    ) -> _Place:
+        """Run `count` batches from sample `offset` on; return the new place.
 
         The calls are cut so that each takes at most about `chunk_s`, by what a batch took before; None: a batch a
-        call, none of them waited for. `tick` is called once the device has done what it was asked.
+        call, none of them waited for. `reached` is called once the device has done what it was asked.
         """
+        totals, steps, calls = place.totals, place.steps, place.calls
         if chunk_s is None:
             for step in range(count):
                 totals = program(block, offset + step * batch, 1, totals)
             self._backend.read(totals)
-            tick()
-            return totals, count
-        calls = 0
+            place = _Place(steps=steps + count, calls=calls + count, totals=totals)
+            reached(place)
+            return place
         while count > 0:
             size = 1 if program.step_s is None else max(1, min(count, int(chunk_s / program.step_s)))
             began = time.perf_counter()
             totals = program(block, offset, size, totals)
             self._backend.read(totals)
             program.step_s = (time.perf_counter() - began) / size
-            tick()
+            steps, calls = steps + size, calls + 1
+            place = _Place(steps=steps, calls=calls, totals=totals)
+            reached(place)
             offset += size * batch
             count -= size
-            calls += 1
-        return totals, calls
+        return place
 
     def _prepare(self, part: Part, batch: int, program_for: Callable[[int, Block], Program]) -> Program | None:
         """Compile every program that a sweep over the part needs; return the one for full batches, if there are any."""
@@ -482,6 +561,7 @@ class _FitSession(_Session):
     def __init__(self, parts: _Parts, engine: str, reason: str | None) -> None:
         super().__init__(parts, engine)
         self._model = self._made.model
+        self._training = False
         self._x, self._y = self._host(self._data.train)
         self._val = self._host(self._data.held_out)
         # What none of the back end's engines compiles can only be run operation by operation.
@@ -499,6 +579,9 @@ class _FitSession(_Session):
     def _host(self, part: Part) -> tuple[NDArray[Any], NDArray[Any]]:
         return np.array(ops.convert_to_numpy(part.x)), np.array(ops.convert_to_numpy(part.y))
 
+    def keep(self) -> Kept | None:
+        return None if self._training else super().keep()  # Keras's loop cannot be left in its middle
+
     def evaluate(self) -> Scores | None:
         x, y = self._val
         logs = self._model.evaluate(x, y, batch_size=_EVAL_BATCH, verbose=0, return_dict=True)
@@ -515,7 +598,9 @@ class _FitSession(_Session):
         size = self._trial.setting.batch_size
         before = self._backend.compilations()
         between = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: tick())
+        self._training = True
         history = self._model.fit(x, y, batch_size=size, shuffle=False, verbose=0, callbacks=[between]).history
+        self._training = False
         scores = self._scores({name: values[-1] for name, values in history.items()})
         self._seen = scores, self._seen[1]
         steps = -(-len(x) // size)
@@ -562,7 +647,3 @@ def _divisor(rows: int, limit: int) -> int:
     if rows <= limit:
         return rows
     return next((size for size in range(limit, limit // 2, -1) if rows % size == 0), limit)
-
-
-def _nothing() -> None:
-    pass

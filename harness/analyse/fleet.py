@@ -1,0 +1,211 @@
+"""The nodes of a run, each against the median of all: which ones are slow, or quick, by more than noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from harness.analyse.compare import ALARMS, figures, t_quantile
+from harness.analyse.discard import listed
+from harness.domain.naming import plural
+
+LEAST: Final = 0.03  # nodes that differ by less from the median are not named, however sure it is
+FEWEST: Final = 3  # nodes, for there to be a median that one of them can differ from
+FEWEST_ALONE: Final = 5  # nodes, for their own spread to stand for the noise where nothing was repeated
+_TO_SIGMA: Final = 1.4826  # a median absolute deviation's share of a normal distribution's standard deviation
+
+_WILD: Final = 5.0
+_MEDIANS: Final = math.pi / 2  # the variance of a median over that of a mean
+
+Verdict = Literal["slower", "quicker", "as the others", "cannot tell", "no result"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfNode:
+    """One node against the fleet: `ratio` is its epoch time over the median of the nodes, 1.12 for 12 % slower.
+
+    `low` to `high` holds the true ratio, of all nodes together, with 98 % confidence; None: no noise is known.
+    """
+
+    node: str
+    trials: int  # that completed and have the figure
+    failed: int  # that did not complete
+    warned: int  # that carry a warning
+    ratio: float | None
+    low: float | None
+    high: float | None
+    least: float | None  # of its settings, the one in which it is quickest against the others, and slowest
+    most: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The nodes, the slowest first and those without a figure last."""
+
+    nodes: Sequence[OfNode]
+    settings: int  # settings and arms that at least two nodes have
+    spread: float | None  # of the nodes' logs, as a standard deviation, robustly; None of a single node
+    difference: float | None  # of two nodes, the slower over the quicker
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the nodes as plain JSON."""
+        return [{name: getattr(node, name) for name in OfNode.__slots__} for node in self.nodes]
+
+    def sentences(self) -> list[str]:
+        """Return what stands out, a sentence each."""
+        told = [
+            f"{one.node} is {_percent(one.ratio)} {one.verdict} than the fleet's median ({_interval(one)})"
+            for one in self.nodes
+            if one.ratio is not None and one.verdict in ("slower", "quicker")
+        ]
+        measured = [one for one in self.nodes if one.ratio is not None]
+        if len(measured) == 2 and self.difference is not None:
+            slow, quick = measured
+            told.append(
+                f"{slow.node} is {_percent(self.difference)} slower than {quick.node}; "
+                f"with two nodes there is no telling which of them is out of line: it takes {FEWEST}"
+            )
+        elif len(measured) >= FEWEST and any(one.verdict == "cannot tell" for one in measured):
+            told.append("whether a node is out of line cannot be told: nothing was repeated; say repeats=3")
+        elif len(measured) >= FEWEST and not told:
+            told.append(f"no node is out of line by {100 * LEAST:g} % or more")
+        without = [one.node for one in self.nodes if one.verdict == "no result"]
+        if without:
+            told.append(f"without a result: {', '.join(without)}")
+        return told
+
+
+def fleet(trials: pd.DataFrame, epochs: pd.DataFrame, *, known: Collection[str] = ()) -> Fleet:
+    """Return how the nodes of a run compare; `known` are those that ought to have a result.
+
+    The figure is a trial's epoch time, as `compare` has it. In each setting and arm (but for the node) that at least
+    two nodes have, the median log of a node's repeats is held against the median of the nodes', and the mean of that
+    over the settings is the node's ratio.
+
+    The noise is the spread of repeats of one setting on one node, those that went wrong left out, so that a single one
+    neither makes a slow node nor hides one; without repeats it is that of the nodes' ratios themselves, by their median
+    absolute deviation, where there are `FEWEST_ALONE`. The interval is Student's, widened for the number of nodes
+    (Bonferroni); a median's error is sqrt(pi / 2) times that of a mean. A node is slower, or quicker, where its
+    interval leaves 1 out and it differs by `LEAST`.
+    """
+    own = trials[trials["other_nodes"].isna()] if "other_nodes" in trials.columns else trials
+    names = list(dict.fromkeys([*own["node"].dropna().map(str), *known]))
+    values = _values(own, epochs)
+    cells = values.groupby(["group", "node"], sort=False)["log"].agg(["median", "size"]).reset_index()
+    cells = cells[cells.groupby("group")["node"].transform("size") >= 2]
+    off = cells["median"] - cells.groupby("group")["median"].transform("median")
+    cells = cells.assign(off=off)
+    effects = cells.groupby("node")["off"].mean()
+    reach = _reach(values, cells, effects)
+    extremes = cells.groupby("node")["off"].agg(["min", "max"])
+    found = []
+    for name in names:
+        here = own[own["node"] == name]
+        effect = float(effects[name]) if name in effects.index else None
+        wide = reach.get(name)
+        found.append(
+            OfNode(
+                node=name,
+                trials=int((values["node"] == name).sum()),
+                failed=int((here["status"] != "completed").sum()),
+                warned=sum(bool(one) for one in listed(here, "warnings")) if "warnings" in here.columns else 0,
+                ratio=None if effect is None else math.exp(effect),
+                low=None if effect is None or wide is None else math.exp(effect - wide),
+                high=None if effect is None or wide is None else math.exp(effect + wide),
+                least=None if effect is None else math.exp(extremes.loc[name, "min"]),
+                most=None if effect is None else math.exp(extremes.loc[name, "max"]),
+                verdict=_verdict(effect, wide, nodes=len(effects), any_figure=bool((values["node"] == name).any())),
+            )
+        )
+    found.sort(key=lambda one: (one.ratio is None, -(one.ratio or 0.0), one.node))
+    return Fleet(
+        nodes=found,
+        settings=int(cells["group"].nunique()),
+        spread=_sigma(effects.to_numpy() - effects.median()) if len(effects) > 1 else None,
+        difference=math.exp(effects.max() - effects.min()) if len(effects) == 2 else None,
+    )
+
+
+def _values(trials: pd.DataFrame, epochs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``node``, ``group`` (a setting in an arm, whatever the node) and ``log`` of each trial with the figure."""
+    if "train_s" not in epochs.columns or not epochs["train_s"].notna().any():
+        return pd.DataFrame({"node": [], "group": [], "log": np.array([], dtype=float)})
+    table = figures(trials, epochs)
+    table = table[table["value"] > 0]
+    groups = [f"{one} {_without_node(arm)}" for one, arm in zip(table["setting_id"], table["arm"], strict=True)]
+    logs = np.log(table["value"].to_numpy(dtype=float))
+    return pd.DataFrame({"node": table["node"].map(str).to_numpy(), "group": groups, "log": logs})
+
+
+def _without_node(arm: str) -> str:
+    return ",".join(part for part in str(arm).split(",") if not part.startswith("node=")) or "default"
+
+
+def _reach(values: pd.DataFrame, cells: pd.DataFrame, effects: pd.Series[float]) -> dict[str, float]:
+    """Return half the width of each node's interval, in logs; nothing where no noise is known."""
+    if effects.empty:
+        return {}
+    variance, freedom = _noise(values)
+    if freedom > 0:
+        errors = variance / cells["size"] * np.where(cells["size"] > 2, _MEDIANS, 1.0)
+        squares = errors.groupby(cells["node"]).sum() / cells.groupby("node").size() ** 2
+    elif len(effects) >= FEWEST_ALONE:
+        freedom = len(effects) - 1
+        squares = pd.Series(_sigma(effects.to_numpy() - effects.median()) ** 2, index=effects.index)
+    else:
+        return {}
+    quantile = t_quantile(1 - ALARMS / 2 / len(effects), freedom)
+    centre = _MEDIANS * float(squares.mean()) / len(effects)
+    return {str(node): quantile * math.sqrt(square + centre) for node, square in squares.items()}
+
+
+def _noise(values: pd.DataFrame) -> tuple[float, int]:
+    """Return the variance of repeats of one setting on one node, pooled, and its degrees of freedom.
+
+    Trials further than `_WILD` standard deviations from the median of their like are left out, where that deviation is
+    the median difference of two repeats over what it is for a normal distribution.
+    """
+    cells = [cell.to_numpy() for _, cell in values.groupby(["group", "node"])["log"] if len(cell) > 1]
+    if not cells:
+        return 0.0, 0
+    differences = np.concatenate([np.abs(cell[:, None] - cell)[np.triu_indices(len(cell), 1)] for cell in cells])
+    wild = _WILD * _TO_SIGMA * float(np.median(differences)) / math.sqrt(2)
+    kept = [cell[np.abs(cell - np.median(cell)) <= wild] for cell in cells]
+    kept = [cell for cell in kept if len(cell)]
+    freedom = sum(len(cell) - 1 for cell in kept)
+    return sum(float(((cell - cell.mean()) ** 2).sum()) for cell in kept) / max(1, freedom), freedom
+
+
+def _sigma(residuals: np.ndarray) -> float:
+    return _TO_SIGMA * float(np.median(np.abs(residuals)))
+
+
+def _verdict(effect: float | None, reach: float | None, *, nodes: int, any_figure: bool) -> Verdict:
+    if effect is None:
+        return "cannot tell" if any_figure else "no result"
+    if reach is None or nodes < FEWEST:
+        return "cannot tell"
+    if abs(effect) > reach and abs(effect) >= math.log(1 + LEAST):
+        return "slower" if effect > 0 else "quicker"
+    return "as the others"
+
+
+def _percent(ratio: float | None) -> str:
+    return f"{100 * abs((ratio or 1.0) - 1):.0f} %"
+
+
+def _interval(one: OfNode) -> str:
+    if one.low is None or one.high is None or one.least is None or one.most is None:
+        return plural(one.trials, "trial")
+    ends = sorted(abs(100 * (end - 1)) for end in (one.low, one.high))
+    told = f"98 % interval {ends[0]:.0f} to {ends[1]:.0f}"
+    by_setting = sorted(100 * (end - 1) * (1 if one.verdict == "slower" else -1) for end in (one.least, one.most))
+    if by_setting[1] - by_setting[0] > 100 * LEAST:
+        told += f"; by setting {by_setting[0]:.0f} to {by_setting[1]:.0f}"
+    return told

@@ -1,0 +1,129 @@
+"""``harness node``: this machine becomes a node of a Ray cluster, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+_LONGEST_TEMP_DIR: Final = 43  # characters: Ray puts sockets below it, whose paths may have 107
+_FIXED_PORTS: Final = 6  # the first ones of a range are for Ray's own processes, the others for workers
+_HEAD_PATIENCE_S: Final = 20.0  # nodes may be started together
+_OBJECT_STORE_BYTES: Final = 100_000_000  # what passes through it is small
+
+
+def node(
+    ip: Annotated[str, typer.Option("--ip", metavar="IP", help="This machine's address, as the other nodes see it.")],
+    head: Annotated[bool, typer.Option("--head", help="The first node, which the others join.")] = False,
+    join: Annotated[
+        str | None, typer.Option("--join", metavar="HOST:PORT", help="Join the cluster of this head.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="With --head: where it listens.")] = 6379,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--labels", metavar="NAME=VALUE[,…]", help="What suites can ask for as node_labels.NAME."),
+    ] = None,
+    num_cpus: Annotated[
+        int | None, typer.Option("--num-cpus", min=0, metavar="N", help="Instead of all cores; 0: runs no trials.")
+    ] = None,
+    num_gpus: Annotated[int | None, typer.Option("--num-gpus", min=0, metavar="N", help="Instead of all GPUs.")] = None,
+    temp_dir: Annotated[
+        Path | None, typer.Option("--temp-dir", metavar="DIR", help="For sockets and logs; /tmp/ray if left out.")
+    ] = None,
+    ports: Annotated[
+        str | None,
+        typer.Option("--ports", metavar="FIRST-LAST", help="Listen on these alone, beside --port; else on any."),
+    ] = None,
+) -> None:
+    """Start this machine's node of a Ray cluster; it ends with this command.
+
+    Every node needs the same token: RAY_AUTH_TOKEN, or a file with it named by RAY_AUTH_TOKEN_PATH.
+    """
+    from harness.schedule import ray_environment
+
+    command = node_command(
+        ip=ip, head=head, join=join, port=port, labels=labels or [], num_cpus=num_cpus, num_gpus=num_gpus,
+        temp_dir=temp_dir, ports=ports,
+    )  # fmt: skip
+    ray_environment.expect_token(os.environ)
+    environment = {**os.environ, **ray_environment.cluster(os.environ)}
+    environment.pop("RAY_ADDRESS", None)
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "ray.scripts.scripts", *command], environment)
+
+
+def node_command(
+    *,
+    ip: str,
+    head: bool = False,
+    join: str | None = None,
+    port: int = 6379,
+    labels: list[str],
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    temp_dir: Path | None = None,
+    ports: str | None = None,
+) -> list[str]:
+    """Return the words of `ray start` for a node.
+
+    Raises:
+        SetupError: when they do not go together.
+    """
+    import ipaddress
+
+    from harness.domain.errors import SetupError
+    from harness.schedule.join import expect_answer
+
+    if head == (join is not None):
+        raise SetupError("a node is either the first, with --head, or joins one that is there, with --join HOST:PORT")
+    try:
+        ipaddress.ip_address(ip)
+    except ValueError:
+        raise SetupError(f"--ip {ip!r} is no IP address") from None
+    command = ["start", "--block", "--node-ip-address", ip, "--object-store-memory", str(_OBJECT_STORE_BYTES)]
+    command += ["--disable-usage-stats"]
+    if join is None:
+        command += ["--head", "--port", str(port), "--include-dashboard", "false"]
+    else:
+        way_out = "start the first node there with `harness node --head`"
+        expect_answer("--join", join, way_out, patience_s=_HEAD_PATIENCE_S)
+        command += ["--address", join]
+    given = [pair.strip() for text in labels for pair in text.split(",")]
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise SetupError(f"--labels {pair!r} is no NAME=VALUE")
+        if name.startswith("ray.io/"):
+            raise SetupError(f"--labels {pair!r}: names that begin with ray.io/ are Ray's own")
+    command += ["--labels", ",".join(given)] if given else []
+    command += ["--num-cpus", str(num_cpus)] if num_cpus is not None else []
+    command += ["--num-gpus", str(num_gpus)] if num_gpus is not None else []
+    if temp_dir is not None:
+        folder = str(temp_dir.absolute())
+        if len(folder) > _LONGEST_TEMP_DIR:
+            raise SetupError(
+                f"--temp-dir {folder} has {len(folder)} characters; Ray puts sockets there, whose paths are limited: "
+                f"at most {_LONGEST_TEMP_DIR}"
+            )
+        command += ["--temp-dir", folder]
+    return command + _port_options(ports)
+
+
+def _port_options(ports: str | None) -> list[str]:
+    """Return the options that keep a node to some ports."""
+    from harness.domain.errors import SetupError
+
+    if ports is None:
+        return ["--min-worker-port", "0", "--max-worker-port", "0"]  # any: Ray's own range is in use elsewhere, too
+    first, _, last = ports.partition("-")
+    if not (first.isdigit() and last.isdigit() and int(first) >= 1024 and int(last) <= 65535):
+        raise SetupError(f"--ports {ports!r} is no FIRST-LAST between 1024 and 65535")
+    fixed = [str(int(first) + number) for number in range(_FIXED_PORTS)]
+    if int(last) < int(first) + 2 * _FIXED_PORTS:
+        raise SetupError(f"--ports {ports}: a node needs at least {2 * _FIXED_PORTS + 1} ports; better 100")
+    names = ["node-manager", "object-manager", "dashboard-agent-grpc", "dashboard-agent-listen"]
+    names += ["runtime-env-agent", "metrics-export"]
+    options = [word for name, number in zip(names, fixed, strict=True) for word in (f"--{name}-port", number)]
+    return [*options, "--min-worker-port", str(int(first) + _FIXED_PORTS), "--max-worker-port", last]

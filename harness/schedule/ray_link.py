@@ -1,0 +1,175 @@
+"""The connection to a Ray cluster: made, watched, and made again when the cluster comes back.
+
+Ray's own `ray.nodes()` is not asked: while the head is gone it blocks, and it ends the process when another head
+answers in its place. See docs/cluster.md for what Ray does when, and after how long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError
+
+from harness.domain.errors import SetupError
+from harness.schedule.join import probe
+
+_ASK_S: Final = 2.0  # the head answers in milliseconds
+_LOST_AFTER_S: Final = 5.0  # where nothing listens at the head's address any more
+_SILENT_AFTER_S: Final = 60.0  # where something does, and does not answer
+_ANOTHER: Final = "WrongClusterID"  # what a head that was started anew says to those of the one before
+_ALIVE: Final = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A node of the cluster, as Ray has it."""
+
+    node_id: str
+    hostname: str
+    address: str
+    port: int
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cpus(self) -> float:
+        return self.resources.get("CPU", 0.0)
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """All of the node's CPUs and GPUs."""
+        return {name: self.resources[name] for name in ("CPU", "GPU") if self.resources.get(name)}
+
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """The kinds that Ray knows the node's GPUs by, such as "A100"."""
+        prefix = "accelerator_type:"
+        return tuple(name.removeprefix(prefix) for name in self.resources if name.startswith(prefix))
+
+
+class Link:
+    """This process's connection to Ray: to the cluster at `address`, or to one that is started here for it."""
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address
+        self._gcs: Any = None
+        self._failing_since: float | None = None
+        self._failure = ""
+
+    def start_here(self, folder: Path, *, cpus: int) -> None:
+        """Start a Ray on this machine, with what it writes in `folder`.
+
+        Raises:
+            SetupError: when that fails.
+        """
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        try:
+            context = ray.init(
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                configure_logging=False,
+                object_store_memory=80_000_000,
+                _temp_dir=str(folder),
+            )
+            self._gcs = GcsClient(address=context.address_info["gcs_address"])
+        except Exception as error:
+            raise SetupError(f"Ray could not be started on this machine: {first_line(error)}") from error
+
+    def connect(self) -> None:
+        """Connect to the cluster.
+
+        Raises:
+            SetupError: when that fails, with why.
+        """
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        try:
+            self._gcs = GcsClient(address=self.address)  # it says at once what Ray takes 20 s for and leaves out
+            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        except AuthenticationError:
+            self.close()
+            raise SetupError(
+                f"the cluster at {self.address} refuses the token; set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to that "
+                "of its nodes"
+            ) from None
+        except Exception as error:
+            self.close()
+            raise SetupError(self._why(error)) from error
+        self._failing_since = None
+
+    def _why(self, error: Exception) -> str:
+        causes = f"{error} {error.__cause__ or ''}"
+        if "Version mismatch" in causes:
+            told = " ".join(causes[causes.index("Version mismatch") :].split())
+            return f"the cluster at {self.address} has other versions; install the same on both. Ray says: {told}"
+        if "No node info found" in causes:
+            return (
+                f"this machine has no node of the cluster at {self.address}, which a run needs where it is started; "
+                f"start one with `harness node --join {self.address} --ip …` (with --num-cpus 0 where no trial is to "
+                "run), or run on one of its nodes"
+            )
+        return f"Ray could not be reached at {self.address}: {first_line(error)}"
+
+    def nodes(self) -> list[Seen]:
+        """Return the nodes that are alive.
+
+        Raises:
+            Exception: of several kinds, when the head does not say in time.
+        """
+        try:
+            told = self._gcs.get_all_node_info(timeout=_ASK_S).values()
+        except Exception as error:
+            self._failing_since = self._failing_since or time.monotonic()
+            self._failure = str(error)
+            raise
+        self._failing_since = None
+        return [
+            Seen(
+                node_id=node.node_id.hex(),
+                hostname=node.node_manager_hostname,
+                address=node.node_manager_address,
+                port=node.node_manager_port,
+                resources=dict(node.resources_total),
+                labels=dict(node.labels),
+            )
+            for node in told
+            if node.state == _ALIVE
+        ]
+
+    def lost(self) -> bool:
+        """Whether the cluster is gone, by how `nodes` failed: it has to be connected to anew."""
+        if self.address is None or self._failing_since is None:
+            return False
+        failing_s = time.monotonic() - self._failing_since
+        if _ANOTHER in self._failure or failing_s > _SILENT_AFTER_S:
+            return True
+        return failing_s > _LOST_AFTER_S and not self.answers()
+
+    def answers(self) -> bool:
+        """Whether a Ray listens at the cluster's address."""
+        try:
+            probe(str(self.address), within_s=_ASK_S)
+        except SetupError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the connection, and a Ray that was started for it; some 5 s where the head is gone."""
+        self._gcs = None
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says first."""
+    told = str(error).strip().splitlines()
+    return told[0] if told else type(error).__name__
