@@ -402,7 +402,9 @@ def test_the_workers_own_faults_and_switches_are_not_told_of_a_program() -> None
 
 def test_the_energy_of_an_epoch_of_many_spans_is_their_sum_and_lacks_what_one_lacks() -> None:
     clock = Clock()
-    epochs = MeasuredEpochs(Trial(setting=Setting(), seed=0, repeat=0), Stopwatch(clock), lambda epoch: None, None, None)
+    epochs = MeasuredEpochs(
+        Trial(setting=Setting(), seed=0, repeat=0), Stopwatch(clock), lambda epoch: None, None, None
+    )
     spent = [Energy(gpu_j=1.0, gpu_coverage=1.0, cpu_j=2.0, cpu_coverage=1.0)] * 2
     spent += [Energy(gpu_j=4.0, gpu_coverage=0.5, cpu_coverage=0.0)]
 

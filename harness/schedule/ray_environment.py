@@ -65,7 +65,7 @@ def prepare(address: str | None) -> None:
         os.environ.pop("RAY_ADDRESS", None)
     else:
         expect_token(os.environ)
-        os.environ.update(cluster(os.environ) | _DRIVER)
+        os.environ.update(cluster(os.environ) | {name: os.environ.get(name, value) for name, value in _DRIVER.items()})
 
 
 def cluster(environment: Mapping[str, str]) -> dict[str, str]:
