@@ -346,6 +346,8 @@ PAGE = "\n".join(
 def test_every_python_example_of_the_page_works(block: str, tmp_path: Path) -> None:
     file = tmp_path / "example.py"
     (tmp_path / "flowers.csv").write_text("id,width,species\n1,0.2,iris\n2,0.4,rose\n")
+    for named in re.findall(r"\{suite_dir\}/([\w.]+)", block):
+        (tmp_path / named).touch()
     rest = "" if "suite = " in block else "\nsuite = Suite(name='s', base=Setting(dataset='mnist5k', model=mlp(8)))\n"
     file.write_text(f"from harness import *\n{block}{rest}")
     assert plan(load_suite(file)).trials

@@ -20,15 +20,17 @@ def described(trials: pd.DataFrame, runs: Iterable[Mapping[str, Any]], nodes: pd
 
     ``suite``; ``commit`` of the repository that the suite lay in when the run began, whether that was ``dirty``, and
     when the run ``began`` (ISO 8601, UTC); ``hostname``, ``cpu_model`` and ``gpu_model`` of the node, null where not
-    known; ``hardware``: what the trial had of it, as "AMD EPYC × 1 core" or "NVIDIA H100 × 2".
+    known; ``hardware``: what the trial had of it, as "AMD EPYC × 1 core" or "NVIDIA H100 × 2"; on several nodes, of
+    which each gave as much, "NVIDIA H100 × 2 × 4 nodes".
     """
     of_run = {str(run.get("run_id")): _of_run(run) for run in runs}
     of_node = {(row["run_id"], row["node"]): _of_node(row) for row in nodes.to_dict("records")}
     found = []
     columns = [trials[name].tolist() for name in ("run_id", "node", "cpus", "gpus")]
-    for run_id, node, cpus, gpus in zip(*columns, strict=True):
+    counts = trials["nodes"].tolist() if "nodes" in trials.columns else [1] * len(trials)
+    for run_id, node, cpus, gpus, count in zip(*columns, counts, strict=True):
         machine = of_node.get((run_id, node), (None, None, None))
-        found.append((*of_run.get(run_id, (None,) * 4), *machine, _hardware(machine, cpus, gpus)))
+        found.append((*of_run.get(run_id, (None,) * 4), *machine, _hardware(machine, cpus, gpus, count)))
     facts = pd.DataFrame(found, columns=list(DESCRIPTION), index=trials.index, dtype=object)
     return pd.concat([trials.drop(columns=[name for name in DESCRIPTION if name in trials.columns]), facts], axis=1)
 
@@ -45,11 +47,12 @@ def _of_node(row: Mapping[Any, Any]) -> tuple[Any, ...]:
     return tuple(value if isinstance(value, str) else None for value in (row["hostname"], row["cpu_model"], gpu))
 
 
-def _hardware(machine: Sequence[str | None], cpus: Any, gpus: Any) -> str:
+def _hardware(machine: Sequence[str | None], cpus: Any, gpus: Any, nodes: Any) -> str:
     _, cpu_model, gpu_model = machine
+    each = f" × {nodes:g} nodes" if not pd.isna(nodes) and nodes > 1 else ""
     if not pd.isna(gpus) and gpus > 0:
-        return f"{gpu_model or 'unknown GPU'} × {gpus:g}"
-    return f"{cpu_model or 'unknown CPU'} × {cpus:g} core{'' if cpus == 1 else 's'}"
+        return f"{gpu_model or 'unknown GPU'} × {gpus:g}{each}"
+    return f"{cpu_model or 'unknown CPU'} × {cpus:g} core{'' if cpus == 1 else 's'}{each}"
 
 
 def select(trials: pd.DataFrame, *expressions: str) -> pd.DataFrame:

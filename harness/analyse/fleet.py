@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -81,6 +81,39 @@ class Fleet:
         return told
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfRun:
+    """The nodes of a run that had several, and which of them were set aside or lost in its course, each with why."""
+
+    fleet: Fleet
+    aside: Mapping[str, str]
+    lost: Mapping[str, str]
+
+    def sentences(self) -> list[str]:
+        """Return what stands out, a sentence each."""
+        return [*self.fleet.sentences(), *(f"{node} was set aside: {why}" for node, why in self.aside.items())]
+
+
+def of_run(run: Mapping[str, Any], trials: pd.DataFrame, epochs: pd.DataFrame) -> OfRun | None:
+    """Return how the nodes of a run compare; None where it had one alone, or no trial that ran on one. `run` is its
+    run.json."""
+    aside, lost = (
+        {str(one["node"]): str(one.get("why") or "") for one in run.get(name) or ()}
+        for name in ("set_aside", "lost_nodes")
+    )
+    meant = (str(name) for names in (run.get("every_node") or {}).values() for name in names)
+    known = list(dict.fromkeys([*meant, *aside, *sorted(lost)]))
+    alone = _alone(trials)["node"].dropna().map(str)
+    if alone.empty or len({*known, *alone}) < 2:
+        return None
+    return OfRun(fleet=fleet(trials, epochs, known=known), aside=aside, lost=lost)
+
+
+def _alone(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials that ran on one node each."""
+    return trials[trials["other_nodes"].isna()] if "other_nodes" in trials.columns else trials
+
+
 def fleet(trials: pd.DataFrame, epochs: pd.DataFrame, *, known: Collection[str] = ()) -> Fleet:
     """Return how the nodes of a run compare; `known` are those that ought to have a result.
 
@@ -94,7 +127,7 @@ def fleet(trials: pd.DataFrame, epochs: pd.DataFrame, *, known: Collection[str] 
     (Bonferroni); a median's error is sqrt(pi / 2) times that of a mean. A node is slower, or quicker, where its
     interval leaves 1 out and it differs by `LEAST`.
     """
-    own = trials[trials["other_nodes"].isna()] if "other_nodes" in trials.columns else trials
+    own = _alone(trials)
     names = list(dict.fromkeys([*own["node"].dropna().map(str), *known]))
     values = _values(own, epochs)
     cells = values.groupby(["group", "node"], sort=False)["log"].agg(["median", "size"]).reset_index()

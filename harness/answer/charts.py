@@ -77,6 +77,12 @@ class Sheet:
             by_setting=False,
         )
 
+    def strip(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Return the chart of nodes against one another."""
+        from harness.report import figures
+
+        return self._spec(figures.nodes, frame, width=_CONTAINER)
+
     def _spec(self, draw: Callable[..., Any], *frames: Any, **options: Any) -> dict[str, Any]:
         """Return the specification of what a function of `report.figures` draws; its rows are kept apart."""
         import pandas as pd

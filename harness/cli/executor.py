@@ -78,6 +78,8 @@ def make_executor(
 
         way_out = "start a cluster with `harness node --head`, or leave --address away to run on this machine"
         expect_answer("--address", address, way_out)
+    if address is None:
+        _expect_held_here(trials)
     ray_environment.prepare(address)
     prestarted = _prestart(trials, seed, workers) if address is None else None
     try:
@@ -93,6 +95,33 @@ def make_executor(
         if prestarted is not None:
             prestarted.stop()
         raise
+
+
+def _expect_held_here(trials: Sequence[Trial]) -> None:
+    """Raise for what this machine alone cannot hold, before anything is started.
+
+    Raises:
+        SetupError: naming what is asked for, and what there is.
+    """
+    import platform
+
+    from harness.domain.errors import SetupError
+    from harness.schedule.eligible import refusal, what_there_is
+    from harness.schedule.order import Demand
+    from harness.telemetry.cores import usable_cores
+    from harness.telemetry.nvidia import describe_gpus
+
+    demands = {Demand.of(trial) for trial in trials}
+    found = describe_gpus() if any(one.gpus or one.accelerator for one in demands) else None
+    gpus = [] if found is None else [gpu.name for gpu in found.devices]
+    here = {"node": platform.node(), "labels": {}, "accelerators": [], "cores": usable_cores(), "gpu_names": gpus}
+    for demand in sorted(demands):
+        why = refusal(here, demand)
+        if demand.nodes > 1:
+            why = f"is one node, nodes={demand.nodes} asked for; name a cluster with --address HOST:PORT"
+        if why is not None:
+            there = what_there_is([here])
+            raise SetupError(f"no node can hold a trial that needs {demand}: {here['node']} {why}; there is:\n{there}")
 
 
 def _only_backend(trials: Sequence[Trial]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -13,6 +15,9 @@ _LONGEST_TEMP_DIR: Final = 43  # characters: Ray puts sockets below it, whose pa
 _FIXED_PORTS: Final = 6  # the first ones of a range are for Ray's own processes, the others for workers
 _HEAD_PATIENCE_S: Final = 20.0  # nodes may be started together
 _OBJECT_STORE_BYTES: Final = 100_000_000  # what passes through it is small
+
+_WORD: Final = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
+_LABEL: Final = re.compile(rf"(?:[\w.-]+/)?{_WORD}={_WORD}", re.ASCII)  # what Ray takes
 
 
 def node(
@@ -27,7 +32,8 @@ def node(
         typer.Option("--labels", metavar="NAME=VALUE[,…]", help="What suites can ask for as node_labels.NAME."),
     ] = None,
     num_cpus: Annotated[
-        int | None, typer.Option("--num-cpus", min=0, metavar="N", help="Instead of all cores; 0: runs no trials.")
+        int | None,
+        typer.Option("--num-cpus", min=0, metavar="N", help="What Ray counts; 0: no trials here, else on all cores."),
     ] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", min=0, metavar="N", help="Instead of all GPUs.")] = None,
     temp_dir: Annotated[
@@ -48,10 +54,43 @@ def node(
         ip=ip, head=head, join=join, port=port, labels=labels or [], num_cpus=num_cpus, num_gpus=num_gpus,
         temp_dir=temp_dir, ports=ports,
     )  # fmt: skip
+    _expect_own(ip)
+    if temp_dir is not None:
+        _expect_writable(temp_dir)
     ray_environment.expect_token(os.environ)
-    environment = {**os.environ, **ray_environment.cluster(os.environ)}
-    environment.pop("RAY_ADDRESS", None)
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "ray.scripts.scripts", *command], environment)
+    os.environ.update(ray_environment.cluster(os.environ))
+    os.environ.pop("RAY_ADDRESS", None)
+    if join is not None:
+        from harness.schedule.ray_link import expect_admission
+
+        expect_admission(join)
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "ray.scripts.scripts", *command])
+
+
+def _expect_own(ip: str) -> None:
+    """Raise unless this machine has the address: Ray would try for minutes to reach itself there."""
+    from harness.domain.errors import SetupError
+
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+            probe.bind((ip, 0))
+    except OSError as error:
+        raise SetupError(
+            f"--ip {ip}: this machine has no such address ({error.strerror}); `ip address` lists its own"
+        ) from None
+
+
+def _expect_writable(folder: Path) -> None:
+    """Make a folder for Ray, or raise."""
+    from harness.domain.errors import SetupError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written"
+    except OSError as error:
+        problem = error.strerror
+    if problem:
+        raise SetupError(f"--temp-dir {folder}: {problem}")
 
 
 def node_command(
@@ -95,6 +134,10 @@ def node_command(
         name, equals, value = pair.partition("=")
         if not (name and equals and value):
             raise SetupError(f"--labels {pair!r} is no NAME=VALUE")
+        if not _LABEL.fullmatch(pair):
+            raise SetupError(
+                f"--labels {pair!r}: names and values are of letters, digits and _ . - inside, at most 63 characters"
+            )
         if name.startswith("ray.io/"):
             raise SetupError(f"--labels {pair!r}: names that begin with ray.io/ are Ray's own")
     command += ["--labels", ",".join(given)] if given else []

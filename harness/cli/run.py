@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -41,8 +41,11 @@ from harness.cli.options import (
 from harness.cli.stdout import only_json_on_stdout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.pipeline import Report, Request
 
+_DEMANDS: Final = 3  # that are named at the end
 _BEGAN = time.monotonic()
 
 
@@ -261,6 +264,7 @@ def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -
             "counts": dict(report.counts),
             "pending": report.pending,
             "stopped": report.stopped,
+            "unserved": list(report.unserved),
             "exit_code": report.exit_code,
             **(show.NOTHING if table is None else table.document()),
             **noise.found_document(report.repeats, report.noise, doubts),
@@ -297,14 +301,19 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
             "budget": "the budget is used up",
             "max_fail": "--max-fail reached",
             "stop": "`harness stop` asked for it",
-            "nodes": "no node is left that can run the rest",
-            "cluster": "the cluster was lost",
+            "nodes": f"no node is left that can run the rest{_asking(report.unserved)}",
+            "cluster": "what ran the trials was lost",
         }
         typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. Go on:  {again}")
     elif bad:
         typer.echo(f"Try those again:  {again} --retry {bad}")
     else:
         typer.echo(f"Show it again:  harness show {shlex.quote(str(report.folder))}")
+
+
+def _asking(unserved: Sequence[str]) -> str:
+    more = f", and {len(unserved) - _DEMANDS} other kinds" if len(unserved) > _DEMANDS else ""
+    return f", which asks for {'; or for '.join(unserved[:_DEMANDS])}{more}" if unserved else ""
 
 
 def _without(words: list[str], option: str) -> list[str]:

@@ -45,7 +45,7 @@ def leaves(plain: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in plain.items():
         if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{key}.")
-        elif not (prefix and key == "kind"):
+        elif not (prefix and key == "kind") or prefix == "node_labels.":
             yield f"{prefix}{key}"
 
 
@@ -203,7 +203,7 @@ def _assigned(plain: Any, parts: list[str], value: Any, path: str, at: str) -> A
     if not isinstance(plain, dict):
         has = "nothing" if plain is None else text(plain)
         raise SuiteError(f"unknown path {path!r}; {at} is {has}, which has no parts")
-    if part == "kind":
+    if part == "kind" and at != "node_labels":  # whose names are the user's
         raise SuiteError(f"{path!r} cannot be an axis; it is what {at} is")
     if not rest:
         return plain | {part: value}

@@ -64,9 +64,11 @@ class MeasuredEpochs:
         self._ended_at = 0.0
         self._energy: Energy | None = None
         self._counters: Counters | None = None
+        self._began_cold = False  # what was of it before the trial went on from a state
         part, self._part = self._part, None
         if part is not None:
             self._span, self._energy = Span(*part["train"]), energy_of(part["energy"])
+            self._began_cold = part["warmup"]
             self._started_at = min(part["started_at"], self._watch.unix_s())  # the clock of another node may be ahead
 
     @contextmanager
@@ -103,6 +105,7 @@ class MeasuredEpochs:
         span, energy = self._span + (self._watch["train"] - self._before), self._used()
         return {
             "train": astuple(span),
+            "warmup": self._cold,
             "energy": None if energy is None else asdict(energy),
             "started_at": self._started_at,
         }
@@ -156,14 +159,20 @@ class MeasuredEpochs:
 
     def _timing(self) -> Timing:
         eval_s = (self._watch["eval"] - self._evaluated).wall_s
-        first = self.count == self._resumed  # in this process
-        warmup = first and (self.facts.program_reused is False or self.facts.compile_ahead_s is not None)
         return Timing(
             train=self._span,
             eval_s=eval_s if eval_s > 0 else None,
             started_at=self._watch.unix_s() if self._started_at is None else self._started_at,
             ended_at=self._ended_at,
-            warmup=warmup,
+            warmup=self._cold,
+        )
+
+    @property
+    def _cold(self) -> bool:
+        """Whether some of the epoch ran a program for the first time in a process."""
+        first = self.count == self._resumed  # in this process
+        return self._began_cold or (
+            first and (self.facts.program_reused is False or self.facts.compile_ahead_s is not None)
         )
 
 

@@ -42,7 +42,7 @@ def stopped_by(caught: Sequence[str], stopped: str | None, *, unstarted: bool, a
     """
     if caught:
         return caught[0]
-    if stopped == "signal" or unstarted:
+    if stopped == "signal" or (unstarted and stopped is None):
         return "stop"
     return "nodes" if stopped is None and absent else stopped
 

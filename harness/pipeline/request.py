@@ -66,6 +66,7 @@ class Report:
     counts: Mapping[str, int]  # finished trials by status, those of an earlier attempt included
     pending: int
     stopped: str | None  # why it ended early: "SIGINT", "SIGTERM", "max_fail", "budget", "stop" …
+    unserved: Sequence[str]  # after "nodes": what the trials that are left ask of a node
     executor: Executor | None  # its workers are ended; it is left to close
     repeats: Sequence[Repeated] = ()  # with repeats="auto": how it stands with each arm
     figureless: bool = False  # with repeats="auto": every arm ended, and none of its trials had the figure

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from harness import __version__
 from harness.domain import sources
 from harness.domain.applied import Applied, resolve
-from harness.domain.errors import HarnessError, SuiteError
+from harness.domain.errors import ClusterLostError, HarnessError, SuiteError
+from harness.domain.outcome import Finished
 from harness.domain.repeats import Auto
 from harness.domain.suite import LoadedSuite, load_suite, located
 from harness.domain.trial import Trial
@@ -120,6 +121,7 @@ def run(
         executor = begun.take()
         started = executor is not None
         stopped: str | None = None
+        unserved: tuple[str, ...] = ()
         try:
             if pending and executor is None and not signals.caught:
                 executor = make_executor(pending, seed)
@@ -127,7 +129,7 @@ def run(
             if pending and executor is not None and started:
                 mark("executor_ready_s")
                 watch = Watch(executor, recorder, display, mark, standing=standing, live=live)
-                stopped = _run_trials(
+                loop = _run_trials(
                     pending,
                     executor,
                     recorder,
@@ -138,7 +140,11 @@ def run(
                     should_finish=stopping.asked,
                     repeats=repeats,
                 )
+                stopped, unserved = loop.stopped, tuple(map(str, loop.unserved))
                 mark("last_record_s")
+        except ClusterLostError as error:
+            stopped = "cluster"
+            display.notice(Notice(what="cluster", worker="", text=str(error)))
         except HarnessError:
             recorder.discard_if_empty()
             raise
@@ -160,6 +166,7 @@ def run(
         mark("total_s")
         noise = measured(recorder, made) if request.noise and not left else None
         end: dict[str, Any] = {"counts": counts, "pending": left, "stopped": stopped, "timings": timings}
+        end |= {"unserved": list(unserved)} if unserved else {}
         end |= _found(repeated, noise, trials=sum(counts.values()) + left)
         end |= troubled(recorder.info, standing)
         recorder.finish(state_of(code, stopped, left), end | ({"sampling": executor.sampling()} if executor else {}))
@@ -171,6 +178,7 @@ def run(
             counts=counts,
             pending=left,
             stopped=stopped,
+            unserved=unserved,
             executor=executor,
             repeats=repeated,
             figureless=figureless,
@@ -254,8 +262,8 @@ def _run_trials(
     should_stop: Callable[[], bool],
     should_finish: Callable[[], bool],
     repeats: Repeats | None,
-) -> str | None:
-    """Run the trials and record each; return why the loop ended early, or None."""
+) -> Loop:
+    """Run the trials and record each; return the loop, which says why it ended early."""
     states = States(executor, recorder, watch.notice)
 
     def notify(notice: Notice) -> None:
@@ -280,15 +288,19 @@ def _run_trials(
         enough=repeats.add if repeats is not None else lambda finished: {},
         saved=states.of,
     )
-    for finished in loop:
+
+    def record(finished: Finished) -> None:
         recorder.write(finished)
         watch.finished(finished)
         if finished.outcome.remark is not None:
             watch.notice(Notice(what="state", worker="", trial=finished.trial, text=finished.outcome.remark))
+
+    for finished in loop:
+        record(finished)
     if loop.stopped == "signal":
-        states.save_now(loop.running)
+        states.save_now(loop, record)
     recorder.flush()
-    return loop.stopped
+    return loop
 
 
 def _recorded_nodes(request: Request, made: Plan) -> every_node.Names:

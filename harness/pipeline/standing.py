@@ -6,7 +6,7 @@ import re
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -131,7 +131,7 @@ class Standing:
         elif what == "replaced":
             worker.trial, worker.state = None, "starting anew"
         elif what == "gone":
-            self._gone(worker, notice.text)
+            self._gone(worker, notice.values.get("nodes", worker.nodes), notice.text)
 
     def _opened(self, notice: Notice) -> None:
         share = notice.share
@@ -150,9 +150,9 @@ class Standing:
         self._demands.append(worker.demand)
         worker.state, worker.trial, worker.since, worker.before = "busy", trial, time.time(), before
 
-    def _gone(self, worker: WorkerNow, why: str) -> None:
+    def _gone(self, worker: WorkerNow, nodes: Iterable[str], why: str) -> None:
         self._drop(worker)
-        for name in worker.nodes:
+        for name in nodes:
             node = self._nodes[name]
             if not node.workers and not node.aside:
                 node.why = why

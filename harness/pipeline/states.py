@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
+from harness.domain.outcome import Finished
 from harness.domain.state import StateError, glance
 from harness.domain.trial import Trial
 from harness.record.recorder import Recorder
-from harness.schedule.loop import Notice
-from harness.schedule.protocol import Done, Executor, Gone
+from harness.schedule.loop import Loop, Notice
+from harness.schedule.protocol import Executor
 
 _LAST_S: Final = 6.0  # for running trials to save their states where the run is told to end: a chunk takes up to 1.5 s
 
@@ -23,6 +24,7 @@ class States:
         self._recorder = recorder
         self._notify = notify
         self._seen: set[tuple[str, str]] = set()  # keys of trials that have saved one
+        self._told: dict[tuple[str, str], str] = {}  # by the trial's key: what was said of its state, and is so still
 
     def keep(self) -> None:
         """Write what running trials have saved since the last call."""
@@ -33,7 +35,8 @@ class States:
                 self._say(problem)
 
     def of(self, trial: Trial) -> bytes | None:
-        """Return what a trial goes on from, None where it is to begin anew."""
+        """Return what a trial goes on from, None where it is to begin anew; asked for when it was lost, and again when
+        it runs, of which one is told."""
         self.keep()  # what came with the news that the attempt before was lost
         try:
             state = self._recorder.state_of(trial)
@@ -41,27 +44,30 @@ class States:
             self._say(f"begun anew, as its saved state cannot be used: {error}", trial)
             return None
         if state is not None:
-            self._say(f"goes on after epoch {glance(state).epoch}", trial)
+            text = f"goes on after epoch {glance(state).epoch}"
+            if self._told.pop(trial.key, None) != text:
+                self._told[trial.key] = text
+                self._say(text, trial)
         return state
 
     def retried(self, trial: Trial) -> None:
         """Forget the state of a trial that came to a bad end of its own: another try begins anew."""
+        self.keep()  # what it has saved and was not heard of yet is forgotten too
         self._recorder.drop_state(trial.key)
 
-    def save_now(self, running: Mapping[str, Trial]) -> None:
-        """Have the trials that are running save their states, by worker, and wait for those that can, for a moment."""
-        awaited = {worker: trial.key for worker, trial in running.items() if self._can_save(trial)}
-        if not awaited:
-            return
-        self._executor.save_now()
+    def save_now(self, loop: Loop, record: Callable[[Finished], None]) -> None:
+        """Have the trials of a loop that was ended save their states, and wait for those that can, for a moment; those
+        that come to their end meanwhile are recorded."""
+        missing = {trial.key for trial in loop.running.values() if self._can_save(trial)}
+        if missing:
+            self._executor.save_now()
         deadline = time.monotonic() + _LAST_S
-        missing = set(awaited.values())
         while missing and time.monotonic() < deadline:
-            gone = [event for event in self._executor.wait(0.1) if isinstance(event, Done | Gone)]
-            missing -= {awaited[event.worker] for event in gone if event.worker in awaited}
+            for finished in loop.hear(0.1):
+                record(finished)
             self._seen.clear()
             self.keep()
-            missing -= self._seen
+            missing &= {trial.key for trial in loop.running.values()} - self._seen
 
     def _can_save(self, trial: Trial) -> bool:
         setting = trial.setting  # Keras's own loop may be within an epoch for long

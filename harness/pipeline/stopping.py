@@ -38,7 +38,7 @@ class Stopping:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._request is not None:
+        if stop.asked(self._folder, attempt=self._attempt) is not None:  # one that came too late among them
             stop.forget(self._folder)
 
     def asked(self) -> bool:

@@ -204,7 +204,7 @@ class Recorder:
                     **(attempt_info or {}),
                 },
             ]
-            for name in ("ended_at", "counts"):
+            for name in ("ended_at", "counts", "pending", "stopped", "unserved"):  # of the attempt before
                 content.pop(name, None)
             runs.write_run_file(folder, content)
             return cls(folder, ownership, content, index)

@@ -7,6 +7,7 @@ from a worker that was given up. A file is what the worker made (`harness.domain
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator
@@ -94,7 +95,8 @@ class StateFiles:
         if not self._files and self._folder.exists():
             for path in (*self._folder.glob(".*.tmp"), *self._folder.glob(f"*{_SUFFIX}")):
                 path.unlink(missing_ok=True)
-            self._folder.rmdir()
+            with contextlib.suppress(OSError):  # something else is in it
+                self._folder.rmdir()
 
     def _held(self, keys: Collection[Key]) -> Iterator[str]:
         yield from [name for name in map(stem, keys) if name in self._files] if self._files else ()

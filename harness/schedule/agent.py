@@ -30,6 +30,7 @@ from harness.schedule.process import START_TIMEOUT_S, Launch, Nursery, Surroundi
 from harness.schedule.protocol import Done, Event, Gone, Progress, Ready, Saved
 from harness.schedule.shares import share_out
 from harness.telemetry.cores import usable_cores
+from harness.telemetry.nvidia import describe_gpus
 
 _FOR_THE_RUN: Final = ("check", "calibrate", "run")
 
@@ -84,7 +85,7 @@ class AgentNode(Node):
         roots = [os.getppid()] if driver is None else [os.getppid(), driver]
         super().__init__(sources=sources, telemetry_hz=telemetry_hz, folder=folder, roots=roots)
         self._own_roots = roots
-        self._queues: dict[str, SimpleQueue[Request]] = {}
+        self._queues: dict[str, SimpleQueue[Request | None]] = {}  # None: nothing more comes
         self._events: list[Event] = []
         self._news = threading.Condition()
         self._undone = 0  # requests that have not been answered
@@ -95,16 +96,13 @@ class AgentNode(Node):
         self._next = 0
 
     def about(self) -> dict[str, Any]:
-        """Return what the driver needs to know before it uses this node: its row for the records, its clock, and what
-        it can hold (see `harness.schedule.eligible`)."""
-        description = self.describe()
-        return {
-            "description": description,
-            "unix_s": time.time(),
-            "identity": join.identity(),
-            "cores": usable_cores(),
-            "gpu_names": description["gpu_names"] or [],
-        }
+        """Return what the driver needs to know before it uses this node: its row for the records, the versions there,
+        and what it can hold."""
+        return {"description": self.describe(), "identity": join.identity(), **capacity()}
+
+    def clock(self) -> float:
+        """Return this node's Unix time."""
+        return time.time()
 
     def open(self, demand: Demand, body: str, most: int | None, prefix: str) -> list[Launch]:
         """Cut this node into shares that serve the demand, begin to start their workers, and return them.
@@ -186,10 +184,17 @@ class AgentNode(Node):
 
     def discard(self, worker: str) -> None:
         """End a worker at once and for good."""
-        self._launches.pop(worker, None)
-        process = self._workers.pop(worker, None)
+        queue = self._queues.pop(worker, None)
+        with self._lock:  # it may be starting
+            self._launches.pop(worker, None)
+            process = self._workers.pop(worker, None)
+        self._told.pop(worker, None)
+        self._warm.pop(worker, None)
+        self._introduced.discard(worker)
         if process is not None:
-            process.kill()
+            self._discard(process)
+        if queue is not None:
+            queue.put(None)
 
     def listen(self, wait_s: float, number: int | None = None, requests: Sequence[Request] = ()) -> News:
         """Return what happened since the last call, after at most `wait_s` where nothing has; `ask` before that."""
@@ -209,9 +214,8 @@ class AgentNode(Node):
             self._undone += 1
         queue.put(request)
 
-    def _work(self, queue: SimpleQueue[Request]) -> None:
-        while True:
-            request = queue.get()
+    def _work(self, queue: SimpleQueue[Request | None]) -> None:
+        while (request := queue.get()) is not None:
             with self._news:
                 self._doing[request.worker] = request
                 left = self._resting and request.what in _FOR_THE_RUN
@@ -245,3 +249,9 @@ class AgentNode(Node):
             with self._news:
                 self._events.append(event)
                 self._news.notify_all()
+
+
+def capacity() -> dict[str, Any]:
+    """Return what this node can hold, as `harness.schedule.eligible` asks for it."""
+    gpus = describe_gpus()
+    return {"cores": usable_cores(), "gpu_names": [] if gpus is None else [gpu.name for gpu in gpus.devices]}

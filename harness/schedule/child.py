@@ -16,7 +16,8 @@ The messages are a name and a value:
     out   ready, checked, epoch, state, done
 
 Standard input is a lifeline, shared by the nursery and its workers: when it closes, whoever started them is gone, and
-so go they, with what they have started. The nursery adopts what a worker leaves behind when it dies, and ends it.
+so go they, with what they have started, and the nursery removes their folder. It adopts what a worker leaves behind
+when it dies, and ends it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import os
 import pickle
 import random
 import selectors
+import shutil
 import sys
 import threading
 import time
@@ -45,6 +47,7 @@ from harness.domain.sources import Source
 from harness.domain.trial import Trial
 
 _HEAR_EVERY_S: Final = 0.2
+_ENDING_S: Final = 2.0  # for workers to notice that their lifeline is closed
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,6 +79,10 @@ def main(argv: list[str] | None = None) -> None:
         work = partial(_work, body=body, backend=arguments.backend, import_s=import_s)
         _serve(listener, work, workers)
         _end_orphans(workers)
+    deadline = time.monotonic() + _ENDING_S
+    while any(map(processes.alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    shutil.rmtree(os.environ["HARNESS_WORKER_FOLDER"], ignore_errors=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,11 +178,18 @@ def _settle(cores: Collection[int], log: str, body: Any, backend: str) -> float:
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     random.seed()
+    _offer_to_the_kernel()
     processes.adopt_orphans()  # what a trial leaves behind is this worker's to end
     threading.Thread(target=_follow_lifeline, daemon=True).start()
     began = time.perf_counter()
     body.prepare(backend)
     return time.perf_counter() - began
+
+
+def _offer_to_the_kernel() -> None:
+    """See that the kernel, where memory runs out, ends a trial and not what supervises it: the largest one."""
+    with contextlib.suppress(OSError):  # there is no such thing on this system
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _answer(connection: Connection, body: Any, prepare_s: float) -> None:

@@ -44,7 +44,8 @@ def what_there_is(abouts: Sequence[Mapping[str, Any]]) -> str:
     for about in abouts:
         told = [plural(about["cores"], "core")] if about.get("cores") is not None else []
         told.append(_gpus(about.get("gpu_names") or (), about.get("accelerators") or ()))
-        told += [f"{name}={value}" for name, value in sorted((about.get("labels") or {}).items())]
+        labels = sorted((about.get("labels") or {}).items())
+        told += [f"{name}={value}" for name, value in labels if not name.startswith("ray.io/")]  # which are Ray's own
         lines.append(f"  {about.get('node', 'a node')}: {', '.join(told)}")
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ that none can go on alone: when one is lost the others are ended, the trial coun
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from harness.schedule.protocol import (
 )
 
 _STRAGGLE_S: Final = 10.0  # how long the others have to say what they know once one has failed
+_BRIEF_S: Final = 2.0  # once a node is lost: those that could notice have, and the others wait for it in vain
 _STARTS: Final = 2  # a share that could not be started so often is not tried again
 
 
@@ -206,11 +208,11 @@ class Gangs:
             self._ended.add(member)
         gang.members = []
 
-    def _lose(self, gang: _Gang, reason: str) -> None:
+    def _lose(self, gang: _Gang, reason: str, blamed: tuple[str, ...] = ()) -> None:
         """Give a gang up; another is formed when workers are asked for."""
         self._end(gang)
         del self._gangs[gang.name]
-        self._events.append(Gone(worker=gang.name, reason=reason))
+        self._events.append(Gone(worker=gang.name, reason=reason, blamed=blamed))
 
     def check(self, worker: str, trial: Trial) -> None:
         gang = self._gangs.get(worker)
@@ -244,12 +246,12 @@ class Gangs:
         else:
             self._again(gang, "it was to be replaced")
 
-    def _again(self, gang: _Gang, reason: str) -> None:
+    def _again(self, gang: _Gang, reason: str, blamed: tuple[str, ...] = ()) -> None:
         """Form a gang anew on the nodes it was on, at another address; give it up where one of them is gone."""
         self._end(gang)
         there = set(self._inner.hosts(gang.worker.demand))
         if gang.aside or not there.issuperset(gang.worker.nodes):
-            self._lose(gang, reason)
+            self._lose(gang, reason, blamed)
         else:
             self._start(gang)
 
@@ -258,7 +260,7 @@ class Gangs:
         for gang in [gang for gang in self._gangs.values() if node in gang.worker.nodes]:
             gang.aside = True
             if not gang.running:
-                self._lose(gang, f"node {node} was set aside")
+                self._lose(gang, f"node {node} was set aside", (node,))
 
     def wait(self, timeout_s: float) -> list[Event]:
         for event in self._inner.wait(0 if self._events else timeout_s):
@@ -293,7 +295,7 @@ class Gangs:
                 place = gang.parts[gang.members.index(event.worker)]
                 if not gang.up:
                     self._failed.setdefault((place.node, place.share.name), []).append(event.reason)
-                self._lose(gang, f"{_member(gang, event.worker)}: {event.reason}")
+                self._lose(gang, f"{_member(gang, event.worker)}: {event.reason}", (place.node,))
             case Done() | Gone():
                 self._answered(gang, event)
 
@@ -301,8 +303,9 @@ class Gangs:
         before = gang.answers.get(event.worker)
         if not isinstance(before, Done):  # which says more than that its worker is gone
             gang.answers[event.worker] = event
-        well = isinstance(event, Done) and event.alive and event.outcome.status == "completed"
-        if not well and gang.deadline_s is None:
+        if isinstance(event, Gone):
+            gang.deadline_s = min(gang.deadline_s or math.inf, self._clock() + _BRIEF_S)
+        elif not (event.alive and event.outcome.status == "completed") and gang.deadline_s is None:
             gang.deadline_s = self._clock() + _STRAGGLE_S
         if len(gang.answers) == len(gang.members):
             self._finish(gang)
@@ -314,11 +317,17 @@ class Gangs:
         alive = in_step and all(one.alive for one in done.values()) and not gang.aside
         outcome = _outcome(gang, done)
         key, attempt = gang.asked
-        cause = _cause(gang)
-        self._events.append(Done(worker=gang.name, key=key, attempt=attempt, outcome=outcome, alive=alive, cause=cause))
+        lost = _first_lost(gang)
+        blamed = tuple(part.node for part, name in zip(gang.parts, gang.members, strict=True) if name in lost)
+        self._events.append(
+            Done(
+                worker=gang.name, key=key, attempt=attempt, outcome=outcome, alive=alive, cause=_cause(gang),
+                blamed=blamed,
+            )
+        )  # fmt: skip
         gang.running, gang.deadline_s = False, None
         if not alive:
-            self._again(gang, outcome.error or "one of its nodes was set aside")
+            self._again(gang, outcome.error or "one of its nodes was set aside", blamed)
 
     def progress(self) -> dict[str, Progress]:
         found = self._inner.progress()
@@ -378,17 +387,29 @@ def _cause(gang: _Gang) -> Cause:
     return own[0] if own else "outside"
 
 
+def _first_lost(gang: _Gang) -> dict[str, str]:
+    """Return the members that were lost by themselves, not because another was, each with the reason."""
+    gone = {name: one.reason for name, one in gang.answers.items() if isinstance(one, Gone)}
+    if gone:  # what the others then end by may look like a fault of their own: JAX aborts
+        return gone
+    lost = {
+        name: one.outcome.error or "?"
+        for name, one in gang.answers.items()
+        if isinstance(one, Done) and one.outcome.status == "lost"
+    }
+    if lost and all(PEER_GONE in reason for reason in lost.values()):
+        silent = {name: "did not answer" for name in gang.members if name not in gang.answers}
+        return silent or lost
+    return {name: reason for name, reason in lost.items() if PEER_GONE not in reason}
+
+
 def _outcome(gang: _Gang, done: Mapping[str, Done]) -> Outcome:
     """Return the leader's outcome, or what the other members say of why there is none."""
     answered = [done[name].outcome for name in gang.members if name in done]  # all measure the same epochs
     own = answered[0] if answered else Outcome(status="lost", ended_at=time.time())
-    lost = {name: one.reason for name, one in gang.answers.items() if isinstance(one, Gone)}
-    lost |= {name: one.outcome.error or "?" for name, one in done.items() if one.outcome.status == "lost"}
+    lost = _first_lost(gang)
     if lost:
-        if all(PEER_GONE in reason for reason in lost.values()):
-            lost |= {name: "did not answer" for name in gang.members if name not in gang.answers}
-        first = {name: reason for name, reason in lost.items() if PEER_GONE not in reason} or lost
-        told = "; ".join(f"{_member(gang, name)}: {first[name]}" for name in gang.members if name in first)
+        told = "; ".join(f"{_member(gang, name)}: {lost[name]}" for name in gang.members if name in lost)
         return replace(own, status="lost", error=told, files={})
     wrong = [name for name in gang.members if name in done and done[name].outcome.status != "completed"]
     if not wrong or wrong[0] == gang.members[0]:

@@ -91,7 +91,7 @@ def identity() -> dict[str, str]:
 
 def problem(about: Mapping[str, Any], *, asked_at: float, answered_at: float) -> str | None:
     """Return why a node cannot be used, or None, from what it said of itself between these two Unix times."""
-    here, there = identity(), about["identity"]
+    here, there = identity(), about.get("identity", {})
     other = [f"{name} {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]]
     if other:
         return f"has another version ({'; '.join(other)}); install the same on both"

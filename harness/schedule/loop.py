@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from harness.domain.errors import SetupError
+from harness.domain.naming import plural
 from harness.domain.outcome import Finished, Outcome, Placement
 from harness.domain.trial import Trial
 from harness.schedule.checks import Checks
@@ -20,6 +21,7 @@ from harness.schedule.protocol import Calibrated, Checked, Done, Event, Executor
 LEAK_BYTES: Final = 1 << 30  # a worker this much above (and twice) its size after its first trial is replaced
 _POLL_S: Final = 0.25
 _LOOK_EVERY_S: Final = 1.0  # how often to ask for the workers of nodes that have joined
+_TELL_AFTER_S: Final = 3.0  # of waiting for a node: many a worker is back sooner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class Policy:
 class Notice:
     """Something to show: a worker became ready, a trial began, is tried again, or a worker was replaced.
 
+    "gone": the `nodes` of `values` are lost with the worker, unless others serve there. "waiting": for nodes to return.
     "settled": so many trials of a setting are not needed any more, `fewer` of `values`, or are so after all where that
     is below 0. "set aside": the `node` of `values` is used no more, for the reason in `text`. "state":
     a trial goes on from one, or cannot. "retried": the `status` of `values` is how it ended.
@@ -54,6 +57,7 @@ class Notice:
         "settled",
         "set aside",
         "absent",
+        "waiting",
         "cluster",
         "state",
     ]
@@ -143,9 +147,9 @@ class Loop:
         self._were_on: dict[Demand, set[str]] = {}  # the nodes that have served a demand
         self._proven: set[Demand] = set()  # that some worker was ready for
         self._missing: dict[Demand, float] = {}  # without a worker since when
+        self._told_waiting = False  # that nothing can run until a node is back
         self._attempts: dict[tuple[str, str], int] = {}  # of trials that have not ended
         self._retried: set[tuple[str, str]] = set()
-        self._to_resume: dict[tuple[str, str], bytes | None] = {}  # states of trials that were lost, until they run
         self._position = first_position
         self._failures = 0
         self._gone: dict[str, None] = {}  # the reasons why workers are
@@ -176,9 +180,13 @@ class Loop:
                 self._dispatch()
             if not self._under_way and (self.stopped or not len(self._queue)):
                 return
-            for event in self._executor.wait(_POLL_S):
-                yield from self._handle(event)
+            yield from self.hear(_POLL_S)
             self._tick()
+
+    def hear(self, timeout_s: float) -> Iterator[Finished]:
+        """Take in what happens within so many seconds, and start nothing: also for whoever has ended the loop."""
+        for event in self._executor.wait(timeout_s):
+            yield from self._handle(event)
 
     @property
     def _under_way(self) -> bool:
@@ -290,12 +298,18 @@ class Loop:
         if set(hopeless) - self._proven and not self.set_aside:
             raise SetupError(why)
         if not missing or len(missing) < len(waiting) or self._under_way:
+            self._told_waiting = False
             return
         if hopeless == missing and not self.set_aside:
             raise SetupError(why)
         waited_s = {demand: self._now_s - since_s for demand, since_s in self._missing.items()}
         if all(demand in hopeless or waited_s[demand] >= self._policy.patience_s for demand in missing):
             self.stopped, self.unserved = "nodes", missing
+        elif not self._told_waiting and min(waited_s.values()) >= _TELL_AFTER_S:
+            self._told_waiting = True
+            what = f"{plural(len(self._queue), 'trial')} for a node that can hold them ({'; '.join(map(str, missing))})"
+            text = f"{what}, for up to {self._policy.patience_s:g} s"
+            self._notify(Notice(what="waiting", worker="", text=text))
 
     def _may_return(self, demand: Demand) -> bool:
         """Whether a node may come back that served a demand, or was to."""
@@ -350,7 +364,7 @@ class Loop:
             neighbours = max(neighbours, len(there))
             for one in there.values():
                 one.neighbours = max(one.neighbours, len(there))
-        saved = self._to_resume.pop(trial.key) if trial.key in self._to_resume else self._saved(trial)
+        saved = self._saved(trial)
         running = _Running(
             ordered=ordered,
             position=self._position,
@@ -374,6 +388,8 @@ class Loop:
         if state is None:
             if isinstance(event, Ready):
                 self._announced[event.worker] = event
+            elif isinstance(event, Gone):
+                self._announced.pop(event.worker, None)
             return
         self._changed.update(state.worker.nodes)
         match event:
@@ -397,10 +413,11 @@ class Loop:
     def _lost(self, state: _State, event: Gone) -> Iterator[Finished]:
         """Go on without a worker."""
         self._gone[event.reason] = None
-        self._notify(Notice(what="gone", worker=event.worker, text=event.reason))
+        nodes = event.blamed or state.worker.nodes
+        self._notify(Notice(what="gone", worker=event.worker, text=event.reason, values={"nodes": nodes}))
         if state.running is not None:
             outcome = Outcome(status="lost", error=event.reason, ended_at=time.time())
-            yield from self._ended(state, state.running, outcome, cause="node")
+            yield from self._ended(state, state.running, outcome, cause="node", blamed=event.blamed)
         if event.worker in self._states:
             self._leave(state)
 
@@ -408,7 +425,7 @@ class Loop:
         running = state.running
         if running is None or event.key != running.ordered.trial.key or event.attempt != self._attempts[event.key]:
             return  # of an attempt that was given up before it ended
-        yield from self._ended(state, running, event.outcome, cause=event.cause)
+        yield from self._ended(state, running, event.outcome, cause=event.cause, blamed=event.blamed)
         if event.worker in self._states:
             if state.leaving:
                 self._leave(state)
@@ -434,14 +451,16 @@ class Loop:
             state.ready = False
             self._executor.replace(name)
 
-    def _ended(self, state: _State, running: _Running, outcome: Outcome, *, cause: Cause) -> Iterator[Finished]:
+    def _ended(
+        self, state: _State, running: _Running, outcome: Outcome, *, cause: Cause, blamed: tuple[str, ...]
+    ) -> Iterator[Finished]:
         worker, trial = state.worker, running.ordered.trial
         state.running = None
         del self._busy[worker.name]
         for node in worker.nodes:
             del self._busy_on[node][worker.name]
         self._queue.ended(worker.name)
-        again = self._again(state, running, outcome, cause)
+        again = self._again(state, running, outcome, cause, blamed or worker.nodes)
         if again is not None:
             self._queue.put_back(again)
             if self.stopped is None:
@@ -472,11 +491,12 @@ class Loop:
             ),
         )
         self._losses.forget(trial.key)
-        self._to_resume.pop(trial.key, None)
         self._settle(finished)
         yield finished
 
-    def _again(self, state: _State, running: _Running, outcome: Outcome, cause: Cause) -> Ordered | None:
+    def _again(
+        self, state: _State, running: _Running, outcome: Outcome, cause: Cause, blamed: tuple[str, ...]
+    ) -> Ordered | None:
         """Return the trial to put back if it is to run again. One that was lost does so even where the run is ending:
         it is not recorded, so that whoever resumes the run finds it."""
         worker, ordered = state.worker, running.ordered
@@ -484,18 +504,18 @@ class Loop:
         if outcome.status != "lost":
             self._losses.ended(worker.nodes)
         else:
-            saved = self._to_resume[key] = self._saved(ordered.trial)
+            saved = _mark(self._saved(ordered.trial))  # the state itself is read again: many trials may wait
             again = self._losses.lost(
                 key,
-                nodes=worker.nodes,
+                nodes=blamed,
                 reason=outcome.error or "",
                 cause=cause,
-                advanced=saved is not None and _mark(saved) != running.state,
+                advanced=saved is not None and saved != running.state,
                 now_s=self._now_s,
             )
-            self._judge(worker.nodes)
+            self._judge(blamed)
             if again:
-                nodes, workers = ordered.lost_nodes.union(worker.nodes), ordered.lost_workers | {worker.name}
+                nodes, workers = ordered.lost_nodes.union(blamed), ordered.lost_workers | {worker.name}
                 return replace(ordered, lost_nodes=nodes, lost_workers=workers)
         if self.stopped is None and outcome.status in self._policy.retry and key not in self._retried:
             self._retried.add(key)

@@ -54,18 +54,19 @@ class Node:
         folder: Path | None = None,
         roots: Sequence[int] | None = None,
     ) -> None:
-        """Keep sockets and logs in `folder`, which must have a short path; None makes a new one.
+        """Keep sockets and logs in a folder made in `folder`, which must have a short path; None: where it is.
 
         `roots` are the processes that with what is below them make up the harness on this node; by default this one.
         """
-        self._folder = private_folder() if folder is None else folder
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._within = folder
+        self._folder: Path | None = None  # made for the first nursery, which removes it should this process be killed
         self._sources = sources
         self._launches: dict[str, Launch] = {}
         self._workers: dict[str, WorkerProcess] = {}
         self._nurseries: dict[tuple[object, ...], Nursery] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
+        self._spent: dict[tuple[object, ...], list[int]] = {}  # processes that were discarded, by nursery
         self._hz = telemetry_hz
         self._roots = roots
         self._anchor_s = time.time() - time.perf_counter()
@@ -126,7 +127,8 @@ class Node:
         problem = ""
         for _ in range(_START_ATTEMPTS if launch.group is None else 1):
             try:
-                worker = WorkerProcess.fork(launch, self._nursery(launch), after=before.pid if before else None)
+                after = before.pid if before is not None else self._take_spent(launch)
+                worker = WorkerProcess.fork(launch, self._nursery(launch), after=after)
                 self._introduce(worker)
             except (BrokenWorkerError, OSError) as error:
                 problem = str(error)
@@ -138,10 +140,21 @@ class Node:
                     self._warm[name] = set()
                     self._perishable.discard(name)
             if not wanted:  # it was discarded meanwhile
-                worker.kill()
+                self._discard(worker)
                 raise SetupError("it is not wanted any more")
             return Ready(worker=name, prepare_s=worker.prepare_s, pid=worker.pid)
         raise SetupError(problem)
+
+    def _discard(self, worker: WorkerProcess) -> None:
+        """End a worker that is not wanted any more; its nursery waits for it when the next one is forked."""
+        worker.kill()
+        with self._lock:
+            self._spent.setdefault(worker.launch.nursery_key(), []).append(worker.pid)
+
+    def _take_spent(self, launch: Launch) -> int | None:
+        with self._lock:
+            spent = self._spent.get(launch.nursery_key())
+            return spent.pop() if spent else None
 
     def check(self, name: str, trial: Trial) -> Checked:
         """Have a worker build what a trial declares."""
@@ -170,12 +183,11 @@ class Node:
             with self._lock:
                 self._saved[name] = Saved(key=trial.key, attempt=attempt, state=state)
 
-        kills = _memory_kills()
         outcome: Outcome = worker.run(trial, state=state, on_state=keep)
         if outcome.status == "completed":
             self._warm[name].add(trial.program_key)
         lost = outcome.status == "lost"
-        cause = _cause(worker.exit_code(), out_of_memory=_memory_kills() != kills) if lost else "outside"
+        cause = _cause(worker.exit_code(), out_of_memory=bool(worker.out_of_memory())) if lost else "outside"
         alive = not lost and worker.alive()
         return Done(worker=name, key=trial.key, attempt=attempt, outcome=outcome, alive=alive, cause=cause)
 
@@ -219,16 +231,18 @@ class Node:
 
     def stop(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """End every process; return the last readings, and what could not be read, with the reasons."""
-        with self._lock:
-            workers, self._workers = list(self._workers.values()), {}
         rows, notes = self._end_sampling()  # first, lest it note that the workers have ended
+        with self._lock:
+            workers, self._workers, self._launches = list(self._workers.values()), {}, {}  # none is started any more
         for worker in workers:
             worker.stop()
+        end_s = time.monotonic() + 0.5
         for worker in workers:
-            worker.wait_gone(0.5)
+            worker.wait_gone(max(0.0, end_s - time.monotonic()))
             worker.kill()
         end_nurseries(self._processes)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
         return rows, notes
 
     def _known(self, name: str, trial: Trial | None = None) -> WorkerProcess:
@@ -276,20 +290,12 @@ class Node:
         with self._lock:
             found = self._nurseries.get(key)
             if found is None or not processes.alive(found.pid):
+                if self._folder is None:
+                    self._folder = private_folder(self._within)
                 found, process = start_nursery(launch, self._folder)
                 self._nurseries[key] = found
                 self._processes.append(process)
             return found
-
-
-def _memory_kills() -> int | None:
-    """Return how often the kernel has ended a process of this machine because memory had run out, by its count; None
-    where it does not tell."""
-    try:
-        counters = Path("/proc/vmstat").read_text(encoding="ascii")
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in counters.splitlines() if line.startswith("oom_kill ")), None)
 
 
 def _cause(exit_code: int | None, *, out_of_memory: bool) -> Cause:

@@ -127,8 +127,9 @@ def start_nursery(
 ) -> tuple[Nursery, subprocess.Popen[bytes]]:
     """Start the nursery that `launch` needs and return at once; it imports the back end meanwhile.
 
-    `folder` holds its socket and its log; the path must be short (a Unix socket's is at most 107 bytes). `primes`
-    are workers that it forks as soon as it can, to compile ahead.
+    `folder` holds its socket and its log; the path must be short (a Unix socket's is at most 107 bytes). It removes it
+    when it ends, as others in it do at the same time. `primes` are workers that it forks as soon as it can, to compile
+    ahead.
     """
     token = secrets.token_hex(4)
     address = str(folder / f"{token}.sock")
@@ -180,6 +181,7 @@ class WorkerProcess:
     anchor_s: float = field(default_factory=lambda: time.time() - time.perf_counter())  # Unix time less steady clock
     epochs: list[EpochRecord] = field(default_factory=list)
     _killed: bool = False
+    _starved: int | None = None  # how many processes the kernel had ended for memory when the present trial began
 
     @classmethod
     def fork(
@@ -268,6 +270,7 @@ class WorkerProcess:
         can; a process that dies yields a lost trial. Epochs that were measured before either are kept.
         """
         self.epochs = []
+        self._starved = _memory_kills()
         began, clock = self._now(), time.monotonic()
         grace_s = _GRACE_S if trial.setting.workload.name == "program" else 0.0
         limit = None if trial.timeout_s is None else clock + trial.timeout_s + grace_s
@@ -348,6 +351,12 @@ class WorkerProcess:
         state = _process_state(self.pid)
         return os.waitstatus_to_exitcode(state[1]) if state is not None and state[0] == "Z" else None
 
+    def out_of_memory(self) -> bool | None:
+        """Return whether the kernel has ended a process of this machine for memory since the present trial began;
+        None where it does not tell."""
+        now = _memory_kills()
+        return None if now is None or self._starved is None else now != self._starved
+
     def exit_reason(self) -> str:
         """Return how the process ended, with what it last printed when it ended by itself."""
         code = self.exit_code()
@@ -355,7 +364,8 @@ class WorkerProcess:
             return f"the process is gone: {_tail(self.log)}"
         if code < 0:
             name = signal.Signals(-code).name
-            hint = " (the kernel does this when memory runs out)" if name == "SIGKILL" and not self._killed else ""
+            hints = {True: ": memory had run out", None: " (the kernel does this when memory runs out)"}
+            hint = hints.get(self.out_of_memory(), "") if name == "SIGKILL" and not self._killed else ""
             return f"killed by {name}{hint}"
         return f"exit code {code}: {_tail(self.log)}"
 
@@ -427,6 +437,16 @@ def _tail(log: str) -> str:
     return lines[-1] if lines else "it printed nothing"
 
 
+def _memory_kills() -> int | None:
+    """Return how often the kernel has ended a process of this machine because memory had run out, by its count; None
+    where it does not tell."""
+    try:
+        counters = Path("/proc/vmstat").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in counters.splitlines() if line.startswith("oom_kill ")), None)
+
+
 def _process_state(pid: int) -> tuple[str, int] | None:
     """Return a process's state letter and wait status (fields 3 and 52 of /proc/PID/stat), or None if it is gone."""
     try:
@@ -436,12 +456,15 @@ def _process_state(pid: int) -> tuple[str, int] | None:
         return None
 
 
-def private_folder() -> Path:
-    """Return a new folder that only this user can read, with a path short enough for sockets.
+def private_folder(within: Path | None = None) -> Path:
+    """Return a new folder that only this user can read, with a path short enough for sockets, in one such or in /tmp.
 
     Raises:
         SetupError: when none can be made.
     """
+    if within is not None:
+        within.mkdir(mode=0o700, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="n-", dir=within))
     for parent in (tempfile.gettempdir(), "/tmp"):
         if len(parent) <= 24:
             try:

@@ -57,6 +57,7 @@ class Done:
     outcome: Outcome
     alive: bool  # False: the process is gone and a new one is on its way; `Ready` or `Gone` will follow
     cause: Cause = "outside"  # of a trial that was lost: what ended it
+    blamed: tuple[str, ...] = ()  # of a trial that was lost: the nodes to blame, where they are not all of the worker's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ class Gone:
 
     worker: str
     reason: str
+    blamed: tuple[str, ...] = ()  # the nodes to blame, where they are not all of the worker's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ class Executor(Protocol):
         """Have a ready worker run a trial, from the state if one was saved; `Done` follows. `attempt` counts from 1."""
 
     def set_aside(self, node: str) -> None:
-        """Use a node no more: `open` returns no worker of it from now on, and those that are idle are ended."""
+        """Use a node no more: `open` returns no worker of it from now on, nor of one of that name that joins."""
 
     def replace(self, worker: str) -> None:
         """End the process of an idle worker and start a new one; `Ready` follows."""

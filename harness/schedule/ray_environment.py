@@ -25,6 +25,9 @@ _EVERYWHERE: Final = {
     "RAY_enable_worker_prestart": "0",  # the one agent a node is all that Ray starts
     "RAY_prestart_worker_first_driver": "0",
     "RAY_worker_niceness": "0",  # or every process below Ray would run at 15
+    # Where memory runs out, Ray and the kernel would end the agent, which holds little, and so all trials of its node.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_worker_oom_score_adjustment": "0",
 }
 
 LOCAL: Final = {**_EVERYWHERE, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # which puts everything on loopback

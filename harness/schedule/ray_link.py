@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ _LOST_AFTER_S: Final = 5.0  # where nothing listens at the head's address any mo
 _SILENT_AFTER_S: Final = 60.0  # where something does, and does not answer
 _ANOTHER: Final = "WrongClusterID"  # what a head that was started anew says to those of the one before
 _ALIVE: Final = 0
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,18 +95,18 @@ class Link:
             SetupError: when that fails, with why.
         """
         logging.getLogger("ray").setLevel(logging.ERROR)
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
             self._gcs = GcsClient(address=self.address)  # it says at once what Ray takes 20 s for and leaves out
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except AuthenticationError:
             self.close()
-            raise SetupError(
-                f"the cluster at {self.address} refuses the token; set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to that "
-                "of its nodes"
-            ) from None
+            raise SetupError(_refused(self.address)) from None
         except Exception as error:
             self.close()
             raise SetupError(self._why(error)) from error
+        finally:
+            _take_back(handlers)
         self._failing_since = None
 
     def _why(self, error: Exception) -> str:
@@ -167,6 +170,33 @@ class Link:
         self._gcs = None
         with contextlib.suppress(Exception):
             ray.shutdown()
+
+
+def _take_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Have these signals be handled as before: Ray takes them for itself, and ends the process with a dump."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def expect_admission(address: str) -> None:
+    """Raise unless the head at HOST:PORT lets this process in: `ray start` would try for 20 s and end in a traceback.
+
+    Raises:
+        SetupError: with the way out.
+    """
+    try:
+        GcsClient(address=address)
+    except AuthenticationError:
+        raise SetupError(_refused(address)) from None
+    except Exception as error:
+        raise SetupError(f"Ray could not be reached at {address}: {first_line(error)}") from error
+
+
+def _refused(address: str | None) -> str:
+    return (
+        f"the cluster at {address} refuses the token; set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to that of its nodes"
+    )
 
 
 def first_line(error: BaseException) -> str:

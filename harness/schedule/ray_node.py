@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from harness.domain.sources import Source
 from harness.schedule import join
-from harness.schedule.agent import AgentNode, News, Request, Run
+from harness.schedule.agent import AgentNode, News, Request, Run, capacity
 from harness.schedule.ray_link import Seen, first_line
 
 _LISTEN_S: Final = 0.25  # a call that has nothing to tell returns after so long, with the progress
@@ -62,6 +62,7 @@ class Agent:
         self._listening: Any = None
         self._requests: list[Request] = []
         self._number = 0
+        self._sent: list[Any] = []  # promises that requests have arrived
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._actor, method).remote(*arguments)
@@ -80,14 +81,16 @@ class Agent:
     def examine(self) -> tuple[str | None, str | None]:
         """Return what is wrong with a node that is `ready`, so that it cannot be used, and what is odd about it."""
         try:
-            self.about(_ANSWER_S)
+            about = dict(self.about(_ANSWER_S))
             asked_at = time.time()
-            about = ray.get(self.call("about"), timeout=_ANSWER_S)
+            about["unix_s"] = ray.get(self.call("clock"), timeout=_ANSWER_S)
             answered_at = time.time()
         except RayError as error:
             return _why_dead(error), None
         wrong = join.problem(about, asked_at=asked_at, answered_at=answered_at)
-        return wrong, join.doubt(about, asked_at=asked_at, answered_at=answered_at)
+        if wrong is not None:  # of another version: nothing else that it says is sure to mean what it does here
+            return wrong, None
+        return None, join.doubt(about, asked_at=asked_at, answered_at=answered_at)
 
     def held(self) -> bool:
         """Whether the node is not this driver's yet: somebody else has some of it."""
@@ -99,9 +102,13 @@ class Agent:
             self._known = dict(ray.get(self._about, timeout=timeout_s))
         return self._known
 
-    def known(self, *, wait: bool = True) -> dict[str, Any]:
-        """Return what `harness.schedule.eligible` asks for; without `wait` what is known by now."""
-        told = self.about() if wait or self._known is not None else {}
+    def known(self) -> dict[str, Any]:
+        """Return what `harness.schedule.eligible` asks for.
+
+        Raises:
+            RayError: when the node is lost.
+        """
+        told = capacity() if self.local else self.about()  # the former is there before the agent is
         return {**told, "node": self.host, "labels": self.node.labels, "accelerators": self.node.accelerators}
 
     def described(self) -> dict[str, Any]:
@@ -117,7 +124,7 @@ class Agent:
     def send(self) -> None:
         """Send what was asked since the last time, in one message: now, or else with the next `listen`."""
         if self._requests and self._listening is not None:
-            self.call("ask", *self._numbered())
+            self._sent.append(self.call("ask", *self._numbered()))
 
     def listen(self) -> Any:
         """Return the promise of the next news: of one call, until they are heard."""
@@ -131,7 +138,7 @@ class Agent:
         self._requests, self._number = [], self._number + 1
         return numbered
 
-    def heard(self, timeout_s: float | None = None) -> News:
+    def heard(self, timeout_s: float = 30.0) -> News:
         """Return the news that were listened for.
 
         Raises:
@@ -140,6 +147,16 @@ class Agent:
         ref, self._listening = self.listen(), None
         news: News = ray.get(ref, timeout=timeout_s)
         return news
+
+    def expect_arrived(self) -> None:
+        """Raise if requests have not reached the agent, which then waits for them in vain.
+
+        Raises:
+            RayError: with why.
+        """
+        if self._sent:
+            told, self._sent = ray.wait(self._sent, num_returns=len(self._sent), timeout=0)
+            ray.get(told, timeout=_ANSWER_S)
 
     def give_back(self) -> None:
         """Let go of the node: Ray ends the agent, if it still lives, and with it its workers. The head must be there,

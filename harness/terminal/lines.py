@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from rich.markup import escape
@@ -34,11 +34,10 @@ class Lines:
         what: str = notice.what
         node = self._standing.node_of(notice.worker)
         if what == "opened":
-            if self._standing.began and (node in self._joined or node not in self._known):
-                self._joined[node] = self._joined.get(node, 0) + 1
-            self._known.add(node)
+            self._opened((node,) if notice.share is None else notice.share.nodes)
         elif what == "gone":
-            self._gone.setdefault(node, {})[notice.worker] = notice.text
+            for name in notice.values.get("nodes", (node,)):
+                self._gone.setdefault(name, {})[notice.worker] = notice.text
         elif what == "retried" and notice.trial is not None:
             self._again.setdefault((node, notice.text), []).append(label(notice.trial))
         elif what == "replaced":
@@ -52,6 +51,12 @@ class Lines:
         elif what not in _OWN and notice.text:
             about, tell = ("", self._say) if notice.trial is None else (f"{label(notice.trial)}: ", self._one)
             tell(f"{escape(what):8} {escape(about + notice.text)}")
+
+    def _opened(self, nodes: Iterable[str]) -> None:
+        for name in nodes:
+            if self._standing.began and (name in self._joined or name not in self._known):
+                self._joined[name] = self._joined.get(name, 0) + 1
+            self._known.add(name)
 
     def finished(self, finished: Finished) -> None:
         """Take in a trial that is done."""

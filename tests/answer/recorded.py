@@ -44,12 +44,15 @@ def record(
     floor: float | None = None,
     version: str = "0.1.0",
     names: Sequence[str] = (),
+    nodes: Mapping[str, float] | None = None,
+    at_the_end: Mapping[str, Any] | None = None,
 ) -> Path:
     """Record a run: `repeats` of each batch size and arm (fields of a setting that say how it is executed).
 
     `slower` is a factor on the time of an epoch (by batch size), `arm_slower` one more for each arm after the first;
     `status` is that of all trials of a batch size; `floor` the spread of a noise floor that the run measured;
-    `names` the values of one more axis, as many as batch sizes, which then are 1, 2, …
+    `nodes` are factors on the time by node, each of which runs everything, as `every_node` has it; `at_the_end` is more
+    of what run.json holds then; `names` the values of one more axis, as many as batch sizes, which then are 1, 2, …
     """
     rng = np.random.default_rng(seed)
     attempt = {"suite_git": {"commit": commit, "dirty": False}} if commit is not None else {}
@@ -57,14 +60,19 @@ def record(
     batch_sizes = range(1, len(names) + 1) if names else batch_sizes
     axes: dict[str, list[Any]] = {"name": list(names)} if names else {"batch_size": list(batch_sizes)}
     info = {**INFO, "axes": axes, "target": goal, "harness_version": version}
+    if nodes is not None:
+        arms = [{**arm, "node": node} for arm in arms for node in nodes]
     with Recorder.create(results, suite=suite, run_id=run_id, info=info, attempt_info=attempt) as recorder:
-        recorder.add_node({**NODE, "cpu_model": cpu_model})
+        for node in nodes or ("here",):
+            recorder.add_node({**NODE, "node": node, "cpu_model": cpu_model})
         position = 0
         for repeat in range(repeats):
             for batch_size in batch_sizes:
                 for number, arm in enumerate(arms):
                     factor = slower if isinstance(slower, float | int) else slower.get(batch_size, 1.0)
-                    time_s = train_s * factor * arm_slower**number * float(np.exp(rng.normal(0, spread)))
+                    place: str = arm.get("node", "here")
+                    factor *= arm_slower**number if nodes is None else nodes[place]
+                    time_s = train_s * factor * float(np.exp(rng.normal(0, spread)))
                     ended: Any = (status or {}).get(batch_size, "completed")
                     beside = neighbours if isinstance(neighbours, int) else neighbours[repeat]
                     recorder.write(
@@ -80,12 +88,13 @@ def record(
                             status=ended,
                             engine=engine,
                             placement=Placement(
-                                worker="0", node="here", position=position, block=repeat, attempt=1, neighbours=beside
+                                worker="0", node=place, position=position, block=repeat, attempt=1, neighbours=beside
                             ),
                         )
                     )
                     position += 1
-        recorder.finish("completed", None if floor is None else {"noise_floor": {"here": noise_floor(floor)}})
+        told = {} if floor is None else {"noise_floor": {"here": noise_floor(floor)}}
+        recorder.finish("completed", {**told, **(at_the_end or {})} or None)
     return recorder.folder
 
 

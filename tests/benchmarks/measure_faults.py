@@ -69,13 +69,16 @@ class Told:
     twice: int = 0
     missing: int = 0
     changed: int = 0  # records that are not what they were when the driver was killed
+    refused: Counter[str] = field(default_factory=Counter)  # last words of drivers that ended by themselves
     torn: int = 0  # trials whose epochs are not 1, 2, …, each once
-    left: int = 0  # processes that were still there 5 s after the driver's death
+    left: int = 0  # processes that were still there 5 s after a driver's end
+    behind: Counter[str] = field(default_factory=Counter)  # files that were, in the temporary folder and /dev/shm
     wall_s: float = 0.0
 
     @property
     def well(self) -> bool:
-        return self.once == self.planned and not (self.twice or self.missing or self.changed or self.torn or self.left)
+        counted = (self.twice, self.missing, self.failed, self.lost, self.changed, self.torn, self.left)
+        return self.once == self.planned and not any(counted) and not self.behind
 
 
 def command(suite: Path, results: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -202,25 +205,25 @@ def of_workers(name: str, suite: Path, results: Path, *more: str, every_s: float
 
 
 def of_driver(suite: Path, results: Path, *, kills: int, chance: random.Random) -> Told:
-    """Kill the driver in its start, amid trials and at its end, in turn; resume each time."""
+    """Kill the driver in its start, amid trials and at its end, three times a run; resume each time."""
     found = Told(name="driver")
-    began, number, run = time.monotonic(), 0, 0
+    began, run = time.monotonic(), 0
     while sum(found.kills.values()) < kills:
         home, before, resume = results / str(run), {}, False
         home.mkdir()
+        turns = iter([("start", "trials", "end"), ("trials", "start", "end")][run % 2])
         run += 1
         while True:
-            when = ("trials", "start", "end")[number % 3] if sum(found.kills.values()) < kills else "never"
-            number += 1
+            when = next(turns, "never") if sum(found.kills.values()) < kills else "never"
             driver = command(suite, home, *(["--resume"] if resume else []))
             try:
                 moment = _wait(driver, home, when, chance)
                 tree = below(driver.pid)
                 if moment and kill(psutil.Process(driver.pid)):
                     driver.wait()
-                    found.kills[moment] += 1
-                    found.left += _left(tree)
+                    found.kills[_seen(home, moment, resume=resume)] += 1
                 driver.wait(PATIENCE_S)
+                found.left += _left(tree)
             finally:
                 end(driver)
             there = folders(home)
@@ -230,7 +233,10 @@ def of_driver(suite: Path, results: Path, *, kills: int, chance: random.Random) 
             if driver.returncode == 0:
                 break
             if driver.returncode != -signal.SIGKILL:
-                raise SystemExit(f"exit code {driver.returncode}: {(home / 'out.txt').read_text()[-2000:]}")
+                words = (home / "out.txt").read_text().strip().splitlines()[-1:]
+                found.refused[f"exit code {driver.returncode}: {' '.join(words)}"] += 1
+                if sum(found.refused.values()) > kills:
+                    raise SystemExit(str(found.refused))
         judge(folders(home)[0], found, before)
     found.wall_s = time.monotonic() - began
     return found
@@ -250,6 +256,17 @@ def _wait(driver: subprocess.Popen[bytes], home: Path, when: str, chance: random
         return when if _sleeps(driver, chance.uniform(0.0, ENDING_S), lambda: False) else ""
     _sleeps(driver, PATIENCE_S, lambda: False)
     return ""
+
+
+def _seen(home: Path, moment: str, *, resume: bool) -> str:
+    """Return when a driver was killed, by what it has left in the run's folder."""
+    if moment != "end":
+        return f"{moment} of a resume" if resume and moment == "start" else moment
+    folder = folders(home)[0]
+    if json.loads((folder / FILE).read_text())["state"] != "running":
+        return "end, all written"
+    written = (folder / "trials.parquet").exists() or any(folder.glob(".*.tmp"))
+    return "end, in the tables" if written else "end, before the tables"
 
 
 def _planned(folder: Path) -> int:
@@ -304,6 +321,28 @@ def of_daemons(suite: Path, results: Path, *, kills: int, chance: random.Random)
     return found
 
 
+def started_with(temporary: Path) -> list[psutil.Process]:
+    """Return the processes that use a temporary folder, this one left out."""
+    found = []
+    for one in psutil.process_iter():
+        try:
+            if one.pid != os.getpid() and one.environ().get("TMPDIR") == str(temporary):
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+def left_behind(temporary: Path, shared: set[Path]) -> Counter[str]:
+    """Return what was left in a temporary folder, and in the shared memory beside what was there."""
+    found = Counter(f"{temporary.name}/{path.name.partition('-')[0]}" for path in temporary.iterdir())
+    return found + Counter(map(str, shared_memory() - shared))
+
+
+def shared_memory() -> set[Path]:
+    return set(Path("/dev/shm").glob("*"))
+
+
 def show(found: Told) -> None:
     kills = ", ".join(f"{number} × {part}" for part, number in sorted(found.kills.items()))
     numbers = [
@@ -319,6 +358,8 @@ def show(found: Told) -> None:
         ("logs changed afterwards", found.changed),
         ("epochs not in order", found.torn),
         ("processes left behind", found.left),
+        ("files left behind", ", ".join(f"{number} × {name}" for name, number in found.behind.items()) or 0),
+        *(("ended with an error", f"{number} × {words}") for words, number in found.refused.items()),
         ("seconds", f"{found.wall_s:.0f}"),
     ]
     print(f"\n{found.name}: {'nothing lost, nothing twice' if found.well else 'NOT WELL'}")
@@ -340,7 +381,10 @@ def main() -> None:
     chance = random.Random(asked.seed)
     well = True
     for what in asked.what:
-        results = Path(tempfile.mkdtemp(prefix="faults-"))
+        results = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
+        temporary, shared = results / "t", shared_memory()
+        temporary.mkdir()
+        os.environ["TMPDIR"] = str(temporary)  # of what is started here, and of nothing else
         try:
             suite = results / "naps.py"
             suite.write_text(SLEEPERS.format(seconds=NAP_S, trials=asked.trials or 200))
@@ -357,8 +401,10 @@ def main() -> None:
                     found = of_driver(suite, results, kills=asked.kills or 20, chance=chance)
                 case _:
                     found = of_daemons(suite, results, kills=asked.kills or 6, chance=chance)
+            found.left += _left(started_with(temporary))
+            found.behind = left_behind(temporary, shared)
             show(found)
-            well = well and found.well and not found.failed and not found.lost
+            well = well and found.well
         finally:
             if asked.keep:
                 print(results)

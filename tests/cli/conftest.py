@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shlex
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,21 @@ class Command:
             text=True,
             start_new_session=True,
         )
+
+    def here(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """Run a command that starts no process of its own within this one, which has imported all that it needs."""
+        from harness import cli
+
+        out, err, argv = io.StringIO(), io.StringIO(), ["harness", *map(str, words)]
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            patch.setattr(sys, "argv", argv)
+            patch.setattr(os, "_exit", sys.exit)  # by which a run ends
+            patch.setenv("KERAS_BACKEND", "none")  # so that what --inline sets is not left behind
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        code: Any = ended.value.code
+        return subprocess.CompletedProcess(argv, int(code or 0), out.getvalue(), err.getvalue())
 
     def again(self, printed: str) -> subprocess.CompletedProcess[str]:
         """Run the command that a run's end, or `harness status`, tells the user to go on with."""

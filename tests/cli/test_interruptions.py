@@ -22,6 +22,7 @@ FUNCTIONS = Path(__file__).with_name("functions.py")
 TRIALS = 14
 
 COUNT = ("--set", f"repeats={TRIALS}", "--set", "timeout=600", "--no-calibrate")
+INLINE = ("--inline", "--telemetry", "0", "--no-calibrate")
 STEADY = ("--set", "workload.mode=ok", "--set", "workload.pause=0.1", *COUNT)  # 0.3 s a trial
 
 
@@ -61,7 +62,7 @@ def killed(harness: Any) -> dict[str, Any]:
         found = {
             "folder": run.folder,
             "state": run.state,
-            "shown": harness("show"),
+            "shown": harness.here("show"),
             "loaded": api.load(run.folder),
             "second driver": harness("run", FUNCTIONS, *gated(gate), "--resume"),
         }
@@ -184,7 +185,7 @@ def test_sigterm_while_ray_starts_is_answered_at_once(harness: Any) -> None:
 
 
 def test_a_budget_starts_no_trial_after_it_and_can_be_resumed(harness: Any) -> None:
-    said = harness("run", FUNCTIONS, *STEADY, "--results", "budget", "--inline", "--budget", "1s")
+    said = harness.here("run", FUNCTIONS, *STEADY, "--results", "budget", *INLINE, "--budget", "1s")
     assert said.returncode == 75
     assert "Ended early: the budget is used up." in said.stdout
     assert 1 <= _recorded(harness.folder / "budget") < TRIALS
@@ -192,7 +193,7 @@ def test_a_budget_starts_no_trial_after_it_and_can_be_resumed(harness: Any) -> N
 
 def test_max_fail_stops_after_so_many_failures(harness: Any) -> None:
     modes = ("--set", "workload.mode=raise,memory,nan", "--set", "repeats=4")
-    said = harness("run", FUNCTIONS, *modes, "--results", "max_fail", "--inline", "--max-fail", "2")
+    said = harness.here("run", FUNCTIONS, *modes, "--results", "max_fail", *INLINE, "--max-fail", "2")
     assert said.returncode == 1
     assert "Ended early: --max-fail reached." in said.stdout
     assert _recorded(harness.folder / "max_fail") == 2
@@ -200,21 +201,21 @@ def test_max_fail_stops_after_so_many_failures(harness: Any) -> None:
 
 def test_failed_trials_are_run_again_with_resume_and_the_rest_are_not(harness: Any, tmp_path: Path) -> None:
     cause = tmp_path / "cause"
-    words = ["run", FUNCTIONS, "--set", f"workload.mode=ok,'unless {cause}'", "--results", "retried", "--inline"]
-    said = harness(*words)
+    words = ["run", FUNCTIONS, "--set", f"workload.mode=ok,'unless {cause}'", "--results", "retried", *INLINE]
+    said = harness.here(*words)
     assert said.returncode == 1
     assert f"failed: FileNotFoundError: {cause} is not there" in said.stdout
     cause.touch()
     assert "--resume --retry failed" in said.stdout
-    again = harness(*words, "--resume", "--retry", "failed")
+    again = harness.here(*words, "--resume", "--retry", "failed")
     assert again.returncode == 0, again.stderr
     assert "2 trials of 2 settings, 1 recorded already" in again.stdout
     once_each(harness.folder / "retried", trials=2)
 
 
 def test_a_retry_within_the_run_is_one_more_attempt(harness: Any) -> None:
-    said = harness(
-        "run", FUNCTIONS, "--set", "workload.mode=raise", "--results", "attempts", "--inline", "--retry", "failed"
+    said = harness.here(
+        "run", FUNCTIONS, "--set", "workload.mode=raise", "--results", "attempts", *INLINE, "--retry", "failed"
     )
     assert said.returncode == 1
     assert api.load(harness.folder / "attempts").trials["attempt"].tolist() == [2]
@@ -223,7 +224,7 @@ def test_a_retry_within_the_run_is_one_more_attempt(harness: Any) -> None:
 def test_where_keeps_the_trials_that_meet_it(harness: Any) -> None:
     modes = ("--set", "workload.mode=ok,raise", "--set", "repeats=3")
     where = ("--where", "workload.mode == 'ok'", "--where", "seed > 0")
-    said = harness("run", FUNCTIONS, *modes, *where, "--results", "where", "--inline", "--json")
+    said = harness.here("run", FUNCTIONS, *modes, *where, "--results", "where", *INLINE, "--json")
     assert said.returncode == 0, said.stderr
     trials = api.load(harness.folder / "where").trials
     assert sorted(trials["seed"]) == [1, 2]
@@ -253,7 +254,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_once_there_is_ro
     words = ["run", FUNCTIONS, "--set", "workload.mode=ok", "--set", f"repeats={many}", "--results", small_disk]
     filler = small_disk / "filler"
     filler.write_bytes(bytes(64 * 1024))
-    said = harness(*words, "--inline", "--telemetry", "0")
+    said = harness(*words, *INLINE)
     assert said.returncode == 2
     assert f"{small_disk}/functions/" in said.stderr
     assert "(No space left on device)" in said.stderr
@@ -263,10 +264,10 @@ def test_a_disk_that_fills_up_loses_nothing_and_the_run_goes_on_once_there_is_ro
     safe = int(match[1])
     assert 0 < safe < many
     assert len(api.load(small_disk).trials) == safe
-    assert harness("show", "--results", small_disk).returncode == 0
+    assert harness.here("show", "--results", small_disk).returncode == 0
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
-    again = harness(*words, "--inline", "--telemetry", "0", "--resume")
+    again = harness.here(*words, *INLINE, "--resume")
     assert again.returncode == 0, again.stderr
     assert f"{safe} recorded already" in again.stdout
     once_each(small_disk, trials=many)
@@ -278,7 +279,7 @@ def test_a_log_that_may_not_grow_further_loses_nothing(harness: Any) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        said = harness(*words, "--inline", "--telemetry", "0")
+        said = harness(*words, *INLINE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert said.returncode == 2
@@ -286,7 +287,7 @@ def test_a_log_that_may_not_grow_further_loses_nothing(harness: Any) -> None:
     assert "Traceback" not in said.stderr
     safe = len(api.load(harness.folder / "limited").trials)
     assert f"{safe} finished trials are safe" in said.stderr
-    again = harness(*words, "--inline", "--telemetry", "0", "--resume")
+    again = harness.here(*words, *INLINE, "--resume")
     assert again.returncode == 0, again.stderr
     once_each(harness.folder / "limited", trials=many)
 

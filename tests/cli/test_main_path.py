@@ -131,21 +131,21 @@ def test_nothing_is_left_running(harness: Any, second: Answer) -> None:
 
 def test_show_finds_a_run_by_folder_id_and_suite(harness: Any, folders: list[Path]) -> None:
     for run in (folders[0], folders[0].name):
-        shown = harness("show", run)
+        shown = harness.here("show", run)
         assert shown.returncode == 0
         assert folders[0].name in shown.stdout
         assert "Trials: 2 completed\n" in shown.stdout
-    latest = json.loads(harness("show", "batch_size", "--json").stdout)["settings"]
+    latest = json.loads(harness.here("show", "batch_size", "--json").stdout)["settings"]
     assert {row["run_id"] for row in latest if "run_id" in row} <= {folders[1].name}
     assert [row["trials"] for row in latest] == [1, 1]
     assert not any(isinstance(value, float) and not math.isfinite(value) for row in latest for value in row.values())
 
 
 def test_status_lists_the_runs_with_how_far_they_are(harness: Any, folders: list[Path]) -> None:
-    told = json.loads(harness("status", "--json").stdout)
+    told = json.loads(harness.here("status", "--json").stdout)
     assert [one["run"] for one in told] == [folder.name for folder in folders]
     assert all(one["state"] == "completed" and one["counts"] == {"completed": 2} for one in told)
-    plain = harness("status").stdout
+    plain = harness.here("status").stdout
     assert plain.count("completed  2/2") == 2
 
 
@@ -158,10 +158,10 @@ def test_a_finished_run_has_nothing_left_to_resume(harness: Any, folders: list[P
 
 def test_a_run_is_not_resumed_with_another_suite_unless_asked_for(harness: Any, folders: list[Path]) -> None:
     other = ("run", BATCH_SIZE, "--small", "--set", "epochs=2", "--resume")
-    said = harness(*other)
+    said = harness.here(*other)
     assert said.returncode == 2
     assert said.stderr == "harness: there is no unfinished run of batch_size in results/; begin one without --resume\n"
-    said = harness(*other, "--run", folders[1].name)
+    said = harness.here(*other, "--run", folders[1].name)
     assert said.returncode == 2
     assert f"{folders[1].name}: the suite has changed since this run began" in said.stderr
     assert "--force" in said.stderr
@@ -170,11 +170,11 @@ def test_a_run_is_not_resumed_with_another_suite_unless_asked_for(harness: Any, 
 def test_a_parquet_file_that_was_cut_off_is_named_with_the_way_to_rebuild_it(harness: Any, folders: list[Path]) -> None:
     path = folders[1] / "epochs.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    said = harness("show", folders[1])
+    said = harness.here("show", folders[1])
     assert said.returncode == 2
     assert f"{path}: is cut off or damaged" in said.stderr
     assert "Traceback" not in said.stderr
     _, _, code = said.stderr.strip().partition("python -c ")
     exec(code.strip('"'))
     assert len(api.load(folders[1]).epochs) == TRIALS * EPOCHS
-    assert harness("show", folders[1]).returncode == 0
+    assert harness.here("show", folders[1]).returncode == 0

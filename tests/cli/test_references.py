@@ -271,11 +271,11 @@ def test_a_likeness_is_told_by_how_far_its_settings_lie_apart(record: Record, sa
 def test_a_real_run_tells_its_verdicts_at_the_end_and_can_be_checked(harness: Any) -> None:
     suite = harness.folder / "suite.py"
     suite.write_text(SUITE.replace("REFERENCES", REPRODUCED))
-    said = harness("run", suite, "--inline", "--telemetry", 0, "--check")
+    said = harness.here("run", suite, "--inline", "--telemetry", 0, "--no-calibrate", "--check")
     assert said.returncode == 0, said.stderr
     assert said.stdout.splitlines()[-1] == "References: 2 reproduced, 0 missed"
     suite.write_text(SUITE.replace("REFERENCES", ALL))
-    said = harness("run", suite, "--inline", "--telemetry", 0, "--check", "--json")
+    said = harness.here("run", suite, "--inline", "--telemetry", 0, "--no-calibrate", "--check", "--json")
     assert said.returncode == 1
     assert said.stderr.splitlines()[-1] == "References: 2 reproduced, 1 missed, 4 without verdict"
     assert json.loads(said.stdout)["references"][1]["verdict"] == "missed"

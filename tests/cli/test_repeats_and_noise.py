@@ -1,4 +1,4 @@
-"""``repeats=auto`` and `harness aa` as a user starts them, on functions that take no time, without Ray."""
+"""``repeats=auto`` and `harness aa` as a user starts them, on functions that take no time, in this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from harness.analyse.noise import newest
 
 FUNCTIONS = Path(__file__).with_name("functions.py")
 # Every trial of these has the same val_accuracy, so that the least number of repeats is always enough.
-AUTO = ("--set", "repeats=auto(figure=val_accuracy,at_least=3,at_most=9)", "--inline", "--telemetry", "0")
+QUICK = ("--inline", "--telemetry", "0", "--no-calibrate")
+AUTO = ("--set", "repeats=auto(figure=val_accuracy,at_least=3,at_most=9)", *QUICK)
 WHERE = ("--where", "workload.mode in ['ok', 'raise']")
 
 
 @pytest.fixture(scope="module")
 def cut_short(harness: Any) -> dict[str, Any]:
     """A run with automatic repeats that a first failure ended, as it told."""
-    said = harness("run", FUNCTIONS, *AUTO, *WHERE, "--max-fail", "1", "--json")
+    said = harness.here("run", FUNCTIONS, *AUTO, *WHERE, "--max-fail", "1", "--json")
     assert said.returncode == 1, said.stderr
     document: dict[str, Any] = json.loads(said.stdout)
     return document
@@ -28,7 +29,7 @@ def cut_short(harness: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def resumed(harness: Any, cut_short: dict[str, Any]) -> dict[str, Any]:
-    said = harness("run", FUNCTIONS, *AUTO, *WHERE, "--resume", "--json")
+    said = harness.here("run", FUNCTIONS, *AUTO, *WHERE, "--resume", "--json")
     assert said.returncode == 1, said.stderr
     document: dict[str, Any] = json.loads(said.stdout)
     return document
@@ -53,16 +54,16 @@ def test_the_run_is_complete_without_the_repeats_that_were_not_needed(harness: A
     assert (run.state, run.planned, run.counts) == ("completed", 6, {"completed": 3, "failed": 3})
     (content,) = api.load(run.folder).runs
     assert content["repeats"] == resumed["repeats"]
-    shown = harness("show", run.folder)
+    shown = harness.here("show", run.folder)
     assert "left" not in shown.stdout
     assert "known well enough" in shown.stdout
     assert "known to" in shown.stdout
-    told = json.loads(harness("show", run.folder, "--json").stdout)
+    told = json.loads(harness.here("show", run.folder, "--json").stdout)
     assert told["repeats"] == resumed["repeats"]
     assert "noise" not in told
     assert "drift" in told
     assert "drift" not in resumed
-    again = harness("run", FUNCTIONS, *AUTO, *WHERE, "--resume")
+    again = harness.here("run", FUNCTIONS, *AUTO, *WHERE, "--resume")
     assert "6 recorded already" in again.stdout
     assert "known well enough" in again.stdout
     assert "given up" in again.stdout
@@ -70,7 +71,7 @@ def test_the_run_is_complete_without_the_repeats_that_were_not_needed(harness: A
 
 
 def test_the_plan_says_from_how_many_to_how_many(harness: Any) -> None:
-    said = harness("plan", FUNCTIONS, "--set", "repeats=auto")
+    said = harness.here("plan", FUNCTIONS, "--set", "repeats=auto")
     assert "up to 350 trials of 7 settings, 5 to 50 repeats each" in said.stdout
 
 
@@ -90,23 +91,23 @@ def test_repeats_cannot_be_null(say: Any) -> None:
 
 def test_a_goal_out_of_reach_is_told_in_full_and_what_it_needs_as_more_than_a_million(harness: Any) -> None:
     auto = ("--set", "repeats=auto(within=0.000001,at_least=3,at_most=3)", "--set", "workload.pause=0.002")
-    quick = ("--where", "workload.mode == 'ok'", "--inline", "--telemetry", "0", "--results", "goal")
-    said = harness("run", FUNCTIONS, *auto, *quick)
+    quick = ("--where", "workload.mode == 'ok'", *QUICK, "--results", "goal")
+    said = harness.here("run", FUNCTIONS, *auto, *quick)
     assert "(mean train_s to within ±0.0001 %, 98 % confidence)" in said.stdout
     assert "more than 1,000,000" in said.stdout
 
 
 def test_aa_does_not_resume_a_run_of_another_command(harness: Any) -> None:
-    quick = ("--where", "workload.mode == 'raise'", "--inline", "--telemetry", "0", "--results", "ordinary")
-    assert harness("run", FUNCTIONS, *quick).returncode == 1
-    said = harness("aa", FUNCTIONS, *quick, "--repeats", "2", "--resume")
+    quick = ("--where", "workload.mode == 'raise'", *QUICK, "--results", "ordinary")
+    assert harness.here("run", FUNCTIONS, *quick).returncode == 1
+    said = harness.here("aa", FUNCTIONS, *quick, "--repeats", "2", "--resume")
     assert said.returncode == 2
     assert "there is no unfinished run of `harness aa` of functions in ordinary/; begin one" in said.stderr
 
 
 def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None:
     where = ("--where", "workload.mode == 'ok'", "--set", "workload.pause=0.002")
-    said = harness("aa", FUNCTIONS, *where, "--repeats", "4", "--inline", "--telemetry", "0", "--json")
+    said = harness.here("aa", FUNCTIONS, *where, "--repeats", "4", *QUICK, "--json")
     assert said.returncode == 0, said.stderr
     document = json.loads(said.stdout)
     assert document["counts"] == {"completed": 8}
@@ -118,10 +119,10 @@ def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None
     (node,) = results.nodes.to_dict("records")
     assert set(results.trials["label"]) == {"A", "B"}
     assert results.trials["setting_id"].nunique() == 1
-    shown = harness("show", document["folder"], "--json")
+    shown = harness.here("show", document["folder"], "--json")
     assert json.loads(shown.stdout)["noise"] == document["noise"]
     assert document["noise"]["trials"] == 8
-    assert "Noise floor of " in harness("show", document["folder"]).stdout
+    assert "Noise floor of " in harness.here("show", document["folder"]).stdout
     found = newest(results.runs, node)
     assert found is not None
     assert (found.repeats, found.workers, found.neighbours) == (4, 1, 0)
@@ -131,7 +132,7 @@ def test_aa_keeps_the_noise_floor_of_the_node_with_the_run(harness: Any) -> None
 
 def test_aa_compares_each_way_of_running_a_setting_with_itself(harness: Any) -> None:
     ways = ("--where", "workload.mode == 'ok'", "--set", "precision=float32,mixed_bfloat16")
-    said = harness("aa", FUNCTIONS, *ways, "--repeats", "3", "--inline", "--telemetry", "0", "--json")
+    said = harness.here("aa", FUNCTIONS, *ways, "--repeats", "3", *QUICK, "--json")
     assert said.returncode == 0, said.stderr
     rows = json.loads(said.stdout)["noise"]["settings"]
     assert {row["axes"]["precision"]: row["arm"] for row in rows} == {
@@ -141,10 +142,10 @@ def test_aa_compares_each_way_of_running_a_setting_with_itself(harness: Any) -> 
 
 
 def test_aa_resumed_with_fewer_settings_tells_those_recorded_before_by_their_id(harness: Any) -> None:
-    quick = ("--repeats", "3", "--inline", "--telemetry", "0", "--results", "fewer", "--json")
-    said = harness("aa", FUNCTIONS, "--where", "workload.mode in ['ok', 'raise']", "--max-fail", "1", *quick)
+    quick = ("--repeats", "3", *QUICK, "--results", "fewer", "--json")
+    said = harness.here("aa", FUNCTIONS, "--where", "workload.mode in ['ok', 'raise']", "--max-fail", "1", *quick)
     assert said.returncode == 1, said.stderr
-    said = harness("aa", FUNCTIONS, "--where", "workload.mode == 'ok'", "--resume", "--force", *quick)
+    said = harness.here("aa", FUNCTIONS, "--where", "workload.mode == 'ok'", "--resume", "--force", *quick)
     assert said.returncode == 0, said.stderr
     rows = json.loads(said.stdout)["noise"]["settings"]
     repeats = {row["axes"].get("workload.mode"): row["repeats"] for row in rows}
@@ -153,7 +154,7 @@ def test_aa_resumed_with_fewer_settings_tells_those_recorded_before_by_their_id(
 
 def test_aa_says_what_its_noise_floor_means(harness: Any) -> None:
     where = ("--where", "workload.mode == 'ok'")
-    said = harness("aa", FUNCTIONS, *where, "--repeats", "3", "--inline", "--telemetry", "0")
+    said = harness.here("aa", FUNCTIONS, *where, "--repeats", "3", *QUICK)
     assert said.returncode == 0, said.stderr
     assert "the same settings under two names" in said.stdout
     assert "Noise floor of " in said.stdout
@@ -161,7 +162,7 @@ def test_aa_says_what_its_noise_floor_means(harness: Any) -> None:
 
 def test_aa_of_what_always_fails_has_no_noise_floor_and_says_so(harness: Any) -> None:
     where = ("--where", "workload.mode == 'raise'")
-    said = harness("aa", FUNCTIONS, *where, "--repeats", "3", "--inline", "--telemetry", "0")
+    said = harness.here("aa", FUNCTIONS, *where, "--repeats", "3", *QUICK)
     assert said.returncode == 1
     assert "No noise floor: too few trials completed; it takes 2 repeats of a setting under each" in said.stdout
     assert "Traceback" not in said.stderr
@@ -189,8 +190,8 @@ def test_aa_that_could_not_compare_anything_ends_before_it_begins(say: Any, word
 
 
 def test_two_repeats_of_each_name_are_enough_for_a_noise_floor(harness: Any) -> None:
-    quick = ("--repeats", "2", "--inline", "--telemetry", "0", "--results", "two")
-    said = harness("aa", FUNCTIONS, "--where", "workload.mode == 'ok'", *quick)
+    quick = ("--repeats", "2", *QUICK, "--results", "two")
+    said = harness.here("aa", FUNCTIONS, "--where", "workload.mode == 'ok'", *quick)
     assert said.returncode == 0, said.stderr
     assert "Noise floor of " in said.stdout
 
@@ -198,8 +199,8 @@ def test_two_repeats_of_each_name_are_enough_for_a_noise_floor(harness: Any) -> 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_run_none_of_whose_trials_has_the_figure_says_so_and_fails(harness: Any, as_json: bool) -> None:
     auto = ("--set", "repeats=auto(figure=nonsense,at_least=3,at_most=9)", "--where", "workload.mode == 'ok'")
-    quick = ("--inline", "--telemetry", "0", "--results", f"nonsense{as_json}", *(["--json"] if as_json else []))
-    said = harness("run", FUNCTIONS, *auto, *quick)
+    quick = (*QUICK, "--results", f"nonsense{as_json}", *(["--json"] if as_json else []))
+    said = harness.here("run", FUNCTIONS, *auto, *quick)
     assert said.returncode == 1
     assert "No trial has the figure 'nonsense'" in (said.stderr if as_json else said.stdout)
     if as_json:

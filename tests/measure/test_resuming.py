@@ -164,6 +164,13 @@ def test_the_first_epoch_in_a_cold_process_is_flagged_again() -> None:
     assert [epoch.warmup for epoch in outcome.epochs] == [True, False, True, False]
 
 
+def test_an_epoch_that_began_in_a_cold_process_stays_flagged_in_a_warm_one() -> None:
+    trial = a_trial()
+    warm = Halves(facts=Facts(engine="fake", versions="fake 1", program_reused=True))
+    outcome, _, _ = run(warm, trial, state=cut_off(trial, (1, 1)))
+    assert [epoch.warmup for epoch in outcome.epochs] == [True, False, False, False]
+
+
 def test_early_stopping_and_its_best_weights_go_on() -> None:
     trial = a_trial(epochs=9, early_stopping=early_stopping("val_loss", patience=2, best_weights=True))
     whole, _, _ = run(Halves(), trial)  # the loss is |5 - weight|: 3, 1, 1, 3

@@ -538,7 +538,7 @@ def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 with Recorder.create(Path(sys.argv[1]), suite="suite", run_id="run", info=INFO) as recorder:
-    for seed in range(10_000):
+    for seed in range(4_000):
         recorder.write(finished(seed, epochs=5))
         if seed == 100:
             before = resident_mb()
@@ -548,9 +548,9 @@ with Recorder.create(Path(sys.argv[1]), suite="suite", run_id="run", info=INFO) 
 """
 
 
-def test_ten_thousand_trials_do_not_fill_the_driver_s_memory(tmp_path: Path) -> None:
+def test_thousands_of_trials_do_not_fill_the_driver_s_memory(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", _MANY, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert float(done.stdout) < 100
-    assert pq.read_metadata(tmp_path / "suite" / "run" / "epochs.parquet").num_rows == 50_000
+    assert float(done.stdout) < 80
+    assert pq.read_metadata(tmp_path / "suite" / "run" / "epochs.parquet").num_rows == 20_000

@@ -106,6 +106,15 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) ->
         (recorder.folder / "states" / f".{stem}.tmp").rmdir()
 
 
+def test_what_else_lies_among_the_states_ends_no_run(tmp_path: Path) -> None:
+    with create(tmp_path) as recorder:
+        recorder.save_state(TRIAL.key, 1, a_state())
+        (recorder.folder / "states" / "notes.txt").touch()
+        recorder.write(finished(0))
+        recorder.finish("completed")
+        assert files(tmp_path) == ["notes.txt"]
+
+
 def test_a_former_owner_saves_nothing_more(tmp_path: Path) -> None:
     with create(tmp_path) as former:
         former.save_state(TRIAL.key, 1, a_state())

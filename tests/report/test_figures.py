@@ -114,6 +114,16 @@ LEVELS = pd.DataFrame(
         "left_out": [0, 0, 3],
     }
 )
+NODES = pd.DataFrame(
+    {
+        "node": ["n3", "n1", "n2"],
+        "ratio": [1.2, 1.0, None],
+        "low": [1.1, None, None],
+        "high": [1.3, None, None],
+        "trials": [3, 3, 0],
+        "verdict": ["slower", "cannot tell", "no result"],
+    }
+)
 SCALING = pd.DataFrame(
     {
         "setting_id": "a",
@@ -156,6 +166,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     "heat_map": lambda: figures.heat_map(settings(8), x="batch_size", y="rate", figure="median_best"),
     "strip": lambda: figures.heat_map(settings(4), x="batch_size", figure="high_time_to_target_s"),
     "hardware": lambda: figures.hardware(HARDWARE),
+    "nodes": lambda: figures.nodes(NODES),
     "effects": lambda: figures.effects(EFFECTS, figure="time to the target"),
     "levels": lambda: figures.levels(LEVELS, figure="time to the target"),
     "scaling": lambda: figures.scaling(SCALING),
@@ -169,6 +180,7 @@ EMPTY: dict[str, Callable[[], Figure]] = {
     "time_to_accuracy": lambda: figures.time_to_accuracy(reach()[:0], settings()[:0]),
     "heat_map": lambda: figures.heat_map(settings()[:0], x="batch_size", figure="median_best"),
     "hardware": lambda: figures.hardware(HARDWARE[:0]),
+    "nodes": lambda: figures.nodes(NODES[:0]),
     "effects": lambda: figures.effects(EFFECTS[:0]),
     "levels": lambda: figures.levels(LEVELS[:0]),
     "scaling": lambda: figures.scaling(SCALING[:0]),

@@ -127,7 +127,7 @@ def test_members_that_cannot_end_because_another_has_failed_are_ended(
 def test_a_node_that_is_lost_takes_its_gang_along_and_others_form_another(
     make: Callable[..., tuple[Gangs, LocalNodes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gangs, "_STRAGGLE_S", 0.3)
+    monkeypatch.setattr(gangs, "_BRIEF_S", 0.3)
     executor, nodes = make("h1", "h2", "h3")
     (first,) = executor.open(Demand.of(a_trial()))  # h3 is idle
     until(executor, Ready)
@@ -137,7 +137,9 @@ def test_a_node_that_is_lost_takes_its_gang_along_and_others_form_another(
     events = until(executor, Gone)
     assert [type(event) for event in events] == [Done, Gone]
     assert isinstance(events[0], Done)
+    assert isinstance(events[1], Gone)
     assert events[0].outcome.error == "process 1 of 2, on node h2: node h2 was lost"
+    assert events[0].blamed == events[1].blamed == ("h2",)  # the other node has lost nothing of its own
     (second,) = executor.open(first.demand)
     assert second.nodes == ("h1", "h3")
     until(executor, Ready)

@@ -109,6 +109,8 @@ def test_a_head_is_started_with_its_labels_and_ports() -> None:
         ({"head": False}, "either the first"),
         ({"ip": "a; rm -rf"}, "is no IP address"),
         ({"labels": ["rack"]}, "is no NAME=VALUE"),
+        ({"labels": ["rack=a=b"]}, "letters, digits"),
+        ({"labels": ["rack=a b"]}, "letters, digits"),
         ({"labels": ["ray.io/node-id=1"]}, "Ray's own"),
         ({"temp_dir": Path("/tmp") / ("x" * 50)}, "at most 43"),
         ({"ports": "80-90"}, "is no FIRST-LAST"),

@@ -83,7 +83,7 @@ def test_a_trial_that_is_always_killed_from_outside_ends_too() -> None:
 
 
 def test_an_attempt_that_saved_a_further_state_does_not_count() -> None:
-    states = [None, *(str(number).encode() for number in range(30))]
+    states = [None, *(str(number).encode() for number in range(50))]
     attempts = iter([*["outside"] * 20, None])
     cluster = VirtualCluster({"here": 1}, how=lambda trial, worker: next(attempts))  # type: ignore[arg-type]
     (finished,), _ = run([trial("long")], cluster, saved=lambda trial: states.pop(0) if len(states) > 1 else states[0])
@@ -154,11 +154,14 @@ def test_trials_of_a_node_that_was_set_aside_wait_and_the_run_says_for_what() ->
 
 
 def test_a_run_waits_for_nodes_that_are_gone_and_goes_on_when_one_comes() -> None:
+    seen: list[Notice] = []
     cluster = VirtualCluster({"a": 1})
     cluster.at(2.5, lambda: cluster.lose("a"))
     cluster.at(200, lambda: cluster.cores.update({"new": 1}))
-    finished, loop = run(many(6), cluster)
+    finished, loop = run(many(6), cluster, notify=seen.append)
     assert statuses(finished) == {"completed": 6}
+    told = [notice.text for notice in seen if notice.what == "waiting"]
+    assert told == ["4 trials for a node that can hold them (cpus=1), for up to 300 s"]
     assert loop.stopped is None
 
 

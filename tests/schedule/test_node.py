@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -74,6 +76,35 @@ def test_a_nursery_that_was_killed_is_started_anew(node: Node) -> None:
     assert node.run(launch.name, trial()).outcome.status == "completed"
 
 
+def test_a_folder_is_removed_although_what_made_it_was_killed() -> None:
+    program = """
+import os, sys
+from scripted import trial
+from harness.schedule.node import Prestarted
+from harness.schedule.order import Demand
+from harness.schedule.shares import share_out
+made = Prestarted(share_out(Demand.of(trial()), body="scripted:ScriptedBody"))
+print(made.folder, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    folder = Path(told.stdout.strip())
+    assert folder.name.startswith("hns-"), told.stderr
+    deadline = time.monotonic() + 30
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not folder.exists()
+
+
+def test_where_memory_runs_out_the_kernel_ends_a_trial_before_what_supervises_it(node: Node) -> None:
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([launch])
+    worker = node.ready(launch.name).pid
+    (nursery,) = node._nurseries.values()
+    willing = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (worker, nursery.pid)]
+    assert willing == [1000, int(Path("/proc/self/oom_score_adj").read_text())]
+
+
 def test_a_back_end_that_cannot_be_imported_says_why(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRIPTED_DIES_AT_START", "1")
     (launch, *_) = share_out(Demand.of(trial()), body=BODY)
@@ -111,6 +142,7 @@ def test_stopping_leaves_no_process_and_no_folder(node: Node) -> None:
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [pid for pid in pids if alive(pid)]
+    assert node._folder is not None
     assert not node._folder.exists()
 
 

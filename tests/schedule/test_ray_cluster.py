@@ -14,12 +14,15 @@ import psutil
 import pytest
 from scripted import trial
 
+from harness.domain.errors import SetupError
 from harness.domain.outcome import Finished
 from harness.domain.trial import Trial
 from harness.schedule import ray_environment
+from harness.schedule.agent import Run
 from harness.schedule.loop import Loop, Policy
 from harness.schedule.node import Prestarted
 from harness.schedule.order import Demand
+from harness.schedule.protocol import Gone, Worker
 from harness.schedule.shares import share_out
 
 BODY = "scripted:ScriptedBody"
@@ -103,18 +106,22 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
+def _agent() -> psutil.Process:
+    (found,) = [one for one in psutil.Process().children(recursive=True) if "AgentNode" in _title(one)]
+    return found
+
+
 def test_an_agent_that_is_killed_costs_its_trials_one_attempt(executor: Any) -> None:
     executor.start({})
     loop = Loop([trial("sleep 1.5", seed=seed) for seed in range(2)], executor, seed=1, policy=Policy())
     finished, killed = [], False
     loop_iterator = iter(loop)
-    agents = [one for one in psutil.Process().children(recursive=True) if "AgentNode" in _title(one)]
-    assert len(agents) == 1
+    agent = _agent()
 
     def kill() -> None:
         nonlocal killed
         if not killed and len(loop.running) == 2:
-            agents[0].kill()
+            agent.kill()
             killed = True
 
     loop._tick = kill
@@ -122,6 +129,49 @@ def test_an_agent_that_is_killed_costs_its_trials_one_attempt(executor: Any) -> 
     assert killed
     assert [one.outcome.status for one in finished] == ["completed", "completed"]
     assert all(one.placement.attempt == 2 for one in finished)
+
+
+def test_an_agent_that_dies_between_two_runs_is_started_anew(executor: Any) -> None:
+    executor.rest()
+    agent = _agent()
+    agent.kill()
+    agent.wait(10)
+    executor.renew()
+    executor.next_run(Run(sources={}, telemetry_hz=5.0))
+    (finished,) = run(executor, [trial()])
+    executor.next_run(None)
+    assert (finished.outcome.status, finished.placement.attempt) == ("completed", 1)
+
+
+def test_what_this_machine_cannot_hold_is_refused_before_the_first_trial(executor: Any) -> None:
+    for seed in range(3):
+        executor.start({})
+        seen: list[str] = []
+        trials = [trial(seed=number, cpus=cpus) for number in range(2) for cpus in (1, 4096)]
+        loop = Loop(
+            trials, executor, seed=seed, policy=Policy(), notify=lambda notice, seen=seen: seen.append(notice.what)
+        )  # type: ignore[misc]
+        with pytest.raises(SetupError, match=r"cpus=4096 asks for more physical cores(.|\n)*there is:"):
+            list(loop)
+        assert "started" not in seen
+
+
+def test_what_is_asked_of_a_worker_that_was_lost_a_moment_ago_is_left_and_its_loss_is_told() -> None:
+    from ray.exceptions import RayError
+
+    from harness.schedule.ray_cluster import RayExecutor
+
+    def known() -> dict[str, Any]:
+        raise RayError("it is gone")
+
+    made = RayExecutor(body=BODY, address="10.0.0.1:6379")
+    agent: Any = SimpleNamespace(host="there", node_id="0", local=False, aside=False, known=known)
+    made._nodes.agents, made._nodes.connected = {"0": agent}, True  # to a head that does not answer
+    worker = Worker(name="there.0", node="there", demand=Demand.of(trial()))
+    made._workers[worker.name] = (worker, agent)
+    assert made.open(Demand.of(trial(cpus=2))) == []  # in which it turns out that the node is lost
+    made.submit(worker.name, trial())
+    assert made.wait(0) == [Gone(worker="there.0", reason="node there was lost: it is gone")]
 
 
 def test_shares_of_another_size_follow_in_a_phase_of_their_own(executor: Any) -> None:
@@ -164,11 +214,12 @@ def test_what_agents_have_told_already_is_kept_at_the_end(monkeypatch: pytest.Mo
         return [{"time": second, "device": "host", "metric": "load1", "value": 0.0}]
 
     monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray_cluster.ray, "wait", lambda refs, num_returns, timeout: (refs, []))
     monkeypatch.setattr(ray_cluster.ray, "get", lambda ref, timeout=None: (readings(2.0), {"absent": {}, "gaps": []}))
     made = ray_cluster.RayExecutor(body=BODY)
     heard = ray_cluster.News(readings=readings(1.0))
-    agent = SimpleNamespace(host="there", call=lambda method: method, heard=lambda timeout_s: heard)
-    made._agents = {"0": agent}  # type: ignore[dict-item]
+    agent = SimpleNamespace(host="there", call=lambda method: method, listen=lambda: "news", heard=lambda: heard)
+    made._nodes.agents = {"0": agent}  # type: ignore[dict-item]
     made.stop()
     assert [(row["node"], row["time"]) for row in made.telemetry()] == [("there", 1.0), ("there", 2.0)]
     assert made.sampling() == {"there": {"absent": {}, "gaps": []}}

@@ -43,6 +43,18 @@ def test_a_server_that_hangs_is_killed_and_leaves_nothing(runtime: Path) -> None
     assert list(runtime.iterdir()) == []
 
 
+def test_a_server_that_hangs_in_a_run_is_killed_only_when_asked_to(runtime: Path) -> None:
+    process = hung(runtime)
+    state = place.state()
+    assert state is not None
+    place.write_state(state | {"state": "running", "run": {"pid": os.getpid(), "command": "harness run mine.py"}})
+    with pytest.raises(SetupError, match=r"harness run mine\.py\): `harness down --now` ends that run too"):
+        control.take_down(now=False)
+    assert process.poll() is None
+    control.take_down(now=True)
+    assert process.wait(5) == -9
+
+
 def test_there_is_one_at_a_time(runtime: Path) -> None:
     process = hung(runtime)
     assert control.bring_up(Asked(address=None, workers=None, idle_s=1.0)) is None

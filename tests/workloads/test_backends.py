@@ -1,7 +1,7 @@
 """Every back end under the same tests: against Keras's own loop, against itself, against TensorFlow.
 
 Each runs once, in a process of its own (`backend_worker.py`); the tests judge what it measured. TensorFlow is held
-against Keras in `test_training_engine.py`, and here gives the losses that the others must start with.
+against Keras in `test_training_engine.py`; here it gives the losses that the others must start with, and some checks.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from typing import Any
 import pytest
 
 WORKER = Path(__file__).parent / "backend_worker.py"
+OF_TENSORFLOW = ("flops", "compilations", "first_steps", "resumed")
 Measured = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
-def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Measured]:
-    """Return what a back end measures, of all checks or of some; each is asked once."""
-    known: dict[tuple[str, ...], Measured] = {}
+def measure(
+    tmp_path_factory: pytest.TempPathFactory, require: Callable[[object, str], None]
+) -> Callable[[str], Measured]:
+    """Return what a back end measures; each is asked once."""
+    known: dict[str, Measured] = {}
 
-    def measure(*asked: str) -> Measured:
-        if asked not in known:
-            name, *checks = asked
+    def measure(name: str) -> Measured:
+        require(importlib.util.find_spec(name), f"the back end {name} is not installed")
+        if name not in known:
+            checks = OF_TENSORFLOW if name == "tensorflow" else ()
             log = tmp_path_factory.mktemp("log") / name
             one_thread = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), "1")
             kept = {
@@ -49,23 +53,19 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Measured]
                 stdout=subprocess.PIPE,
                 stderr=log.open("wb"),  # a file, as a worker has it
                 text=True,
-                timeout=280,
+                timeout=290,
             )
             assert ran.returncode == 0, log.read_text(errors="replace")[-3000:]
-            known[asked] = json.loads(ran.stdout.splitlines()[-1])
-        return known[asked]
+            known[name] = json.loads(ran.stdout.splitlines()[-1])
+        return known[name]
 
     return measure
 
 
 @pytest.fixture(scope="session", params=["jax", "torch"])
-def backend(
-    request: pytest.FixtureRequest, measure: Callable[..., Measured], require: Callable[[object, str], None]
-) -> Measured:
+def backend(request: pytest.FixtureRequest, measure: Callable[[str], Measured]) -> Measured:
     """What a back end measured."""
-    name = request.param
-    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    return measure(name)
+    return measure(request.param)
 
 
 def measured(backend: Measured, check: str) -> Any:
@@ -87,9 +87,9 @@ def test_training_agrees_with_fit(backend: Measured) -> None:
 
 
 def test_the_first_step_has_the_loss_that_it_has_on_tensorflow(
-    backend: Measured, measure: Callable[..., Measured]
+    backend: Measured, measure: Callable[[str], Measured]
 ) -> None:
-    expected = measured(measure("tensorflow", "first_steps"), "first_steps")
+    expected = measured(measure("tensorflow"), "first_steps")
     assert measured(backend, "first_steps") == pytest.approx(expected, abs=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_a_reused_program_has_the_bits_of_a_fresh_one(backend: Measured) -> None
         assert found == {"reused": True, "same": True}, case
 
 
-def test_another_seed_starts_elsewhere(backend: Measured, measure: Callable[..., Measured]) -> None:
+def test_another_seed_starts_elsewhere(backend: Measured) -> None:
     one, other = measured(backend, "seeds")
     assert abs(one - other) > 0.01
 
@@ -144,16 +144,12 @@ BY_HAND = {
     "padded": 2 * 64 * (16 * 16 * 27 * 8 * 2 + 2048 * 10 * 3),
     "recurrent": 2 * 64 * (20 * 64 * (21 * 2 + 16) + 16 * 10 * 3),
 }
-COUNTS = ("flops", "compilations", "resumed")  # what is asked of TensorFlow too, in one process
 WHO_COUNTS = {"tensorflow": "tensorflow", "jax": "xla", "torch": "torch"}
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
-def test_the_operations_of_a_step_are_those_counted_by_hand(
-    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
-) -> None:
-    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    found = measured(measure(name, *COUNTS), "flops")
+def test_the_operations_of_a_step_are_those_counted_by_hand(name: str, measure: Callable[[str], Measured]) -> None:
+    found = measured(measure(name), "flops")
     assert {source for _, source in found.values()} == {WHO_COUNTS[name]}
     counted = {model: flops / BY_HAND[model] for model, (flops, _) in found.items()}
     assert 1 <= counted.pop("mlp") < 1.02  # and the elementwise work
@@ -168,30 +164,21 @@ def test_a_step_that_cannot_be_counted_is_trained_as_any_other(backend: Measured
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax"])
-def test_no_epoch_of_an_ordinary_trial_compiles_anything(
-    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
-) -> None:
-    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    found = measured(measure(name, *COUNTS), "compilations")
+def test_no_epoch_of_an_ordinary_trial_compiles_anything(name: str, measure: Callable[[str], Measured]) -> None:
+    found = measured(measure(name), "compilations")
     assert found["by engine"].pop("fit")[1::2] == [0, 0]  # in the first it meets its first short batch
     for engine, counts in found["by engine"].items():
         assert counts == [0, 0, 0, 0], engine
 
 
-def test_torch_does_not_tell_what_it_compiles(
-    measure: Callable[..., Measured], require: Callable[[object, str], None]
-) -> None:
-    require(importlib.util.find_spec("torch"), "the back end torch is not installed")
-    found = measured(measure("torch", *COUNTS), "compilations")
+def test_torch_does_not_tell_what_it_compiles(measure: Callable[[str], Measured]) -> None:
+    found = measured(measure("torch"), "compilations")
     assert {count for counts in found["by engine"].values() for count in counts} == {None}
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax"])
-def test_what_is_compiled_within_an_epoch_is_counted(
-    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
-) -> None:
-    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    assert measured(measure(name, *COUNTS), "compilations")["planted"] == [0, 1]
+def test_what_is_compiled_within_an_epoch_is_counted(name: str, measure: Callable[[str], Measured]) -> None:
+    assert measured(measure(name), "compilations")["planted"] == [0, 1]
 
 
 def test_a_back_end_tells_what_its_smallest_call_takes(backend: Measured) -> None:
@@ -208,10 +195,9 @@ def test_weights_come_back_as_they_were_and_training_goes_on_from_them(backend: 
 
 @pytest.mark.parametrize("name", ["tensorflow", "jax", "torch"])
 def test_a_trial_that_goes_on_from_a_state_ends_with_the_bits_of_one_that_ran_through(
-    name: str, measure: Callable[..., Measured], require: Callable[[object, str], None]
+    name: str, measure: Callable[[str], Measured]
 ) -> None:
-    require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-    for case, found in measured(measure(name, *COUNTS), "resumed").items():
+    for case, found in measured(measure(name), "resumed").items():
         assert found["differing"] == [], case
         assert found["told"], case
         # Three batches of three epochs, and the ends of all but the last; Keras's own loop cannot be left within one.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness import __version__
 from harness.answer.charts import Sheet
 from harness.answer.contents.claims import judged_references, published_figure
+from harness.answer.contents.nodes import fleet_of
 from harness.answer.contents.origin import SOURCES, instant, node_grid, package_grid, sources
 from harness.answer.contents.several import listed_runs, not_alike, runs_apart
 from harness.answer.contents.table import columns, filter_axes, table_rows
@@ -88,7 +89,9 @@ def contents(tables: Tables, *, results: Path, where: Sequence[str] = (), asked:
     axes, values = filter_axes(tables)
     sheet = Sheet(tables)
     apart = runs_apart(tables)
-    figures = (*sheet.figures(), *published_figure(judged), *listed_runs(apart), *sheet.telemetry())
+    figures = (
+        *sheet.figures(), *fleet_of(tables, sheet), *published_figure(judged), *listed_runs(apart), *sheet.telemetry()
+    )  # fmt: skip
     suites = list(dict.fromkeys(str(run.get("suite")) for run in gathered.runs))
     began = min((str(run.get("started_at")) for run in gathered.runs), default="")
     title = ", ".join(suites[:3]) + (" …" if len(suites) > 3 else "")

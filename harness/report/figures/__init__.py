@@ -9,7 +9,7 @@ from harness.report.figures.accuracy import learning_curves, time_accuracy
 from harness.report.figures.basis import Figure, render, spec, theme
 from harness.report.figures.causes import effects, levels, profiles
 from harness.report.figures.grid import heat_map
-from harness.report.figures.machines import hardware, scaling
+from harness.report.figures.machines import hardware, nodes, scaling
 from harness.report.figures.settings import front
 from harness.report.figures.telemetry import telemetry
 from harness.report.figures.times import time_to_accuracy
@@ -21,6 +21,7 @@ __all__ = [
     "time_to_accuracy",
     "heat_map",
     "hardware",
+    "nodes",
     "effects",
     "levels",
     "scaling",

@@ -68,6 +68,47 @@ def hardware(hardware: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, 
     return alt.layer(*layers, width=width, height=size, title=basis.title(told, groups.subtitle(*parts)))
 
 
+def nodes(fleet: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, height: int | None = None) -> Figure:
+    """Draw each node's epoch time over the median of the nodes, with its interval, the slowest first.
+
+    `fleet` are the records of `harness.analyse.fleet.Fleet`: ``node``, ``ratio``, ``low``, ``high``, ``trials``,
+    ``verdict``. The first `most` nodes with a ratio are drawn. An empty frame gives an empty figure that says so.
+
+    Raises:
+        ValueError: for a frame without the columns, or `most` below 1.
+    """
+    told = "epoch time over the median of the nodes"
+    basis.need(fleet, "node", "ratio")
+    frame = fleet[fleet["ratio"].notna()]
+    frame = frame.assign(key=frame["node"].astype(str), label=frame["node"].astype(str))
+    groups = Groups(frame, most, noun="nodes")
+    names = ("key", "ratio", "low", "high", "trials", "verdict")
+    table = groups.label(basis.rows(groups.of(frame), {name: name for name in names if name in frame.columns}))
+    if not table:
+        return basis.nothing(told, "no setting ran on two nodes", width=width, height=HEIGHT)
+    y = alt.Y("label:N", sort=None, title=None)
+    tooltip = [
+        alt.Tooltip("label:N", title="node"),
+        alt.Tooltip("ratio:Q", title="× the median", format=".4~g"),
+        alt.Tooltip("low:Q", format=".4~g"),
+        alt.Tooltip("high:Q", format=".4~g"),
+        alt.Tooltip("verdict:N", title="against the median"),
+        alt.Tooltip("trials:Q"),
+    ]
+    base = alt.Chart(basis.data(table)).encode(y=y, tooltip=tooltip)
+    x = alt.X("ratio:Q", title="× the median", scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format="~g"))
+    layers = [
+        alt.Chart(basis.data([{"ratio": 1.0}])).mark_rule(color=LINE, strokeDash=[5, 4]).encode(x="ratio:Q"),
+        base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        .mark_rule(strokeWidth=2, opacity=0.7)
+        .encode(x="low:Q", x2="high:Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x),
+    ]
+    size: Any = height if height is not None else alt.Step(STEP, **{"for": "position"})
+    subtitle = groups.subtitle("dashed: the median", "line: a node's interval")
+    return alt.layer(*layers, width=width, height=size, title=basis.title(told, subtitle))
+
+
 def _by_setting(frame: pd.DataFrame) -> dict[str, Any]:
     """Return the groups' keys and labels without the hardware, which stands beside them."""
     named = basis.named(frame.drop(columns="hardware") if "key" not in frame.columns else frame)

@@ -79,7 +79,7 @@ def take_down(*, now: bool) -> dict[str, Any] | None:
     One that does not answer is killed. `now`: although a run goes on.
 
     Raises:
-        SetupError: when a run goes on, with who uses it.
+        SetupError: when a run goes on, with who uses it; also where it does not answer.
     """
     found = place.state()
     if found is None:
@@ -90,8 +90,11 @@ def take_down(*, now: bool) -> dict[str, Any] | None:
         connection, answer = ask("down", now=now)
         connection.close()
         refused = answer.get("refused")
-    except SetupError:  # it hangs, or has not come so far
-        patience_s = 0.0
+    except SetupError as error:  # it hangs, or has not come so far
+        patience_s, user = 0.0, found["run"]
+        if user is not None and processes.alive(user["pid"]) and not now:
+            used = f"they are used by process {user['pid']} ({user['command']})"
+            raise SetupError(f"{error}; {used}: `harness down --now` ends that run too") from None
     if refused is not None:
         raise SetupError(refused)
     if not _wait_for(lambda: place.state() is None, patience_s):

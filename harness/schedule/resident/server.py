@@ -162,13 +162,20 @@ class Server:
     def _next(self) -> tuple[Connection, dict[str, Any]] | None:
         """Return who comes next, after some time perhaps; None, with the end set, when nobody does."""
         deadline = time.monotonic() + self._asked.idle_s
-        while (left_s := deadline - time.monotonic()) > 0:
+        while not self._over(deadline):
+            left_s = max(0.01, deadline - time.monotonic())
             with contextlib.suppress(Empty):
                 return self._visits.get(timeout=left_s if self._asked.address is None else min(left_s, _WATCH_S))
             if self._executor is not None:
                 self._executor.wait(0.0)  # it looks after the nodes of a cluster
-        self._ending.set()
         return None
+
+    def _over(self, deadline: float) -> bool:
+        """Set the end once nobody has come in time; whoever was greeted at the last moment has."""
+        with self._lock:
+            if time.monotonic() >= deadline and self._visitor is None:
+                self._ending.set()
+        return self._ending.is_set()
 
     def close(self) -> None:
         """End everything that was started."""
@@ -206,7 +213,7 @@ class Server:
                 if hello["ask"] == "run" and "refused" not in answer:
                     self._visits.put((connection, hello))
                     continue
-            except (OSError, EOFError, ValueError, KeyError):  # whoever it was is gone, or is not allowed in
+            except Exception:  # whoever it was is gone, is not allowed in, or says what makes no sense
                 self._leave(hello)
             connection.close()
 
@@ -223,6 +230,8 @@ class Server:
                     return {"refused": f"the resident workers are {in_use}; `harness down --now` ends that run too"}
                 self._end()
                 return {}
+            if self._ending.is_set():
+                return {"refused": "the resident workers are ending; try again in a moment"}
             differ = differences(self._likeness, hello["likeness"])
             if differ:
                 return {
