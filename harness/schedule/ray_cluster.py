@@ -283,7 +283,7 @@ class RayExecutor:
         for agent in self._agents:
             agent.send()
         self._nodes.watch()
-        listening = {agent.listen(): agent for agent in self._agents}
+        listening = {agent.listen(len(self._agents)): agent for agent in self._agents}
         if not self._events and listening:
             ready, _ = ray.wait(list(listening), num_returns=1, timeout=timeout_s)
             if len(listening) > 1:  # take whatever else has come meanwhile

@@ -18,7 +18,8 @@ from harness.schedule import join
 from harness.schedule.agent import AgentNode, News, Request, Run, capacity
 from harness.schedule.ray_link import Seen, first_line
 
-_LISTEN_S: Final = 0.25  # a call that has nothing to tell returns after so long, with the progress
+_LISTEN_S: Final = 0.25  # a call that has nothing to tell returns after so long, with the progress,
+_LISTEN_EACH_S: Final = 0.005  # or after so long for each node, so that many are no more than 200 answers a second
 _ANSWER_S: Final = 10.0
 
 
@@ -126,11 +127,12 @@ class Agent:
         if self._requests and self._listening is not None:
             self._sent.append(self.call("ask", *self._numbered()))
 
-    def listen(self) -> Any:
-        """Return the promise of the next news: of one call, until they are heard."""
+    def listen(self, nodes: int = 1) -> Any:
+        """Return the promise of the next news, of one among so many nodes: of one call, until they are heard."""
         if self._listening is None:
+            wait_s = max(_LISTEN_S, nodes * _LISTEN_EACH_S)
             asked = self._numbered() if self._requests else ()  # which saves a call for each trial
-            self._listening = self._actor.listen.options(concurrency_group="listen").remote(_LISTEN_S, *asked)
+            self._listening = self._actor.listen.options(concurrency_group="listen").remote(wait_s, *asked)
         return self._listening
 
     def _numbered(self) -> tuple[int, list[Request]]:

@@ -27,7 +27,8 @@ class Made:
 
     def start(self) -> None:
         start_cluster(self.hosts.hosts, environment=self.environment, folder=self.folder)
-        assert wait_for(lambda: all(host.pids("raylet/raylet") for host in self.hosts.hosts), within_s=90)
+        logs = [self.folder / f"{host.name}.log" for host in self.hosts.hosts]
+        assert wait_for(lambda: all("runtime started" in log.read_text() for log in logs), within_s=90)
 
     def join(self, host: Host, *options: str) -> None:
         """Start a host's node anew."""

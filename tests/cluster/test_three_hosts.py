@@ -43,8 +43,8 @@ def test_a_host_that_is_back_and_one_that_joins_late_are_used(cluster: Made) -> 
     cut.node.wait(30)  # Ray's old node there ends by itself
     cluster.join(cut)
     host.crash()
-    run = cluster.run("--set", "repeats=600")
-    run.says("2/600")
+    run = cluster.run("--set", "repeats=200", "--set", "epochs=6")
+    run.says("2/200")
     host.reboot()
     cluster.join(host)
     run.says("joined   node host3 with 2 workers", within_s=120)
@@ -70,7 +70,7 @@ def test_a_driver_that_is_killed_leaves_nothing_running_on_any_host(cluster: Mad
 def test_a_head_that_is_started_anew_is_joined_again_and_nothing_is_lost(cluster: Made) -> None:
     head = cluster.hosts[0]
     run = cluster.run("--set", "repeats=200")
-    run.says("12/600")
+    run.says("12/200")
     head.kill("gcs_server")
     run.says("is gone; waiting for it to come back")
     head.node.wait(30)

@@ -110,17 +110,18 @@ def assert_same_training(trial: Trial, loss_name: Any = "categorical_crossentrop
     return outcome
 
 
+ADAM = optimizer("adam", learning_rate=0.01)
 OPTIMIZERS = {
-    "sgd": sgd(0.05),
     "nesterov": sgd(0.05, momentum=0.9, nesterov=True),
-    "adam": optimizer("adam", learning_rate=0.01),
     "adamw": optimizer("adamw", learning_rate=0.01, weight_decay=0.05),
-    "rmsprop": optimizer("rmsprop", learning_rate=0.01, momentum=0.5, centered=True),
     "cosine": optimizer("adam", learning_rate=learning_rate("CosineDecay", initial_learning_rate=0.02, decay_steps=12)),
 }
 MORE_OPTIMIZERS = {  # the same program, but as a graph, which compiles faster
+    "sgd": sgd(0.05),
     "momentum": sgd(0.05, momentum=0.9),
+    "rmsprop": optimizer("rmsprop", learning_rate=0.01, momentum=0.5, centered=True),
     "decay": sgd(0.05, weight_decay=0.01, clipnorm=1.0),
+    "adam": ADAM,
     "amsgrad": optimizer("adam", learning_rate=0.01, amsgrad=True),
     "adagrad": optimizer("adagrad", learning_rate=0.05),
     "nadam": optimizer("nadam", learning_rate=0.01),
@@ -197,14 +198,14 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_training_agrees_with_fit_for_each_loss(name: str) -> None:
-    assert_same_training(a_trial(loss=LOSSES[name], optimizer=sgd(0.02)), name)
+    assert_same_training(a_trial(loss=LOSSES[name], optimizer=sgd(0.02), engine="graph"), name)
 
 
 def test_a_loss_with_arguments_agrees_with_fit() -> None:
     smooth = keras.losses.CategoricalCrossentropy(label_smoothing=0.1, from_logits=True)
     model = mlp(8, output="linear")
     declared = loss("categorical_crossentropy", label_smoothing=0.1, from_logits=True)
-    assert_same_training(a_trial(loss=declared, model=model, optimizer=sgd(0.02)), smooth)
+    assert_same_training(a_trial(loss=declared, model=model, optimizer=sgd(0.02), engine="graph"), smooth)
 
 
 def test_two_classes_and_one_output_agree_with_fit() -> None:
@@ -215,7 +216,7 @@ def test_two_classes_and_one_output_agree_with_fit() -> None:
 
 @pytest.mark.parametrize("engine", ["graph", "fit"])
 def test_every_engine_gives_the_results_of_the_first(engine: str) -> None:
-    changes = {"model": MODELS["batch normalisation"], "optimizer": OPTIMIZERS["adam"], "shuffle": True}
+    changes = {"model": MODELS["batch normalisation"], "optimizer": ADAM, "shuffle": True}
     first, weights = run(a_trial(**changes))
     other, others = run(a_trial(engine=engine, **changes))
     assert (first.facts.engine, other.facts.engine) == ("xla", engine)
@@ -277,7 +278,7 @@ def test_another_seed_starts_elsewhere_and_shuffles_otherwise() -> None:
 
 def test_an_epoch_in_chunks_has_the_bits_of_an_epoch_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model": MODELS["batch normalisation"], "batch_size": UNEVEN}
-    trial = a_trial(optimizer=OPTIMIZERS["adam"], shuffle=True, **changes)
+    trial = a_trial(optimizer=ADAM, shuffle=True, **changes)
     training = Training(datasets.load, BACKEND)
     found = []
     for chunk_s, chunks in ((1e-9, 3), (100.0, 2)):  # the short batch is a call of its own
@@ -302,7 +303,7 @@ def test_step_by_step_gives_the_results_of_whole_epochs() -> None:
 @pytest.mark.parametrize("model", [MODELS["batch normalisation"], mlp(8, dropout=0.5)], ids=["xla", "graph"])
 def test_a_reused_program_gives_the_bits_of_a_fresh_one(model: Any) -> None:
     training = Training(datasets.load, BACKEND)
-    changes = {"model": model, "optimizer": OPTIMIZERS["adam"], "shuffle": True}
+    changes = {"model": model, "optimizer": ADAM, "shuffle": True}
     first, _ = run(a_trial(1, **changes), training)
     run(a_trial(2, **changes | {"optimizer": optimizer("adam", learning_rate=0.5)}), training)
     reused, weights = run(a_trial(3, **changes), training)
@@ -357,7 +358,7 @@ def test_epochs_neither_trace_nor_compile(tmp_path: Path) -> None:
 
 
 def test_data_too_large_for_the_device_are_streamed_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    trial = a_trial(shuffle=True, optimizer=OPTIMIZERS["adam"])
+    trial = a_trial(shuffle=True, optimizer=ADAM)
     resident, weights = run(trial)
     monkeypatch.setattr("harness.workloads.training.feed._BLOCK_BYTES", 32 * 52)  # two batches of 16 samples
     streamed, others = run(trial, Training(datasets.load, BACKEND, free_bytes=1000))
