@@ -227,7 +227,16 @@ def started(started_in: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = {
         "apply": [sys.executable, "-c", APPLY, str(folder)],
-        "run": [sys.executable, "-m", "harness", "run", str(folder / "naps.py"), "--results", str(folder / "results")],
+        "run": [
+            sys.executable,
+            "-m",
+            "harness",
+            "run",
+            str(folder / "naps.py"),
+            "--results",
+            str(folder / "results"),
+            "--no-calibrate",
+        ],
     }
     made = {
         name: subprocess.Popen(

@@ -7,6 +7,8 @@ was started with. Why an agent a node, and not a Ray actor a worker: docs/decisi
 
 from __future__ import annotations
 
+# It registers a lock for forks. Were pandas to import it, in the recorder's thread, that might be amid a fork of Ray's.
+import concurrent.futures.thread  # noqa: F401
 import contextlib
 import os
 import shutil

@@ -74,6 +74,7 @@ class Link:
             SetupError: when that fails.
         """
         logging.getLogger("ray").setLevel(logging.ERROR)
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
             context = ray.init(
                 num_cpus=cpus,
@@ -86,7 +87,10 @@ class Link:
             )
             self._gcs = GcsClient(address=context.address_info["gcs_address"])
         except Exception as error:
+            self.close()
             raise SetupError(f"Ray could not be started on this machine: {first_line(error)}") from error
+        finally:
+            _take_back(handlers)
 
     def connect(self) -> None:
         """Connect to the cluster.

@@ -60,17 +60,20 @@ class Nodes:
             SetupError: when that fails, or nodes are of no use (see `_wait`).
         """
         self._sources, self._folder = sources, folder
-        if folder is None:
-            self._link.connect()
-        else:
-            self._link.start_here(folder, cpus=max(1, os.cpu_count() or 1))
-        self.connected = True
+        self._connect()
         try:
             self._join()
         except SetupError:
             if folder is None:
                 self.close()
             raise
+
+    def _connect(self) -> None:
+        if self._folder is None:
+            self._link.connect()
+        else:
+            self._link.start_here(self._folder, cpus=max(1, os.cpu_count() or 1))
+        self.connected = True
 
     def begin(self, sources: Mapping[str, Source], run: Run | None) -> None:
         """Begin another run on the nodes that are there; `run` is what is other for it.
@@ -129,6 +132,9 @@ class Nodes:
         for agent in [*self.agents.values(), *self._joining.values()]:
             if agent.node_id not in alive:
                 self.lose(agent, "Ray has lost it")
+        if self._folder is not None and not alive:  # one of our own does not come back
+            self._cluster_lost()
+            return
         while self._given_up:
             self._given_up[-1].give_back()
             self._given_up.pop()
@@ -183,7 +189,8 @@ class Nodes:
     def watch(self) -> None:
         """Look after the nodes and the cluster, each few seconds, and take in the nodes that have answered.
 
-        A cluster that is gone is waited for. A Ray of our own has its node, as long as that is not lost.
+        A cluster that is gone is waited for. A Ray of our own has its node, as long as that is not lost; then another
+        Ray is started.
         """
         if time.monotonic() - self._looked_s > _LOOK_EVERY_S and not (self.agents and self._folder is not None):
             self._look_after()
@@ -205,7 +212,9 @@ class Nodes:
                 self._cluster_lost()
 
     def _cluster_lost(self) -> None:
-        self._say(f"the cluster at {self._link.address} is gone; waiting for it to come back")
+        where = f"the cluster at {self._link.address}"
+        own = "this machine's Ray has lost its node; starting another"
+        self._say(own if self._folder is not None else f"{where} is gone; waiting for it to come back")
         for agent in list(self.agents.values()):
             self.lose(agent, "its cluster is gone")
         self._joining, self._given_up, self._unusable = {}, [], {}
@@ -214,12 +223,11 @@ class Nodes:
 
     def _connect_again(self) -> None:
         self._looked_s = time.monotonic()
-        if self._link.answers():
+        if self._folder is not None or self._link.answers():
             with contextlib.suppress(SetupError):
-                self._link.connect()
-                self.connected = True
+                self._connect()
                 self._looked_s = 0.0
-                self._say(f"the cluster at {self._link.address} is back")
+                self._say("Ray is back" if self._folder is not None else f"the cluster at {self._link.address} is back")
 
     def lose(self, agent: Agent, reason: str) -> None:
         """Go on without a node. Where it still lives, or is back, it is joined as a new one."""

@@ -101,7 +101,9 @@ def executor() -> Iterator[Any]:
 def test_dispatching_a_hundred_trials_that_do_nothing_through_ray(benchmark: Any, executor: Any) -> None:
     def dispatch() -> int:
         executor.start({})
-        return sum(1 for _ in Loop([trial(seed=seed) for seed in range(100)], executor, seed=1, policy=Policy()))
+        return sum(
+            1 for _ in Loop([trial(seed=seed) for seed in range(100)], executor, seed=1, policy=Policy(calibrate=False))
+        )
 
     assert benchmark.pedantic(dispatch, rounds=3, warmup_rounds=1) == 100
 

@@ -26,7 +26,7 @@ MODES = ["ok", "raise", "memory", "exit", "nan", "die", "hang"]
 @pytest.fixture(scope="module")
 def answer(harness: Any) -> subprocess.CompletedProcess[str]:
     """One run of one trial of each kind."""
-    said: subprocess.CompletedProcess[str] = harness("run", FUNCTIONS, *each_kind(harness.folder))
+    said: subprocess.CompletedProcess[str] = harness("run", FUNCTIONS, *each_kind(harness.folder), "--no-calibrate")
     return said
 
 
@@ -107,9 +107,10 @@ def test_nothing_is_left_running(harness: Any, answer: subprocess.CompletedProce
 
 def test_only_what_is_asked_for_is_retried(harness: Any, answer: subprocess.CompletedProcess[str]) -> None:
     run = harness.run_of("functions")
-    again = harness("run", FUNCTIONS, *each_kind(harness.folder), "--resume", "--run", run.run_id, "--retry", "timeout")
+    words = ("--resume", "--run", run.run_id, "--retry", "failed", "--inline", "--no-calibrate", "--telemetry", "0")
+    again = harness.here("run", FUNCTIONS, *each_kind(harness.folder), *words)
     assert again.returncode == 1
-    assert "8 trials of 8 settings, 7 recorded already" in again.stdout
+    assert "8 trials of 8 settings, 4 recorded already" in again.stdout
     after = api.load(run.folder).trials
     assert len(after) == 8
     assert harness.run_of("functions").counts == run.counts
@@ -189,7 +190,7 @@ suite = Suite(
 )
 """
     )
-    said = harness("run", tmp_path / "suite.py")
+    said = harness.here("run", tmp_path / "suite.py", "--inline")
     assert said.returncode == 2
     lines = said.stderr.splitlines()
     assert len(lines) == 3

@@ -17,6 +17,7 @@ from harness import pipeline
 from harness.domain.outcome import EpochRecord, Outcome, Stopwatches
 from harness.domain.trial import Trial
 from harness.schedule.inline import InlineExecutor
+from harness.schedule.loop import Policy
 from harness.terminal import show
 from harness.terminal.live import make_display
 
@@ -85,8 +86,13 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         """Run a suite with these references, and return its folder."""
         Path("suite.py").write_text(SUITE.replace("REFERENCES", references))
         report = pipeline.run(
-            pipeline.Request(suite=Path("suite.py"), command=("harness", "run", "suite.py"), **request),
-            make_executor=lambda trials, seed: InlineExecutor(Learning(fails), telemetry_hz=1),
+            pipeline.Request(
+                suite=Path("suite.py"),
+                command=("harness", "run", "suite.py"),
+                policy=Policy(calibrate=False),
+                **request,
+            ),
+            make_executor=lambda trials, seed: InlineExecutor(Learning(fails), telemetry_hz=0),
             display=make_display(quiet_stdout=True),
         )
         capsys.readouterr()

@@ -18,7 +18,7 @@ import pytest
 from harness.record.runs import list_runs
 from harness.telemetry.cores import shares
 
-TRIALS = 8
+TRIALS = 7
 PAUSE_S = 1.5
 SUITE = f"""
 import time
@@ -62,7 +62,7 @@ def disturbed(harness: Any) -> tuple[Path, tuple[float, float]]:
     """A run, and the Unix times between which its one worker's core was also another's."""
     (harness.folder / "busy.py").write_text(SUITE)
     core = shares(1)[0][0]
-    driver = harness.start("run", "busy.py", "--workers", "1", "--telemetry", "20")
+    driver = harness.start("run", "busy.py", "--workers", "1", "--telemetry", "20", "--no-calibrate")
 
     def recorded(count: int) -> bool:
         return sum(sum(run.counts.values()) for run in list_runs(harness.folder / "results")) >= count

@@ -18,6 +18,7 @@ from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Stopwatc
 from harness.domain.trial import Trial
 from harness.record.tables import arrow_schema
 from harness.schedule.inline import InlineExecutor
+from harness.schedule.loop import Policy
 from harness.terminal import show
 from harness.terminal.doubts import unread
 from harness.terminal.live import make_display
@@ -79,7 +80,9 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         """Run the suite with trials that are odd, and return its folder."""
         Path("suite.py").write_text(SUITE)
         report = pipeline.run(
-            pipeline.Request(suite=Path("suite.py"), command=("harness", "run", "suite.py")),
+            pipeline.Request(
+                suite=Path("suite.py"), command=("harness", "run", "suite.py"), policy=Policy(calibrate=False)
+            ),
             make_executor=lambda trials, seed: InlineExecutor(Worker(odd), telemetry_hz=0),
             display=make_display(quiet_stdout=True),
         )

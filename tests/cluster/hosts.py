@@ -106,11 +106,13 @@ class Host:
         self, *words: str, environment: Mapping[str, str], log: Path | None = None, **how: Any
     ) -> subprocess.Popen[str]:
         """Start a command on this host, what it says going to the end of `log`, or whither `how` says."""
+        # Not what a Ray in this process was given, as other tests have one.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         if log is None:
-            return subprocess.Popen(self.command(*words), env={**os.environ, **environment}, text=True, **how)
+            return subprocess.Popen(self.command(*words), env={**ours, **environment}, text=True, **how)
         with log.open("a") as out:
             how = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out} | how
-            return subprocess.Popen(self.command(*words), env={**os.environ, **environment}, text=True, **how)
+            return subprocess.Popen(self.command(*words), env={**ours, **environment}, text=True, **how)
 
     def join(self, head: Host, *options: str, environment: Mapping[str, str], log: Path) -> None:
         """Start this host's Ray node by `harness node`: the head, or one that joins it."""

@@ -45,7 +45,7 @@ def executor() -> Iterator[Any]:
 
 def run(executor: Any, trials: list[Trial], **policy: Any) -> list[Finished]:
     executor.start({})
-    return list(Loop(trials, executor, seed=1, policy=Policy(**policy)))
+    return list(Loop(trials, executor, seed=1, policy=Policy(calibrate=False, **policy)))
 
 
 def test_workers_sit_on_disjoint_cores_with_pools_of_that_size(executor: Any) -> None:

@@ -113,7 +113,7 @@ def run(scripted_nvml: Path, tmp_path_factory: pytest.TempPathFactory, require: 
         "FAKE_NVML_PERIOD": str(PERIOD_S),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness", "run", "suite.py"],
+        [sys.executable, "-m", "harness", "run", "suite.py", "--no-calibrate"],
         cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip

@@ -443,7 +443,7 @@ def test_a_worker_that_is_gone_takes_its_program_with_it(node: Node, how: str) -
 
 
 def wait_for(marker: str, count: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 15
     while len(running(marker)) != count and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(running(marker)) == count
