@@ -109,6 +109,8 @@ class Nodes:
         end_s = time.monotonic() + _JOIN_S
         while self._joining and time.monotonic() < end_s:
             self._admit(timeout_s=0.5, tell=False)
+            if time.monotonic() - self._looked_s > _LOOK_EVERY_S:
+                self._look()  # one that Ray has given up meanwhile is none
         bad = dict(self._unusable)
         for agent in self._joining.values():
             agent.told_busy = True

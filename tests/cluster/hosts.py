@@ -135,7 +135,10 @@ class Host:
 
     def pids(self, title: str) -> list[int]:
         """Return the processes of this host whose command line holds `title`, by their ids on the real machine."""
-        ours = Path(f"/proc/{self._init}/ns/pid").readlink()
+        try:
+            ours = Path(f"/proc/{self._init}/ns/pid").readlink()
+        except FileNotFoundError:  # it has crashed
+            return []
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
