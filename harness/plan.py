@@ -39,6 +39,7 @@ class Plan:
     axes: Mapping[str, tuple[Any, ...]]  # path -> its distinct values, as they stand in `Trial.axes`
     excluded: tuple[Excluded, ...]
     sha256: str  # of what was asked: the suite's declaration and the request's changes
+    shard: tuple[int, int] | None = None  # which of how many, from 0, where these are the trials of one alone
 
     @property
     def target(self) -> Target | None:
@@ -126,6 +127,36 @@ def _plan(declared: Suite, overrides: Sequence[Override], where: Sequence[Expres
         excluded=tuple(excluded),
         sha256=declared.sha256(asked),
     )
+
+
+def shard(made: Plan, number: int, of: int) -> Plan:
+    """Return the plan with the trials of one shard alone: every `of`-th, from `number` on, which counts from 0.
+
+    Raises:
+        SuiteError: for a suite whose trials cannot be told apart from one another's, or too few of them.
+    """
+    suite, count = made.suite, len(made.trials)
+    if isinstance(suite.repeats, Auto):
+        raise SuiteError(
+            'repeats: how many are needed is decided over all trials, so that a run with repeats="auto" cannot be in '
+            "shards; say how many with --set repeats=N"
+        )
+    if suite.every_node:
+        raise SuiteError("every_node: such a run is of one cluster and cannot be in shards; run it as one")
+    nodes = max(trial.setting.nodes for trial in made.trials)
+    if nodes > 1:
+        raise SuiteError(
+            f"nodes={nodes}: a shard has one node, so that trials on several cannot be in shards; run them as one, or "
+            "leave them out by --where 'nodes == 1'"
+        )
+    if not 1 <= of <= count:
+        trials = f"{count} trial{'' if count == 1 else 's'}"
+        raise SuiteError(f"{of} shards of {trials}: each needs a trial; ask for at most {count}")
+    if not 0 <= number < of:
+        raise SuiteError(f"shard {number} of {of}: there are 0 to {of - 1}")
+    trials_of_it = made.trials[number::of]
+    settings = len({(trial.setting_id, trial.arm) for trial in trials_of_it})
+    return replace(made, trials=trials_of_it, settings=settings, shard=(number, of))
 
 
 def on_nodes(made: Plan, names: Callable[[Trial], Iterable[str]]) -> Plan:

@@ -19,6 +19,7 @@ from harness.cli.plot import plot
 from harness.cli.report import report
 from harness.cli.run import aa, run
 from harness.cli.stop import stop
+from harness.cli.submit import submit
 from harness.cli.up import down, up
 
 app = typer.Typer(
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    run, aa, plan, up, down, node, status, stop, show, compare, report, export, plot, doctor, evaluate, predict,
+    run, aa, plan, submit, up, down, node, status, stop, show, compare, report, export, plot, doctor, evaluate, predict,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from harness.domain.trial import Trial
+    from harness.schedule.expected import Expected
     from harness.schedule.node import Prestarted
     from harness.schedule.protocol import Executor
 
@@ -58,12 +59,19 @@ def make_executor(
     hz: float,
     resident: bool = False,
     skip_bad_nodes: bool = False,
+    expected: Expected | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Executor:
+    """Return what runs the trials; on a cluster that is just being started where nodes are `expected`."""
     if resident:
         from harness.schedule.resident.client import ResidentExecutor
 
         return ResidentExecutor(telemetry_hz=hz, workers=workers, say=say)
+    if address is None:
+        from harness.slurm.granted import keep_to_granted
+
+        if kept := keep_to_granted():
+            say(f"{kept}, which Slurm has granted")
     if inline:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
         os.environ["KERAS_BACKEND"] = _only_backend(trials)
@@ -73,7 +81,7 @@ def make_executor(
         return InlineExecutor(Body(), telemetry_hz=hz)
     from harness.schedule import ray_environment
 
-    if address is not None:
+    if address is not None and expected is None:
         from harness.schedule.join import expect_answer
 
         way_out = "start a cluster with `harness node --head`, or leave --address away to run on this machine"
@@ -88,7 +96,7 @@ def make_executor(
 
         made = RayExecutor(
             body=_BODY, address=address, prestarted=prestarted, workers=workers, telemetry_hz=hz,
-            skip_bad_nodes=skip_bad_nodes, say=say,
+            skip_bad_nodes=skip_bad_nodes, expected=expected, say=say,
         )  # fmt: skip
         return Gangs(made) if any(trial.setting.nodes > 1 for trial in trials) else made
     except BaseException:

@@ -48,7 +48,7 @@ def status(
     """List the runs in a results folder, or show what one does at this moment.
 
     How far each is, and how to go on with those that are not finished. Of one: its nodes, what runs where, how long it
-    may still take; from any host that sees the folder.
+    may still take; from any host that sees the folder. Of those that were submitted, what Slurm says, too.
     """
     from harness.terminal import status as terminal
 

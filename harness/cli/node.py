@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 _LONGEST_TEMP_DIR: Final = 43  # characters: Ray puts sockets below it, whose paths may have 107
 _FIXED_PORTS: Final = 6  # the first ones of a range are for Ray's own processes, the others for workers
 _HEAD_PATIENCE_S: Final = 20.0  # nodes may be started together
+_STEP_PATIENCE_S: Final = 60.0  # where Slurm starts them, perhaps from a slow network disk
+_PORT: Final = 6379
 _OBJECT_STORE_BYTES: Final = 100_000_000  # what passes through it is small
 
+_RAY: Final = (sys.executable, "-P", "-m", "ray.scripts.scripts")
+
 _WORD: Final = r"[A-Za-z0-9](?:[\w.-]{0,61}[A-Za-z0-9])?"
+_NAME: Final = re.compile(_WORD, re.ASCII)
 _LABEL: Final = re.compile(rf"(?:[\w.-]+/)?{_WORD}={_WORD}", re.ASCII)  # what Ray takes
 
 
 def node(
-    ip: Annotated[str, typer.Option("--ip", metavar="IP", help="This machine's address, as the other nodes see it.")],
+    ip: Annotated[
+        str | None, typer.Option("--ip", metavar="IP", help="This machine's address, as the other nodes see it.")
+    ] = None,
     head: Annotated[bool, typer.Option("--head", help="The first node, which the others join.")] = False,
     join: Annotated[
         str | None, typer.Option("--join", metavar="HOST:PORT", help="Join the cluster of this head.")
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="With --head: where it listens.")] = 6379,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help=f"With --head: where it listens; {_PORT} if left out."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What to call this node instead of its host name.")
+    ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option("--labels", metavar="NAME=VALUE[,…]", help="What suites can ask for as node_labels.NAME."),
     ] = None,
     num_cpus: Annotated[
         int | None,
-        typer.Option("--num-cpus", min=0, metavar="N", help="What Ray counts; 0: no trials here, else on all cores."),
+        typer.Option(
+            "--num-cpus", min=0, metavar="N", help="Keep to so many hardware threads; 0: no trials here, else on all."
+        ),
     ] = None,
     num_gpus: Annotated[int | None, typer.Option("--num-gpus", min=0, metavar="N", help="Instead of all GPUs.")] = None,
     temp_dir: Annotated[
@@ -43,31 +59,80 @@ def node(
         str | None,
         typer.Option("--ports", metavar="FIRST-LAST", help="Listen on these alone, beside --port; else on any."),
     ] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", hidden=True)] = False,
 ) -> None:
     """Start this machine's node of a Ray cluster; it ends with this command.
 
     Every node needs the same token: RAY_AUTH_TOKEN, or a file with it named by RAY_AUTH_TOKEN_PATH.
     """
-    from harness.schedule import ray_environment
+    from harness.domain.errors import SetupError
+    from harness.slurm.granted import keep_to_first
 
+    if slurm:
+        if ip or head or join or name or temp_dir or num_cpus is not None or num_gpus is not None:
+            raise SetupError("--slurm goes with --port, --ports and --labels alone: Slurm says all else")
+        _in_step(port=port, labels=labels or [], ports=ports)
+    if ip is None:
+        raise SetupError("--ip IP is missing: this machine's address, as the other nodes see it")
     command = node_command(
-        ip=ip, head=head, join=join, port=port, labels=labels or [], num_cpus=num_cpus, num_gpus=num_gpus,
-        temp_dir=temp_dir, ports=ports,
+        ip=ip, head=head, join=join, port=port or _PORT, name=name, labels=labels or [], num_cpus=num_cpus,
+        num_gpus=num_gpus, temp_dir=temp_dir, ports=ports,
     )  # fmt: skip
-    _expect_own(ip)
+    _expect_own("--ip", ip)
     if temp_dir is not None:
         _expect_writable(temp_dir)
-    ray_environment.expect_token(os.environ)
-    os.environ.update(ray_environment.cluster(os.environ))
-    os.environ.pop("RAY_ADDRESS", None)
+    _prepare()
     if join is not None:
         from harness.schedule.ray_link import expect_admission
 
         expect_admission(join)
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "ray.scripts.scripts", *command])
+    if num_cpus and (kept := keep_to_first(num_cpus)):
+        typer.echo(kept)
+    sys.stdout.flush()
+    os.execv(sys.executable, [*_RAY, *command])
 
 
-def _expect_own(ip: str) -> None:
+def _in_step(*, port: int | None, labels: list[str], ports: str | None) -> NoReturn:
+    """Be the node that a step of a Slurm job starts, and end this process with it.
+
+    Raises:
+        SetupError: naming the node.
+    """
+    from harness.domain.errors import SetupError
+    from harness.slurm.granted import keep_to_granted
+    from harness.slurm.step import make_temp_dir, of_environment, supervise
+
+    try:
+        kept = keep_to_granted()
+        options = of_environment(os.environ, port=port)
+        if kept:
+            typer.echo(f"node {options.name}: {kept}")
+        _expect_own("its address", options.ip)
+        if options.join is None:
+            _expect_free(options.port)
+        command = node_command(
+            ip=options.ip, head=options.join is None, join=options.join, port=options.port, name=options.name,
+            labels=labels, num_cpus=options.num_cpus, num_gpus=options.num_gpus, temp_dir=options.temp_dir,
+            ports=ports, patience_s=_STEP_PATIENCE_S,
+        )  # fmt: skip
+        _prepare()
+        make_temp_dir(options)
+    except SetupError as error:
+        raise SetupError(f"node {os.environ.get('SLURMD_NODENAME') or platform.node()}: {error}") from None
+    sys.stdout.flush()
+    sys.exit(supervise([*_RAY, *command], options))
+
+
+def _prepare() -> None:
+    """Set the variables that a node's Ray reads."""
+    from harness.schedule import ray_environment
+
+    ray_environment.expect_token(os.environ)
+    os.environ.update(ray_environment.cluster(os.environ))
+    os.environ.pop("RAY_ADDRESS", None)
+
+
+def _expect_own(what: str, ip: str) -> None:
     """Raise unless this machine has the address: Ray would try for minutes to reach itself there."""
     from harness.domain.errors import SetupError
 
@@ -76,8 +141,20 @@ def _expect_own(ip: str) -> None:
             probe.bind((ip, 0))
     except OSError as error:
         raise SetupError(
-            f"--ip {ip}: this machine has no such address ({error.strerror}); `ip address` lists its own"
+            f"{what} {ip}: this machine has no such address ({error.strerror}); `ip address` lists its own"
         ) from None
+
+
+def _expect_free(port: int) -> None:
+    """Raise if somebody listens at a port of this machine: Ray would say so on many lines."""
+    from harness.domain.errors import SetupError
+
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has ended does not count
+            probe.bind(("", port))
+    except OSError as error:
+        raise SetupError(f"port {port}, where the others would join, cannot be had ({error.strerror})") from None
 
 
 def _expect_writable(folder: Path) -> None:
@@ -98,14 +175,16 @@ def node_command(
     ip: str,
     head: bool = False,
     join: str | None = None,
-    port: int = 6379,
+    port: int = _PORT,
+    name: str | None = None,
     labels: list[str],
     num_cpus: int | None = None,
     num_gpus: int | None = None,
     temp_dir: Path | None = None,
     ports: str | None = None,
+    patience_s: float = _HEAD_PATIENCE_S,
 ) -> list[str]:
-    """Return the words of `ray start` for a node.
+    """Return the words of `ray start` for a node; one that joins waits so long for the first one.
 
     Raises:
         SetupError: when they do not go together.
@@ -127,20 +206,12 @@ def node_command(
         command += ["--head", "--port", str(port), "--include-dashboard", "false"]
     else:
         way_out = "start the first node there with `harness node --head`"
-        expect_answer("--join", join, way_out, patience_s=_HEAD_PATIENCE_S)
+        expect_answer("--join", join, way_out, patience_s=patience_s)
         command += ["--address", join]
-    given = [pair.strip() for text in labels for pair in text.split(",")]
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not (name and equals and value):
-            raise SetupError(f"--labels {pair!r} is no NAME=VALUE")
-        if not _LABEL.fullmatch(pair):
-            raise SetupError(
-                f"--labels {pair!r}: names and values are of letters, digits and _ . - inside, at most 63 characters"
-            )
-        if name.startswith("ray.io/"):
-            raise SetupError(f"--labels {pair!r}: names that begin with ray.io/ are Ray's own")
-    command += ["--labels", ",".join(given)] if given else []
+    if name is not None and not _NAME.fullmatch(name):
+        raise SetupError(f"--name {name!r}: a name is of letters, digits and _ . - inside, at most 63 characters")
+    command += ["--node-name", name] if name is not None else []
+    command += _label_options(labels)
     command += ["--num-cpus", str(num_cpus)] if num_cpus is not None else []
     command += ["--num-gpus", str(num_gpus)] if num_gpus is not None else []
     if temp_dir is not None:
@@ -152,6 +223,23 @@ def node_command(
             )
         command += ["--temp-dir", folder]
     return command + _port_options(ports)
+
+
+def _label_options(labels: list[str]) -> list[str]:
+    from harness.domain.errors import SetupError
+
+    given = [pair.strip() for text in labels for pair in text.split(",")]
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not (name and equals and value):
+            raise SetupError(f"--labels {pair!r} is no NAME=VALUE")
+        if not _LABEL.fullmatch(pair):
+            raise SetupError(
+                f"--labels {pair!r}: names and values are of letters, digits and _ . - inside, at most 63 characters"
+            )
+        if name.startswith("ray.io/"):
+            raise SetupError(f"--labels {pair!r}: names that begin with ray.io/ are Ray's own")
+    return ["--labels", ",".join(given)] if given else []
 
 
 def _port_options(ports: str | None) -> list[str]:

@@ -43,7 +43,11 @@ Target = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; everything else goes to standard error.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the latest unfinished run of this suite.")]
-RunId = Annotated[str | None, typer.Option("--run", metavar="RUN", help="With --resume: which run.")]
+RunId = Annotated[str | None, typer.Option("--run", metavar="RUN", help="The new run's id; with --resume: which run.")]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="With --run and --resume: every N-th of its trials alone, K from 0."),
+]
 Force = Annotated[bool, typer.Option("--force", help="With --resume: although the suite changed since.")]
 TakeOver = Annotated[
     bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")
@@ -77,6 +81,14 @@ NoResident = Annotated[
 SkipBadNodes = Annotated[
     bool, typer.Option("--skip-bad-nodes", help="With --address: begin without the nodes that cannot be used.")
 ]
+ExpectNodes = Annotated[
+    int | None,
+    typer.Option("--expect-nodes", min=1, metavar="N", help="With --address: wait until so many nodes are there."),
+]
+ExpectWithin = Annotated[
+    str, typer.Option("--expect-within", metavar="TIME", help="With --expect-nodes: for so long at most.")
+]
+NodesLog = Annotated[Path | None, typer.Option("--nodes-log", hidden=True)]
 Inline = Annotated[bool, typer.Option("--inline", help="In this process, without Ray: for debugging.")]
 Telemetry = Annotated[
     float, typer.Option("--telemetry", min=0, max=50, metavar="HZ", help="Hardware readings a second; 0: none.")

@@ -18,10 +18,13 @@ from harness.cli.options import (
     Budget,
     Calibrate,
     Check,
+    ExpectNodes,
+    ExpectWithin,
     Force,
     Inline,
     Json,
     MaxFail,
+    NodesLog,
     NoResident,
     Patience,
     Results,
@@ -29,6 +32,7 @@ from harness.cli.options import (
     Retry,
     RunId,
     Set,
+    Shard,
     SkipBadNodes,
     Small,
     SuiteFile,
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.pipeline import Report, Request
+    from harness.schedule.expected import Expected
 
 _DEMANDS: Final = 3  # that are named at the end
 _BEGAN = time.monotonic()
@@ -57,6 +62,7 @@ def run(
     small: Small = False,
     resume: Resume = False,
     run_id: RunId = None,
+    shard: Shard = None,
     force: Force = False,
     take_over: TakeOver = False,
     workers: Workers = None,
@@ -69,6 +75,9 @@ def run(
     patience: Patience = "5m",
     address: Address = None,
     skip_bad_nodes: SkipBadNodes = False,
+    expect_nodes: ExpectNodes = None,
+    expect_within: ExpectWithin = "5m",
+    nodes_log: NodesLog = None,
     inline: Inline = False,
     no_resident: NoResident = False,
     telemetry: Telemetry = 5.0,
@@ -77,14 +86,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a suite: every trial of its grid, measured and recorded."""
-    request = _request(
+    request = make_request(
         suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
         force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, patience=patience,
-        fresh_workers=fresh_workers, calibrate=calibrate,
+        fresh_workers=fresh_workers, calibrate=calibrate, shard=shard,
     )  # fmt: skip
     _go(
         request, inline=inline, address=address, workers=workers, no_resident=no_resident, hz=telemetry, check=check,
-        as_json=as_json, skip_bad_nodes=skip_bad_nodes,
+        as_json=as_json, skip_bad_nodes=skip_bad_nodes, expected=_expected(expect_nodes, expect_within, nodes_log),
     )  # fmt: skip
 
 
@@ -119,7 +128,7 @@ def aa(
     """
     from harness import pipeline
 
-    request = _request(
+    request = make_request(
         suite, results=results, overrides=overrides, where=where, small=small, resume=resume, run_id=run_id,
         force=force, take_over=take_over, retry=retry, max_fail=max_fail, budget=budget, patience=patience,
         fresh_workers=False, calibrate=calibrate,
@@ -131,7 +140,7 @@ def aa(
     )  # fmt: skip
 
 
-def _request(
+def make_request(
     suite: Path,
     *,
     results: Path,
@@ -148,6 +157,7 @@ def _request(
     patience: str,
     fresh_workers: bool,
     calibrate: bool,
+    shard: str | None = None,
 ) -> Request:
     """Return what was asked for by the options that `run` and `aa` share."""
     from harness import pipeline
@@ -158,8 +168,10 @@ def _request(
     for status in statuses:
         if status not in ("failed", "timeout", "lost"):
             raise SuiteError(f"--retry {status!r}: known statuses are failed, timeout and lost, joined by commas")
-    if (run_id or force or take_over) and not resume:
-        raise SuiteError("--run, --force and --take-over go with --resume")
+    if (force or take_over) and not resume:
+        raise SuiteError("--force and --take-over go with --resume")
+    if shard is not None and not (resume and run_id):
+        raise SuiteError(f"--shard {shard}: goes with --run and --resume")
     policy = Policy(
         retry=tuple(statuses),
         max_fail=max_fail,
@@ -170,8 +182,20 @@ def _request(
     )
     return pipeline.Request(
         suite=suite, results=results, overrides=tuple(overrides or ()), where=tuple(where or ()), small=small,
-        resume=resume, run=run_id, force=force, take_over=take_over, policy=policy,
+        resume=resume, run=run_id, shard=_shard(shard), force=force, take_over=take_over, policy=policy,
     )  # fmt: skip
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """Return which shard of how many is asked for by K/N."""
+    from harness.domain.errors import SuiteError
+
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise SuiteError(f"--shard {text!r}: give it as K/N, K from 0 to N - 1: the first of four is 0/4")
+    return int(number), int(count)
 
 
 def _go(
@@ -185,6 +209,7 @@ def _go(
     check: bool,
     as_json: bool,
     skip_bad_nodes: bool,
+    expected: Expected | None = None,
 ) -> None:
     """Run what was asked for, tell what came of it, and end this process with the exit code."""
     from harness import pipeline
@@ -196,6 +221,8 @@ def _go(
         raise SuiteError("--inline runs in this process alone: leave --address, --workers and --fresh-workers away")
     if skip_bad_nodes and not address:
         raise SuiteError("--skip-bad-nodes goes with --address")
+    if expected and not address:
+        raise SuiteError("--expect-nodes goes with --address")
     resident = not no_resident and on_resident(
         inline=inline,
         address=address,
@@ -217,6 +244,7 @@ def _go(
                     hz=hz,
                     resident=resident,
                     skip_bad_nodes=skip_bad_nodes,
+                    expected=expected,
                     say=lambda text: display.notice(Notice(what="cluster", worker="", text=text)),
                 ),
                 display=display,
@@ -237,6 +265,13 @@ def _go(
     os._exit(
         report.exit_code or (pipeline.EXIT_MISSED if check and not holds else pipeline.EXIT_COMPLETED)
     )  # all is written, and the interpreter's own shutdown takes a second with Ray in it
+
+
+def _expected(nodes: int | None, within: str, log: Path | None) -> Expected | None:
+    from harness.schedule.expected import Expected
+
+    within_s = _seconds("--expect-within", within)
+    return None if nodes is None else Expected(nodes=nodes, within_s=within_s, log=log)
 
 
 def _seconds(option: str, text: str) -> float:
@@ -288,10 +323,11 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
     told = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "none finished"
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
-    print_troubles(read_run_file(report.folder))
+    content = read_run_file(report.folder)
+    print_troubles(content)
     typer.echo(f"Files:  {report.folder}/  (trials, epochs, telemetry, nodes: .parquet)")
     command = _without(_without(list(request.command), "--retry"), "--budget")
-    again = resume_command({"command": command, "run_id": report.run_id})
+    again = resume_command(content | {"command": command, "run_id": report.run_id})
     bad = ",".join(sorted(status for status in report.counts if status != "completed"))
     if report.pending:
         why = {

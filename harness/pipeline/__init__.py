@@ -13,7 +13,7 @@ from harness.pipeline.request import (
     Report,
     Request,
 )
-from harness.pipeline.stages import make_plan, published, run
+from harness.pipeline.stages import make_plan, published, run, run_info
 
 __all__ = [
     "EXIT_COMPLETED",
@@ -30,4 +30,5 @@ __all__ = [
     "make_plan",
     "published",
     "run",
+    "run_info",
 ]

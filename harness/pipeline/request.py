@@ -39,7 +39,8 @@ class Request:
     where: Sequence[str] = ()
     small: bool = False
     resume: bool = False
-    run: str | None = None  # which run to resume; None: the latest that is not finished
+    run: str | None = None  # which run to resume; None: the latest that is not finished; of a new run its id
+    shard: tuple[int, int] | None = None  # of the run to resume these trials alone: which of how many, from 0
     force: bool = False  # resume although the suite changed
     take_over: bool = False  # resume although another host's process may still own the run
     policy: Policy = field(default_factory=Policy)

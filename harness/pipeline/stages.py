@@ -29,7 +29,8 @@ from harness.pipeline.standing import Standing
 from harness.pipeline.states import States
 from harness.pipeline.stopping import Stopping
 from harness.pipeline.watch import Watch
-from harness.plan import Plan, in_full, parse_override, plan
+from harness.plan import Plan, in_full, parse_override, plan, shard
+from harness.record import shards
 from harness.record.live import LiveFile
 from harness.record.recorder import Recorder
 from harness.record.runs import read_run_file
@@ -42,13 +43,13 @@ if TYPE_CHECKING:
 
 
 def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
-    """Return the suite of a request and its trials, every declaration checked."""
+    """Return the suite of a request and its trials, those of its shard alone, every declaration checked."""
     overrides = [parse_override(text) for text in request.overrides]
     loaded = load_suite(request.suite)
     made = plan(loaded, overrides=overrides, where=request.where, small=request.small)
     if request.noise:
         check_pairs(made)
-    return loaded, made
+    return loaded, made if request.shard is None else shard(made, *request.shard)
 
 
 def published(request: Request, loaded: LoadedSuite, made: Plan) -> tuple[Applied, ...]:
@@ -145,8 +146,8 @@ def run(
         except ClusterLostError as error:
             stopped = "cluster"
             display.notice(Notice(what="cluster", worker="", text=str(error)))
-        except HarnessError:
-            recorder.discard_if_empty()
+        except HarnessError as error:
+            recorder.discard_if_empty(str(error))
             raise
         finally:
             standing.ending = "ending"
@@ -170,6 +171,7 @@ def run(
         end |= _found(repeated, noise, trials=sum(counts.values()) + left)
         end |= troubled(recorder.info, standing)
         recorder.finish(state_of(code, stopped, left), end | ({"sampling": executor.sampling()} if executor else {}))
+        _merge(request, recorder.folder, executor)
         return Report(
             exit_code=code,
             folder=recorder.folder,
@@ -184,6 +186,18 @@ def run(
             figureless=figureless,
             noise=noise,
         )
+
+
+def _merge(request: Request, folder: Path, executor: Executor | None) -> None:
+    """Write the tables of a run whose last shard this was, if it was one."""
+    if request.shard is None:
+        return
+    try:
+        shards.merge(shards.top_of(folder))
+    except HarnessError:
+        if executor is not None:
+            executor.close(leaving=False)
+        raise
 
 
 def _pending(made: Plan, recorder: Recorder, policy: Policy) -> tuple[list[Trial], Repeats | None]:
@@ -313,15 +327,19 @@ def _recorded_nodes(request: Request, made: Plan) -> every_node.Names:
 
 def _to_resume(request: Request, made: Plan) -> Path:
     asked = None if request.force else made.sha256
-    return Recorder.find(request.results, suite=made.suite.name, run=request.run, noise=request.noise, asked=asked)
+    found = Recorder.find(
+        request.results, suite=made.suite.name, run=request.run, noise=request.noise, asked=asked, shard=request.shard
+    )
+    if request.shard is None:
+        return found
+    return shards.reserve(found, request.shard[0], trials=len(made.trials), settings=made.settings)
 
 
 def _open_records(request: Request, loaded: LoadedSuite, made: Plan, begun: Mapping[str, Any]) -> Recorder:
     """Begin a run's records, or go on with them; `begun` is what run.json is to hold of this attempt (see `Begun`)."""
-    suite = made.suite
     attempt_info = {"suite_git": git_state(request.suite)}
     if request.resume:
-        return Recorder.resume(
+        recorder = Recorder.resume(
             _to_resume(request, made),
             suite_sha256=made.sha256,
             force=request.force,
@@ -329,7 +347,19 @@ def _open_records(request: Request, loaded: LoadedSuite, made: Plan, begun: Mapp
             attempt_info=attempt_info,
             info=begun,
         )
-    info = {
+        if request.shard is not None:
+            shards.reopen(shards.top_of(recorder.folder))
+        return recorder
+    info = run_info(request, loaded, made) | dict(begun)
+    return Recorder.create(
+        request.results, suite=made.suite.name, info=info, run_id=request.run, attempt_info=attempt_info
+    )
+
+
+def run_info(request: Request, loaded: LoadedSuite, made: Plan) -> dict[str, Any]:
+    """Return what run.json holds of what was asked for; its ``command`` is the request's."""
+    target = made.suite.target
+    return {
         "suite_path": str(request.suite),
         "suite_text": loaded.text,
         "suite_sha256": made.sha256,
@@ -341,13 +371,11 @@ def _open_records(request: Request, loaded: LoadedSuite, made: Plan, begun: Mapp
         "axes": {path: list(values) for path, values in made.axes.items()},
         "settings": made.settings,
         "trials": len(made.trials),
-        "target": suite.target.plain() if suite.target is not None else None,
+        "target": target.plain() if target is not None else None,
         "references": [] if request.noise else [one.plain() for one in published(request, loaded, made)],
         "schedule_seed": int.from_bytes(os.urandom(4), "big"),
         "harness_version": __version__,
-        **begun,
     }
-    return Recorder.create(request.results, suite=suite.name, info=info, attempt_info=attempt_info)
 
 
 @contextlib.contextmanager

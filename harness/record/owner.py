@@ -32,6 +32,7 @@ class Owner:
     slurm_job_id: str | None
     attempt: int  # the how-manieth process to own this run, from 1
     token: str  # random, so that no two owners ever write the same file
+    slurm_restart: int = 0  # how often Slurm had started that job anew
 
     @classmethod
     def here(cls, *, attempt: int) -> Owner:
@@ -44,7 +45,13 @@ class Owner:
             slurm_job_id=os.environ.get("SLURM_JOB_ID"),
             attempt=attempt,
             token=secrets.token_hex(8),
+            slurm_restart=int(restarts) if (restarts := os.environ.get("SLURM_RESTART_COUNT", "")).isdecimal() else 0,
         )
+
+    def outlived_by(self, other: Owner) -> bool:
+        """Tell whether both are of one Slurm job, which has been started anew since: Slurm had ended this start."""
+        same = self.slurm_job_id is not None and self.slurm_job_id == other.slurm_job_id
+        return same and self.slurm_restart < other.slurm_restart
 
     def __str__(self) -> str:
         job = f", Slurm job {self.slurm_job_id}" if self.slurm_job_id else ""
@@ -100,7 +107,7 @@ def acquire(folder: Path, *, attempt: int, take_over: bool = False) -> Ownership
     """Make this process the owner of the run in `folder`.
 
     An owner that is dead is replaced. One that lives, or whose host is another, is replaced only with
-    `take_over`, and is thereby fenced.
+    `take_over`, or by a later start of its own Slurm job, and is thereby fenced.
 
     Raises:
         ResultsError: naming the present owner.
@@ -112,10 +119,10 @@ def acquire(folder: Path, *, attempt: int, take_over: bool = False) -> Ownership
             locked = _lock(descriptor)
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                    previous = read(folder)
-                    if not take_over:
+                    previous, me = read(folder), Owner.here(attempt=attempt)
+                    if not take_over and not (previous is not None and previous.outlived_by(me)):
                         _refuse_if_owned(folder, previous, locked=locked)
-                    return Ownership(path, descriptor, Owner.here(attempt=attempt))
+                    return Ownership(path, descriptor, me)
         except BaseException:
             os.close(descriptor)
             raise

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.domain.errors import ResultsError
-from harness.record import choosing, joining, journal, tables
+from harness.record import choosing, joining, journal, merging, shards, tables
 from harness.record.rows import axis_cell, merge_types
-from harness.record.runs import find_runs, is_live, refuse_newer
+from harness.record.runs import SUBMITTED, find_runs, is_live, refuse_newer
 from harness.record.schema import TABLES
 
 if TYPE_CHECKING:
@@ -86,10 +86,21 @@ class Results:
         return rows.select(list(wanted))
 
     @cached_property
-    def _live(self) -> dict[Path, dict[str, pa.Table]]:
-        """The tables of the runs that have not ended, as their logs were when first asked for."""
-        live = {}
+    def _parts(self) -> dict[Path, dict[Path, dict[str, Any]]]:
+        """By run, the folders that hold its records, each with its run.json: the run's own, or, of one in shards that
+        are not merged, those that have begun."""
+        parts = {}
         for folder, content in zip(self.folders, self.runs, strict=True):
+            begun = shards.begun(folder, content) if shards.apart(content) else {}
+            unread = content | {"state": SUBMITTED} if shards.apart(content) else content
+            parts[folder] = begun or {folder: unread}
+        return parts
+
+    @cached_property
+    def _live(self) -> dict[Path, dict[str, pa.Table]]:
+        """The tables of the runs and shards that have not ended, as their logs were when first asked for."""
+        live = {}
+        for folder, content in (part for parts in self._parts.values() for part in parts.items()):
             if is_live(content):
                 try:
                     live[folder] = _read_log(folder, content)
@@ -98,7 +109,17 @@ class Results:
         return live
 
     def _read(self, folder: Path, table: str) -> pa.Table:
-        columns = self.columns.get(table)
+        """Return a table of a run, from all its parts."""
+        parts = list(self._parts[folder])
+        if len(parts) == 1:
+            return self._read_part(parts[0], table)
+        if table != "nodes":
+            return _concat([self._read_part(part, table) for part in parts])
+        whole = merging.one_row_a_node([self._read_part(part, table, all_columns=True) for part in parts])
+        return _select(whole, self.columns.get(table))
+
+    def _read_part(self, folder: Path, table: str, *, all_columns: bool = False) -> pa.Table:
+        columns = None if all_columns else self.columns.get(table)
         if table == "telemetry":
             return _read_telemetry(folder, columns, live=folder in self._live)
         if folder in self._live:
@@ -107,6 +128,7 @@ class Results:
 
     def _names(self, folder: Path, table: str) -> list[str]:
         """Return the columns that a table of a run has."""
+        folder = next(iter(self._parts[folder]))
         if folder in self._live and table != "telemetry":
             return list(self._live[folder][table].column_names)
         path = folder / f"{table}.parquet"
@@ -183,14 +205,15 @@ def _read_parquet(path: Path, table: str, columns: Sequence[str] | None) -> pa.T
     try:
         # Ahead of use, it would hold the bytes of the whole file beside what is made of them.
         with pq.ParquetFile(path, read_dictionary=list(_CATEGORIES.get(table, ())), pre_buffer=False) as file:
-            metadata = file.schema_arrow.metadata or {}
+            schema = file.schema_arrow
+            metadata = schema.metadata or {}
             version = metadata.get(b"harness_schema_version", b"").decode()
             refuse_newer(path, version or None)
-            names = [name for name in file.schema_arrow.names if columns is None or name in columns]
+            names = [name for name in schema.names if columns is None or name in columns]
             empty = _empty(file.metadata, set(names).difference(_CATEGORIES.get(table, ())))
             rows = file.read(columns=[name for name in names if name not in empty])
             for name in empty:
-                field = file.schema_arrow.field(name)
+                field = schema.field(name)
                 rows = rows.append_column(field, _nulls(file.metadata.num_rows, field.type))
             return tables.with_all_columns(rows.select(names), table, columns)
     except FileNotFoundError:
@@ -220,11 +243,12 @@ def _nulls(count: int, kind: pa.DataType) -> pa.ChunkedArray:
 
 def _way_out(path: Path) -> str:
     folder = path.parent
-    if path.name == "telemetry.parquet":
+    if path.name == "telemetry.parquet" and not (folder / shards.FOLDER).is_dir():
         return "the log does not hold readings: restore it from a copy, or remove it to read the other tables"
-    if journal.log_files(folder):
+    if journal.log_files(folder) or (folder / shards.FOLDER).is_dir():
         call = f"from harness.record.recorder import rebuild; rebuild(Path({str(folder)!r}))"
-        return f'the log can rebuild it: python -c "from pathlib import Path; {call}"'
+        what = "the log" if journal.log_files(folder) else "its shards"
+        return f'{what} can rebuild it: python -c "from pathlib import Path; {call}"'
     return "the run's log is gone too, so it cannot be rebuilt: restore it from a copy"
 
 
@@ -245,30 +269,19 @@ def _concat(found: list[pa.Table]) -> pa.Table:
     kinds: dict[str, set[str]] = {}
     for table in found:
         for column in table.schema:
-            kinds.setdefault(column.name, set()).add(_kind(column))
+            kinds.setdefault(column.name, set()).add(tables.axis_kind(column))
     odd = {name for name, types in kinds.items() if len(types) > 1 and merge_types(types) == "json"}
     if odd:  # an axis that is a number in one suite and a text in another: JSON text, as within one run
         found = [_as_json(table, odd) for table in found]
     return pa.concat_tables(found, promote_options="permissive").unify_dictionaries()
 
 
-def _kind(column: pa.Field) -> str:
-    """Return the kind of a column, as `merge_types` knows it; "json" for an axis that holds JSON text."""
-    if pa.types.is_null(column.type):
-        return "null"
-    return "json" if _is_json(column) else {"double": "float64"}.get(str(column.type), str(column.type))
-
-
 def _as_json(table: pa.Table, names: set[str]) -> pa.Table:
     for position, column in enumerate(table.schema):
-        if column.name in names and not pa.types.is_null(column.type) and not _is_json(column):
+        if column.name in names and not pa.types.is_null(column.type) and not tables.is_json(column):
             values = [axis_cell(value, "json") for value in table[column.name].to_pylist()]
             table = table.set_column(position, pa.field(column.name, pa.string()), pa.array(values, pa.string()))
     return table
-
-
-def _is_json(column: pa.Field) -> bool:
-    return b"as JSON" in (column.metadata or {}).get(b"description", b"")
 
 
 def _frame(name: str, table: pa.Table) -> pd.DataFrame:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import shlex
 import shutil
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from typing import Any, Self
 from harness.domain.errors import ResultsError
 from harness.domain.outcome import Finished
 from harness.domain.trial import Trial
-from harness.record import journal, owner, runs
+from harness.record import journal, owner, runs, shards
 from harness.record.journal import Index, Key
 from harness.record.log import Damage, Entry, LogWriter, encode, scan
 from harness.record.rows import axis_type, merge_types, node_record, trial_record
@@ -89,36 +90,52 @@ class Recorder:
         Raises:
             ResultsError: when the folder exists, or cannot be written.
         """
-        run_id = run_id or runs.new_run_id()
-        folder = runs.run_folder(results, suite, run_id)
-        content = {
-            "schema_version": SCHEMA_VERSION,
-            "suite": suite,
-            "run_id": run_id,
-            "state": "running",
-            "started_at": runs.now_text(),
-            **info,
-        }
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if folder.is_dir():
-                raise ResultsError(f"{folder}: this run exists already; resume it, or begin a new one") from None
-            raise _cannot_write(folder, "there is a file of that name") from None
-        except OSError as error:
-            raise _cannot_write(folder, error.strerror) from error
+        folder, content = _new(results, suite, run_id)
+        content |= {"state": "running", "started_at": runs.now_text(), **info}
         return cls._begin(folder, content, Index(), attempt=1, take_over=False, attempt_info=attempt_info)
 
     @staticmethod
+    def reserve(
+        results: Path,
+        *,
+        suite: str,
+        info: Mapping[str, Any],
+        run_id: str | None = None,
+        again: Sequence[str] = (),
+    ) -> Path:
+        """Make a run in ``results/<suite>/<run_id>`` for a process to begin later, by `resume`, and return its folder.
+
+        `info` as in `create`; with ``shards``, how many, in it the run is begun by these. `again` are the words of the
+        command that goes on with the run, instead of those of ``command``. Nobody owns it until it is begun.
+
+        Raises:
+            ResultsError: when the folder exists, or cannot be written.
+        """
+        folder, content = _new(results, suite, run_id)
+        content |= {"state": runs.SUBMITTED, "submitted_at": runs.now_text(), "again": list(again), **info}
+        try:
+            runs.write_run_file(folder, content)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise _cannot_write(folder, error.strerror) from error
+        return folder
+
+    @staticmethod
     def find(
-        results: Path, *, suite: str, run: str | None = None, noise: bool = False, asked: str | None = None
+        results: Path,
+        *,
+        suite: str,
+        run: str | None = None,
+        noise: bool = False,
+        asked: str | None = None,
+        shard: tuple[int, int] | None = None,
     ) -> Path:
         """Return the folder of the run to resume, as `runs.find_run` does.
 
         Raises:
             ResultsError: when there is none.
         """
-        return runs.find_run(results, suite=suite, run=run, noise=noise, asked=asked)
+        return runs.find_run(results, suite=suite, run=run, noise=noise, asked=asked, shard=shard)
 
     @classmethod
     def resume(
@@ -131,7 +148,7 @@ class Recorder:
         attempt_info: Mapping[str, Any] | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Go on with a run that ended early or was killed; what it recorded is in `done`.
+        """Go on with a run that ended early or was killed, or begin a reserved one; what it recorded is in `done`.
 
         `force` resumes although the suite is another by now; `take_over` although its owner may still run.
         `attempt_info` goes into run.json's entry of this attempt; `info` takes the place of what run.json has under
@@ -143,10 +160,12 @@ class Recorder:
         content = runs.read_run_file(run_folder)
         recorded = content.get("suite_sha256")
         if recorded != suite_sha256 and not force:
+            submitted = "submitted_at" in content
+            since, way = ("was submitted", "submit it anew") if submitted else ("began", "begin a new run")
             raise ResultsError(
-                f"{run_folder}: the suite has changed since this run began (sha256 {str(recorded)[:12]} then, "
-                f"{suite_sha256[:12]} now), or other --set, --where or --small are asked for: as it began, it goes on "
-                f"with `{runs.resume_command(content)}`; begin a new run, or resume all the same with --force"
+                f"{run_folder}: the suite has changed since this run {since} (sha256 {str(recorded)[:12]} then, "
+                f"{suite_sha256[:12]} now), or other --set, --where or --small are asked for: as it {since}, it "
+                f"goes on with `{runs.resume_command(content)}`; {way}, or resume all the same with --force"
             )
         attempt = len(content.get("attempts", ())) + 1
         for path in journal.log_files(run_folder)[-1:]:
@@ -189,6 +208,7 @@ class Recorder:
                     index.axes[path] = merge_types([index.axes.get(path, "null"), *kinds])
             me = ownership.owner
             content["state"] = "running"
+            content.setdefault("started_at", runs.now_text())
             content["schema_version"] = SCHEMA_VERSION  # of a run that an older harness began, from here on
             if suite_sha256 is not None:
                 content["suite_sha256"] = suite_sha256
@@ -199,12 +219,13 @@ class Recorder:
                     "host": me.host,
                     "pid": me.pid,
                     "slurm_job_id": me.slurm_job_id,
+                    "slurm_restart": me.slurm_restart,
                     "suite_sha256": content.get("suite_sha256"),
                     "started_at": runs.now_text(),
                     **(attempt_info or {}),
                 },
             ]
-            for name in ("ended_at", "counts", "pending", "stopped", "unserved"):  # of the attempt before
+            for name in ("ended_at", "counts", "pending", "stopped", "unserved", "wrong"):  # of the attempt before
                 content.pop(name, None)
             runs.write_run_file(folder, content)
             return cls(folder, ownership, content, index)
@@ -385,7 +406,7 @@ class Recorder:
             self._write_readings()
             told = dict(extra or {})
             if "sampling" in told:
-                told["sampling"] = _sampling(self._content.get("sampling") or {}, told["sampling"])
+                told["sampling"] = shards.merged_sampling(self._content.get("sampling") or {}, told["sampling"])
             contents = ({**self._content, **told},)
             index = _compact(self.folder, self.run_id, self._index.axes, contents=contents, ends=True)
             self._ownership.check()
@@ -406,9 +427,15 @@ class Recorder:
         self._readings = {name: [] for name in _READING}
         self.close()
 
-    def discard_if_empty(self) -> None:
-        """Give the run up and remove its folder, if this process began it and nothing was recorded in it."""
-        if self.attempt == 1 and not self._index.statuses and not len(self._states):
+    def discard_if_empty(self, wrong: str = "") -> None:
+        """Give the run up and remove its folder, if this process began it and nothing was recorded in it.
+
+        One that was reserved stays, with the log of who began it: it has failed, and run.json says what was `wrong`.
+        """
+        nothing = not self._index.statuses and not len(self._states)
+        if nothing and "submitted_at" in self._content:
+            self.finish("failed", {"pending": self._content.get("trials"), "wrong": wrong})
+        elif nothing and self.attempt == 1:
             self.close()
             shutil.rmtree(self.folder, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -518,15 +545,20 @@ class Recorder:
             raise
 
 
-def _sampling(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the samplers' notes by node, those of all attempts: what could not be read, and the gaps."""
-    merged = dict(before)
-    for node, notes in now.items():
-        earlier = before.get(node) or {}
-        absent = {**(earlier.get("absent") or {}), **(notes.get("absent") or {})}  # of one thing, the last reason
-        gaps = [*earlier.get("gaps", ()), *notes.get("gaps", ())]
-        merged[node] = {**earlier, **notes, "absent": absent, "gaps": gaps}
-    return merged
+def _new(results: Path, suite: str, run_id: str | None) -> tuple[Path, dict[str, Any]]:
+    """Make the folder of a new run; return it, and how its run.json begins."""
+    run_id = run_id or runs.new_run_id()
+    folder = runs.run_folder(results, suite, run_id)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if folder.is_dir():
+            way = f"go on with it by --resume --run {shlex.quote(run_id)}, or give the new one another name"
+            raise ResultsError(f"{folder}: this run exists already; {way}") from None
+        raise _cannot_write(folder, "there is a file of that name") from None
+    except OSError as error:
+        raise _cannot_write(folder, error.strerror) from error
+    return folder, {"schema_version": SCHEMA_VERSION, "suite": suite, "run_id": run_id}
 
 
 def rebuild(run_folder: Path) -> None:
@@ -538,6 +570,10 @@ def rebuild(run_folder: Path) -> None:
         ResultsError: when the log is gone, the run has an owner, or the readings cannot be read.
     """
     content = runs.read_run_file(run_folder)
+    if "shards" in content:
+        if not shards.merge(run_folder, anew=True):
+            raise ResultsError(f"{run_folder}: its shards have not all ended, or are just being merged; wait for them")
+        return
     if not journal.log_files(run_folder):
         raise ResultsError(f"{run_folder}: the log is gone, so the tables cannot be rebuilt; restore them from a copy")
     holder = owner.read(run_folder)
@@ -572,7 +608,7 @@ def _compact(
         readings = joining.readings(folder)
         if ends:
             merged = hidden.pop("telemetry")
-            tables.merge_telemetry(readings, merged)
+            tables.merge("telemetry", readings, merged)
             readings = [merged]
         records = joining.joined(index, readings, joining.recorded_gaps(*contents))
         tables.write_tables(records, run_id=run_id, axes=index.axes, paths=hidden)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
 import secrets
 import shlex
@@ -16,21 +14,48 @@ from pathlib import Path
 from typing import Any
 
 from harness.domain.errors import ResultsError
-from harness.record import owner
+from harness.record import owner, shards
 from harness.record.journal import read_index
-from harness.record.schema import SCHEMA_VERSION
+from harness.record.runfile import (
+    ENDED,
+    FILE,
+    SUBMITTED,
+    is_live,
+    now_text,
+    read_run_file,
+    read_single,
+    refuse_newer,
+    write_run_file,
+)
 
-FILE = "run.json"
+__all__ = [  # those of runfile.py among them
+    "ENDED",
+    "FILE",
+    "SUBMITTED",
+    "RunStatus",
+    "as_called",
+    "find_run",
+    "find_runs",
+    "is_live",
+    "list_runs",
+    "new_run_id",
+    "now_text",
+    "read_run",
+    "read_run_file",
+    "refuse_newer",
+    "resume_command",
+    "run_folder",
+    "write_run_file",
+]
 
-ENDED = ("completed", "failed", "interrupted", "preempted")
-
+_TIMED = re.compile(r"\d{8}-\d{6}\b")
 _SAFE_NAME = re.compile(r"\w[\w .+=,@()-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """One run at a glance. `state` is one of `ENDED`, ``running``, ``dead`` (killed before it could end)
-    or ``unreadable`` (its run.json is)."""
+    """One run at a glance. `state` is one of `ENDED`, ``submitted`` (not begun), ``running``, ``dead`` (killed before
+    it could end) or ``unreadable`` (its run.json is)."""
 
     suite: str
     run_id: str
@@ -42,6 +67,7 @@ class RunStatus:
     ended_at: datetime | None
     owner: str | None  # of a run that is going on, or was killed
     hint: str | None  # how to go on, where there is something left to do
+    submitted_at: datetime | None = None  # to a queue; None: it was not
 
 
 def new_run_id(now: datetime | None = None) -> str:
@@ -64,55 +90,6 @@ def run_folder(results: Path, suite: str, run_id: str) -> Path:
     return results / suite / run_id
 
 
-def write_run_file(folder: Path, content: dict[str, Any]) -> None:
-    """Replace run.json, whole or not at all."""
-    path = folder / FILE
-    hidden = folder / f".{FILE}.tmp"
-    with hidden.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    hidden.replace(path)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_run_file(folder: Path) -> dict[str, Any]:
-    """Return run.json of a run.
-
-    Raises:
-        ResultsError: when there is none, it is no JSON object, or a newer harness wrote it.
-    """
-    path = folder / FILE
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ResultsError(f"{folder}: no run is recorded here (there is no {FILE}); name a run's folder") from None
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    except (ValueError, RecursionError) as error:
-        raise ResultsError(
-            f"{path}: is damaged ({error}); restore it from a copy, or remove the run's folder"
-        ) from error
-    if not isinstance(content, dict):
-        raise ResultsError(f"{path}: is not a JSON object; restore it from a copy, or remove the run's folder")
-    refuse_newer(path, content.get("schema_version"))
-    return content
-
-
-def refuse_newer(path: Path, version: Any) -> None:
-    """Raise ResultsError if `path` says that it has a version of the schema that this harness does not know."""
-    if version is None or not str(version).isdecimal() or int(version) > SCHEMA_VERSION:
-        raise ResultsError(
-            f"{path}: has schema version {version}, and this harness reads versions up to {SCHEMA_VERSION}; "
-            "install the version of harness that wrote it, or a newer one"
-        )
-
-
 def find_runs(path: Path) -> list[Path]:
     """Return the folders of all runs in `path`, which is a run, a suite's folder or a results folder, by name.
 
@@ -124,7 +101,8 @@ def find_runs(path: Path) -> list[Path]:
     try:
         if (path / FILE).exists():
             return [path]
-        return sorted(file.parent for pattern in (f"*/{FILE}", f"*/*/{FILE}") for file in path.glob(pattern))
+        found = sorted(file.parent for pattern in (f"*/{FILE}", f"*/*/{FILE}") for file in path.glob(pattern))
+        return [folder for folder in found if not shards.is_shard(folder)]
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
@@ -137,29 +115,43 @@ def list_runs(results: Path) -> list[RunStatus]:
 
 
 def _age(run: RunStatus) -> tuple[str, str, str]:
-    """Return what puts runs in the order they began, those of one second among them."""
-    return run.run_id[:15], "" if run.started_at is None else run.started_at.isoformat(), run.run_id
+    """Return what puts runs in the order they were made, those of one second, and of names of their own, among them."""
+    made = run.submitted_at or run.started_at
+    second, instant = "", ""
+    if made is not None:
+        second, instant = f"{made.astimezone(UTC):%Y%m%d-%H%M%S}", made.isoformat()
+    return run.run_id[:15] if _TIMED.match(run.run_id) else second, instant, run.run_id
 
 
 def find_run(
-    results: Path, *, suite: str, run: str | None = None, noise: bool = False, asked: str | None = None
+    results: Path,
+    *,
+    suite: str,
+    run: str | None = None,
+    noise: bool = False,
+    asked: str | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Path:
     """Return the folder of the run to resume: `run` by its id, else the suite's latest that has something left to do.
 
-    Without an id only runs that measure the noise floor are looked at, or, without `noise`, only the others. One that
-    has nothing left to do will do where it is of what is `asked` for, a suite's sha256; None: whatever it is of.
+    Without an id only runs that have begun are looked at, and of these only those that measure the noise floor, or,
+    without `noise`, only the others. One that has nothing left to do will do where it is of what is `asked` for, a
+    suite's sha256; None: whatever it is of. To resume a `shard`, which of how many, it has to be in so many.
 
     Raises:
-        ResultsError: when there is none.
+        ResultsError: when there is none, or it is in shards otherwise than is asked for.
     """
     if run is not None and (run_folder(results, suite, run) / FILE).exists():
-        return run_folder(results, suite, run)
+        shards.check(folder := run_folder(results, suite, run), shard)
+        return folder
     found = list_runs(results / suite)
     if not found or run is not None:
         there = f"its runs are {', '.join(one.run_id for one in found)}" if found else "it has no runs"
         what = f"no run {run!r}" if run is not None else "no run"
         raise ResultsError(f"{results / suite}: {what} of suite {suite!r} to resume; {there}; run it without --resume")
-    there_is = {one.folder: read_run_file(one.folder) for one in found if one.state != "unreadable"}
+    begun = [one for one in found if one.state not in ("unreadable", SUBMITTED)]
+    there_is = {one.folder: read_run_file(one.folder) for one in begun}
+    there_is = {folder: content for folder, content in there_is.items() if "shards" not in content}
     found = [one for one in found if one.folder in there_is and bool(there_is[one.folder].get("noise")) is noise]
     left = [one for one in found if one.state in ("dead", "running", *ENDED[1:]) or set(one.counts) - {"completed"}]
     same = [one for one in found if asked is None or there_is[one.folder].get("suite_sha256") == asked]
@@ -176,7 +168,10 @@ def as_called(command: Sequence[str]) -> list[str]:
 
 
 def resume_command(content: dict[str, Any]) -> str:
-    """Return the command that goes on with a run, from the ``command`` of its run.json."""
+    """Return the command that goes on with a run, from the ``again`` or the ``command`` of its run.json."""
+    again = content.get("again")
+    if isinstance(again, list) and again:
+        return shlex.join(map(str, again))
     command = content.get("command")
     if not isinstance(command, list) or not command:
         return "the same command with --resume"
@@ -186,31 +181,22 @@ def resume_command(content: dict[str, Any]) -> str:
     return shlex.join([*words, "--resume"])
 
 
-def is_live(content: dict[str, Any]) -> bool:
-    """Tell whether run.json is that of a run that has not ended: going on, or killed."""
-    return content.get("state") not in ENDED
-
-
 def read_run(folder: Path) -> dict[str, Any]:
-    """Return run.json of a run, its ``state`` as it is now: of a run that has not ended ``running`` or ``dead``.
+    """Return run.json of a run with its state as it is now, as `read_single`; of one in shards that are not merged yet
+    with what these have done, taken together.
 
     Raises:
         ResultsError: as `read_run_file`.
     """
-    content = read_run_file(folder)
-    if not is_live(content):
-        return content
-    holder = owner.read(folder)
-    state = "dead" if holder is None or holder.alive() is False else "running"
-    if state == "dead":
-        content = read_run_file(folder)  # it may have ended in between
-    return content | {"state": state} if is_live(content) else content
+    content = read_single(folder)
+    return content | shards.summed(folder, content) if shards.apart(content) else content
 
 
 def _status(folder: Path) -> RunStatus:
     try:
         content = read_run(folder)
-        statuses = read_index(folder).statuses if is_live(content) else {}
+        own_log = is_live(content) and "shards" not in content
+        statuses = read_index(folder).statuses if own_log else {}
     except ResultsError as error:
         return RunStatus(
             suite=folder.parent.name,
@@ -225,10 +211,11 @@ def _status(folder: Path) -> RunStatus:
             hint=str(error),
         )
     holder, counts = None, content.get("counts") or {}
-    if is_live(content):
+    if own_log:
         counts = dict(Counter(statuses.values()))
         holder = owner.read(folder)
     state = str(content.get("state", ""))
+    goes_on = state in ("dead", "interrupted", "preempted") or "wrong" in content
     planned = content.get("trials")
     return RunStatus(
         suite=str(content.get("suite", folder.parent.name)),
@@ -240,7 +227,8 @@ def _status(folder: Path) -> RunStatus:
         started_at=_instant(content.get("started_at")),
         ended_at=_instant(content.get("ended_at")),
         owner=str(holder) if holder is not None else None,
-        hint=f"go on with: {resume_command(content)}" if state in ("dead", "interrupted", "preempted") else None,
+        hint=f"go on with: {resume_command(content)}" if goes_on else None,
+        submitted_at=_instant(content.get("submitted_at")),
     )
 
 
@@ -248,8 +236,3 @@ def _instant(text: Any) -> datetime | None:
     with contextlib.suppress(TypeError, ValueError):
         return datetime.fromisoformat(text)
     return None
-
-
-def now_text() -> str:
-    """Return this instant as run.json holds it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")

@@ -527,6 +527,8 @@ _INTRODUCTION = f"""\
 | `telemetry.parquet` | one row a reading of the hardware |
 | `nodes.parquet` | one row a node |
 | `run.json` | what was asked for, how the run ended, and its counts by status |
+| `shards/` | of a run in shards: the records of each, a folder like this one, by number |
+| `slurm/` | of a run that was submitted: the job's script, what was submitted and when, what the job said |
 | `artifacts/` | what was to be kept of each trial: its model, events for TensorBoard |
 | `states/` | while there are any: what trials that were cut off go on from, see docs/method.md |
 | `log/` | the log: one checksummed line a finished trial, one file each time the run was started or resumed |
@@ -572,7 +574,14 @@ What was not measured is null, never 0; a loss that is not a number is NaN, whic
   from a process that is gone.
 - `run.json` says `"state": "running"` until the end, then `completed`, `failed`, `interrupted` or `preempted`. Of a
   run whose driver was killed, `harness.load(…).runs` and the commands say `dead`. `lost_nodes` and `set_aside` in it
-  name the nodes that were, why and when.
+  name the nodes that were, why and when. A run that was submitted is `submitted`, and has no `started_at`, until a
+  driver begins it; `submitted_at` says when that was, `again` which command goes on with it, and `wrong` why it could
+  not begin.
+- A run in shards, `shards` in its run.json says how many, has a run folder in `shards/` for each, `0000` being the
+  first, and one driver a shard. Until all have ended with nothing left, its tables are not there, and `harness.load`
+  and the commands take those of the shards together; the shard that ends last writes them: `trials`, `epochs` and
+  `telemetry` shard by shard, `nodes` with one row a node. `position` counts the trials of a shard, each from 0. In
+  run.json each of the `attempts` has its `shard` then.
 - `live.json` says what the run does at this moment: each node and its workers, the trials that run, how long the rest
   may take. It is replaced at most once a second, and gone at the end. `harness status RUN` shows it.
 - `stop.json` is a request to end, written by `harness stop`, which the driver looks for once a second and removes.

@@ -50,8 +50,9 @@ def arrow_schema(table: str, axes: Mapping[str, str] | None = None) -> pa.Schema
 
 def with_all_columns(rows: pa.Table, table: str, wanted: Collection[str] | None) -> pa.Table:
     """Return rows of an older version with the columns that it did not have, all null; `wanted` limits them."""
+    known = set(rows.column_names)
     for column in TABLES[table].columns:
-        if column.name not in rows.column_names and (wanted is None or column.name in wanted):
+        if column.name not in known and (wanted is None or column.name in wanted):
             kind = _TYPES[column.type]
             rows = rows.append_column(pa.field(column.name, kind), pa.nulls(len(rows), kind))
     return rows
@@ -183,21 +184,53 @@ def write_telemetry(columns: Columns, path: Path, *, run_id: str) -> None:
         sink.finish()
 
 
-def merge_telemetry(parts: Sequence[Path], path: Path) -> None:
-    """Write the readings of all parts into one file, a row group in memory at a time."""
-    schema = arrow_schema("telemetry")
+def merge(table: str, parts: Iterable[Path], path: Path, *, axes: Mapping[str, str] | None = None) -> None:
+    """Write the rows of all files into one, in order, a row group in memory at a time.
+
+    `axes` are the kinds of the further columns of `trials`, as in `arrow_schema`.
+    """
+    schema = arrow_schema(table, axes)
+    most = GROUP_ROWS if table == "telemetry" else GROUP_CELLS // len(schema)
     with _writer(path, schema) as writer:
         waiting: list[pa.Table] = []
         rows = 0
         for part in parts:
             with pq.ParquetFile(part) as file:
                 for group in range(file.num_row_groups):
-                    waiting.append(file.read_row_group(group).cast(schema))
+                    waiting.append(_fitted(file.read_row_group(group), schema))
                     rows += waiting[-1].num_rows
-                    if rows >= GROUP_ROWS:
+                    if rows >= most:
                         writer.write_table(pa.concat_tables(waiting).combine_chunks())
                         waiting, rows = [], 0
         writer.write_table(pa.concat_tables([schema.empty_table(), *waiting]).combine_chunks())
+
+
+def _fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows with the columns of a schema: null where they have none, an axis of several kinds as JSON text."""
+    columns, known = [], {field.name: field for field in rows.schema}
+    for field in schema:
+        column = rows[field.name] if field.name in known else pa.nulls(len(rows), field.type)
+        if is_json(field) and field.name in known and not is_json(known[field.name]):
+            column = pa.array([axis_cell(value, "json") for value in column.to_pylist()], field.type)
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def axis_kind(column: pa.Field) -> str:
+    """Return the kind of a column, as `merge_types` knows it; "json" for an axis that holds JSON text."""
+    if pa.types.is_null(column.type):
+        return "null"
+    return "json" if is_json(column) else {"double": "float64"}.get(str(column.type), str(column.type))
+
+
+def is_json(column: pa.Field) -> bool:
+    return b"as JSON" in (column.metadata or {}).get(b"description", b"")
+
+
+def write_rows(rows: pa.Table, path: Path) -> None:
+    """Write rows that have the schema of their table as one Parquet file."""
+    with _writer(path, rows.schema) as writer:
+        writer.write_table(rows)
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

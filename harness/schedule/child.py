@@ -31,6 +31,7 @@ import pickle
 import random
 import selectors
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -43,11 +44,14 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from harness import processes
+from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 
 _HEAR_EVERY_S: Final = 0.2
 _ENDING_S: Final = 2.0  # for workers to notice that their lifeline is closed
+
+_terminations: list[int] = []  # SIGTERMs that a worker has outlived
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -178,12 +182,42 @@ def _settle(cores: Collection[int], log: str, body: Any, backend: str) -> float:
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     random.seed()
+    _outlive_termination()
     _offer_to_the_kernel()
     processes.adopt_orphans()  # what a trial leaves behind is this worker's to end
     threading.Thread(target=_follow_lifeline, daemon=True).start()
     began = time.perf_counter()
     body.prepare(backend)
     return time.perf_counter() - began
+
+
+def _outlive_termination() -> None:
+    """Go on after SIGTERM where it is blocked: there a batch system sends it to every process of a job that is to end,
+    while the run still saves. What a trial starts has it as usual, since programs end their own processes by it."""
+    if signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        return
+
+    def let_through() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+    def be_as_usual() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        let_through()
+
+    signal.signal(signal.SIGTERM, lambda number, frame: _terminations.append(number))
+    os.register_at_fork(  # what comes before a child is as usual waits, and is not lost
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}),
+        after_in_parent=let_through,
+        after_in_child=be_as_usual,
+    )
+    let_through()
+
+
+def _end_terminated(trial: Trial, outcome: Outcome) -> None:
+    """Be lost with a trial that may have ended as it did by the SIGTERM that this process has outlived."""
+    if _terminations and (outcome.status != "completed" or trial.setting.workload.name == "program"):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _offer_to_the_kernel() -> None:
@@ -222,6 +256,7 @@ def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
                 state=state,
                 on_state=lambda state: connection.send(("state", state)),
             )
+            _end_terminated(trial, outcome)
             connection.send(("done", outcome))
 
 

@@ -28,6 +28,7 @@ from harness.domain.trial import Trial
 from harness.schedule import ray_environment, reaper
 from harness.schedule.agent import News, Request, Run
 from harness.schedule.eligible import refusal, what_there_is
+from harness.schedule.expected import Expected
 from harness.schedule.node import Prestarted
 from harness.schedule.order import Demand
 from harness.schedule.process import START_TIMEOUT_S, Launch, Nursery, private_folder
@@ -53,15 +54,19 @@ class RayExecutor:
         workers: int | None = None,
         telemetry_hz: float = 5.0,
         skip_bad_nodes: bool = False,
+        expected: Expected | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`say` is told what becomes of nodes; with `skip_bad_nodes` a run begins without those that cannot be used."""
+        """`say` is told what becomes of nodes; with `skip_bad_nodes` a run begins without those that cannot be used.
+        Where nodes are `expected`, `start` waits for a cluster at `address` that is just being started."""
         self._body = body
         self._most = workers
         self._prestarted = prestarted
         self._own = address is None
         self._folder: Path | None = None
-        self._nodes = Nodes(address, hz=telemetry_hz, skip_bad=skip_bad_nodes, say=say, lost=self._node_lost)
+        self._nodes = Nodes(
+            address, hz=telemetry_hz, skip_bad=skip_bad_nodes, expected=expected, say=say, lost=self._node_lost
+        )
         self._workers: dict[str, tuple[Worker, Agent]] = {}
         self._opened: dict[Demand, dict[str, list[Worker]]] = {}  # by the node's id: what was opened there, perhaps []
         self._refused: dict[Demand, dict[str, str | None]] = {}  # by the node's id: why it holds none; None: it can

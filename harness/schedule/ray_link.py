@@ -36,7 +36,7 @@ class Seen:
     """A node of the cluster, as Ray has it."""
 
     node_id: str
-    hostname: str
+    name: str  # that it was given, else its host's
     address: str
     port: int
     resources: Mapping[str, float]
@@ -113,6 +113,23 @@ class Link:
             _take_back(handlers)
         self._failing_since = None
 
+    def present(self) -> list[Seen] | None:
+        """Return the nodes that are alive, without taking part; None while no Ray answers there, or it does not say.
+
+        Raises:
+            SetupError: when it refuses the token.
+        """
+        try:
+            if self._gcs is None:
+                probe(str(self.address), within_s=_ASK_S)
+                self._gcs = GcsClient(address=self.address)
+            return self.nodes()
+        except AuthenticationError:
+            raise SetupError(_refused(self.address)) from None
+        except Exception:
+            self._gcs = None
+            return None
+
     def _why(self, error: Exception) -> str:
         causes = f"{error} {error.__cause__ or ''}"
         if "Version mismatch" in causes:
@@ -142,7 +159,7 @@ class Link:
         return [
             Seen(
                 node_id=node.node_id.hex(),
-                hostname=node.node_manager_hostname,
+                name=_given_name(node) or node.node_manager_hostname,
                 address=node.node_manager_address,
                 port=node.node_manager_port,
                 resources=dict(node.resources_total),
@@ -174,6 +191,11 @@ class Link:
         self._gcs = None
         with contextlib.suppress(Exception):
             ray.shutdown()
+
+
+def _given_name(node: Any) -> str:
+    """Return what a node was named by whoever started it: Ray names one by its address otherwise."""
+    return "" if node.node_name == node.node_manager_address else str(node.node_name)
 
 
 def _take_back(handlers: Mapping[signal.Signals, Any]) -> None:

@@ -16,8 +16,10 @@ from ray._private.state import available_resources_per_node
 from harness.domain.errors import SetupError
 from harness.domain.sources import Source
 from harness.schedule.agent import Run
+from harness.schedule.expected import Expected, wait_for
 from harness.schedule.ray_link import Link, Seen, first_line
 from harness.schedule.ray_node import Agent
+from harness.telemetry.cores import allowed_cpus
 
 _LOOK_EVERY_S: Final = 3.0  # how often to look for nodes that have joined or are gone
 _JOIN_S: Final = 20.0  # what the nodes have at the start to answer, and others to let go of them
@@ -32,15 +34,18 @@ class Nodes:
         *,
         hz: float,
         skip_bad: bool,
+        expected: Expected | None = None,
         say: Callable[[str], None],
         lost: Callable[[Agent, str], None],
     ) -> None:
-        """`say` is told what becomes of nodes, and `lost` of each that is used no more, with why."""
+        """A cluster that is just being started is waited for where nodes are `expected`. `say` is told what becomes of
+        nodes, and `lost` of each that is used no more, with why."""
         self.agents: dict[str, Agent] = {}  # by Ray's id of the node
         self.connected = False
         self._link = Link(address)
         self._hz = hz
         self._skip_bad = skip_bad
+        self._expected = expected
         self._say = say
         self._lost = lost
         self._folder: Path | None = None
@@ -60,6 +65,8 @@ class Nodes:
             SetupError: when that fails, or nodes are of no use (see `_wait`).
         """
         self._sources, self._folder = sources, folder
+        if self._expected is not None:
+            self._await(self._expected)
         self._connect()
         try:
             self._join()
@@ -68,11 +75,24 @@ class Nodes:
                 self.close()
             raise
 
+    def _await(self, expected: Expected) -> None:
+        """Wait until the cluster and its nodes are there.
+
+        Raises:
+            SetupError: when they do not come.
+        """
+
+        def look() -> list[str] | None:
+            there = self._link.present()
+            return None if there is None else [seen.name for seen in there if seen.cpus]
+
+        wait_for(expected, look, address=str(self._link.address), skip_bad=self._skip_bad, say=self._say)
+
     def _connect(self) -> None:
         if self._folder is None:
             self._link.connect()
         else:
-            self._link.start_here(self._folder, cpus=max(1, os.cpu_count() or 1))
+            self._link.start_here(self._folder, cpus=len(allowed_cpus()))
         self.connected = True
 
     def begin(self, sources: Mapping[str, Source], run: Run | None) -> None:
@@ -157,13 +177,13 @@ class Nodes:
             (self.agents if agent.local else self._joining)[agent.node_id] = agent
 
     def _name_of(self, seen: Seen, alive: Collection[Seen]) -> str:
-        """Return what to call a node: its host name, with its address too where another has the same."""
-        hosts = [other.hostname for other in alive]
+        """Return what to call a node: its name, with its address too where another has the same."""
+        names = [other.name for other in alive]
         used = {agent.host for agent in (*self.agents.values(), *self._joining.values())}
-        if hosts.count(seen.hostname) == 1 and seen.hostname not in used:
-            return seen.hostname
-        name = f"{seen.hostname}@{seen.address}"
-        alike = [other for other in alive if (other.hostname, other.address) == (seen.hostname, seen.address)]
+        if names.count(seen.name) == 1 and seen.name not in used:
+            return seen.name
+        name = f"{seen.name}@{seen.address}"
+        alike = [other for other in alive if (other.name, other.address) == (seen.name, seen.address)]
         return name if len(alike) == 1 and name not in used else f"{name}:{seen.port}"
 
     def _admit(self, *, timeout_s: float, tell: bool) -> None:

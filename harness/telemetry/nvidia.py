@@ -5,6 +5,7 @@ A GPU in MIG mode cannot be given to a worker, only its instances can, so these 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import pynvml
 
 from harness.telemetry.probe import Reading
+from harness.telemetry.relevant import GRANTED_GPUS
 
 COSTLY_INTERVAL_S = 0.95  # of the costly counters of one GPU
 COSTLY_SHARE = 0.1  # of the time that they may take
@@ -86,7 +88,10 @@ class Gpus:
 
 
 def describe_gpus() -> Gpus | None:
-    """Return what a worker can be given here, whatever CUDA_VISIBLE_DEVICES says; None where there is no NVML."""
+    """Return what a worker can be given here; None where there is no NVML.
+
+    That is all that NVML shows, whatever CUDA_VISIBLE_DEVICES says, unless HARNESS_GPUS keeps this node to some of it.
+    """
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -120,7 +125,8 @@ class NvidiaProbe:
     name = "nvidia"
 
     def __init__(self, gpus: Collection[str] | None = None, *, metrics: Collection[str] = tuple(_ALL)) -> None:
-        """Read these metrics of the GPUs with these UUIDs (MIG instances too), by default all that NVML shows."""
+        """Read these metrics of the GPUs with these UUIDs (MIG instances too), by default all that
+        a worker can be given."""
         self.absent: dict[str, str] = {}
         self._devices: dict[str, Any] = {}
         self._metrics: dict[str, list[str]] = {}
@@ -204,7 +210,7 @@ def _named(gpus: Collection[str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _all() -> tuple[dict[str, Any], dict[str, str]]:
     """Return the handles of all that a worker can be given, by UUID, and why others cannot be read."""
-    handles: dict[str, Any] = {}
+    shown: list[tuple[str, dict[str, Any]]] = []  # each GPU, and what of it a worker can be given
     absent: dict[str, str] = {}
     try:
         count = pynvml.nvmlDeviceGetCount()
@@ -215,11 +221,30 @@ def _all() -> tuple[dict[str, Any], dict[str, str]]:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             uuid = pynvml.nvmlDeviceGetUUID(handle)
             instances = _instances(handle)
-            if instances == {}:
-                absent[f"gpu:{uuid}"] = "in MIG mode without an instance; nvidia-smi mig -cgi PROFILE -C makes one"
-            handles |= {uuid: handle} if instances is None else instances
         except pynvml.NVMLError as problem:
             absent[f"gpu:{index}"] = f"NVML gives no access to it: {problem}"
+            continue
+        if instances == {}:
+            absent[f"gpu:{uuid}"] = "in MIG mode without an instance; nvidia-smi mig -cgi PROFILE -C makes one"
+        shown.append((uuid, {uuid: handle} if instances is None else instances))
+    return _granted(shown, absent)
+
+
+def _granted(shown: list[tuple[str, dict[str, Any]]], absent: dict[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Keep to what this node was granted, in that order; a number counts the GPUs that can be seen."""
+    told = os.environ.get(GRANTED_GPUS)
+    if told is None:
+        return {uuid: handle for _, held in shown for uuid, handle in held.items()}, absent
+    handles: dict[str, Any] = {}
+    for name in filter(None, told.split(",")):
+        if name.isdigit():
+            found = shown[int(name)][1] if int(name) < len(shown) else {}
+        else:
+            found = next((held for uuid, held in shown if uuid.startswith(name)), {})
+            found = found or {uuid: one for _, held in shown for uuid, one in held.items() if uuid.startswith(name)}
+        if not found:
+            absent[f"gpu:{name}"] = "granted to this job, and NVML does not show it"
+        handles |= found
     return handles, absent
 
 

@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+# If set, the GPUs of this node to keep to, joined by commas: numbers in the order of the bus, or beginnings of UUIDs.
+GRANTED_GPUS: Final = "HARNESS_GPUS"
+
 # Installed distributions whose version can; TensorFlow goes by several names.
 PACKAGES: Final = (
     "harness", "tensorflow", "tensorflow-cpu", "tf-nightly", "keras", "jax", "jaxlib", "torch", "ray", "numpy", "scipy",

@@ -65,7 +65,8 @@ class _Base:
         trials, settings = plural(len(made.trials) - unneeded, "trial"), plural(made.settings, "setting")
         repeats = made.suite.repeats
         most, auto = ("up to ", f", {repeats} each") if isinstance(repeats, Auto) else ("", "")
-        self._say(f"{most}{trials} of {settings}{auto}{kept} → {escape(str(folder))}")
+        shard = "" if made.shard is None else f"shard {made.shard[0]} of {made.shard[1]} (from 0): "
+        self._say(f"{shard}{most}{trials} of {settings}{auto}{kept} → {escape(str(folder))}")
 
     def notice(self, notice: Notice) -> None:
         self._lines.notice(notice)

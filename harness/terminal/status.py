@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,52 @@ import typer
 from harness.record import live, owner, runs
 from harness.record.live import Live, TrialNow
 from harness.record.runs import RunStatus
+from harness.slurm import jobfile
+from harness.terminal import jobs
+from harness.terminal.jobs import Queued
 from harness.terminal.text import about, plural, print_table, printable, significant, speed
 
 _NAMED = 5  # nodes of a kind
+_OVER = ("completed", "failed")  # of which Slurm is not asked
 
 
 def status(results: Path, *, as_json: bool) -> None:
     """List the runs in a results folder, oldest first."""
     found = runs.list_runs(results)
+    queued = jobs.ask([one.folder for one in found if one.submitted_at is not None and one.state not in _OVER])
     if as_json:
-        typer.echo(json.dumps([_row(one) for one in found], indent=2))
+        typer.echo(json.dumps([_row(one, queued.get(one.folder)) for one in found], indent=2))
         return
     if not found:
         typer.echo(f"{results}: no run is recorded here yet")
         return
+    found = [_with_slurm(one, queued.get(one.folder)) for one in found]
+    with_slurm = any(one.submitted_at is not None for one in found)
     lines = []
     for one in found:
         began = "" if one.started_at is None else f"{one.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        lines.append([one.suite, one.run_id, one.state, _progress(one), began])
-    print_table([(heading, "left") for heading in ("suite", "run", "state", "trials", "started")], lines)
+        said = jobs.cell(queued[one.folder]) if one.folder in queued else ""
+        lines.append([one.suite, one.run_id, one.state, *([said] if with_slurm else []), _progress(one), began])
+    headings = ("suite", "run", "state", *(["slurm"] if with_slurm else []), "trials", "started")
+    print_table([(heading, "left") for heading in headings], lines)
     hints = [f"{one.run_id}: {one.hint}" for one in found if one.hint]
+    hints = [f"slurm ?: {why}" for why in dict.fromkeys(one.why for one in queued.values() if one.why)] + hints
     if hints:
         typer.echo("\n" + "\n".join(map(printable, hints)))
 
 
-def _row(one: RunStatus) -> dict[str, Any]:
+def _with_slurm(one: RunStatus, queued: Queued | None) -> RunStatus:
+    """Return how a run stands by its records and by Slurm together."""
+    if queued is None:
+        return one
+    state = jobs.state_of(one.folder, one.state, queued)
+    hint = jobs.hint_of(one, state, queued, lambda: runs.resume_command(runs.read_run_file(one.folder)))
+    return replace(one, state=state, hint=hint)
+
+
+def _row(one: RunStatus, queued: Queued | None = None) -> dict[str, Any]:
+    by_slurm = _with_slurm(one, queued)
+    slurm = None if queued is None else jobs.document(one.folder, by_slurm.state, queued)
     return {
         "suite": one.suite,
         "run": one.run_id,
@@ -48,7 +70,8 @@ def _row(one: RunStatus) -> dict[str, Any]:
         "started_at": None if one.started_at is None else one.started_at.isoformat(),
         "ended_at": None if one.ended_at is None else one.ended_at.isoformat(),
         "owner": one.owner,
-        "hint": one.hint,
+        "hint": by_slurm.hint,
+        "slurm": slurm,
     }
 
 
@@ -66,6 +89,7 @@ def status_of(folder: Path, *, as_json: bool) -> None:
     """
     (one,) = runs.list_runs(folder)
     content = runs.read_run(folder)
+    queued = jobs.ask([folder])[folder] if jobfile.submitted(folder) else None
     holder, seen = owner.read(folder), live.read(folder)
     if not runs.is_live(content) or (seen is not None and holder is not None and seen.attempt != holder.attempt):
         seen = None  # of an earlier attempt
@@ -73,20 +97,38 @@ def status_of(folder: Path, *, as_json: bool) -> None:
     if as_json:
         told = {"live": None if seen is None else seen.document(), "stale": stale if seen is not None else None}
         troubles = {name: _troubles(content, name) for name in ("lost_nodes", "set_aside")}
-        typer.echo(json.dumps(_row(one) | {"stopped": content.get("stopped")} | told | troubles, indent=2))
+        typer.echo(json.dumps(_row(one, queued) | {"stopped": content.get("stopped")} | told | troubles, indent=2))
         return
-    holds = f", {one.owner}" if one.owner is not None else ""
+    one = _with_slurm(one, queued)
+    waits = one.state == jobs.PENDING
+    holds = ": Slurm starts it again" if waits else f", {one.owner}" if one.owner is not None else ""
     typer.echo(printable(f"{one.suite}  {one.run_id}: {one.state}{holds}"))
-    if seen is None:
-        print_state(folder)
+    if queued is not None:
+        _print_slurm(folder, queued)
+    if seen is None or waits:
+        print_state(folder, queued)
         return
-    if stale:
+    if stale or one.state == "dead":
         dead = "" if one.state == "dead" else ": its driver hangs, or is gone with its host"
         typer.echo(f"Nothing was heard of it for {about(seen.age_s())}{dead}. What it did then:")
     _print_live(seen, age_s=seen.age_s())
     typer.echo("\n" + printable(f"Files:  {folder}/"))
     if one.hint:
         typer.echo(printable(f"Go on:  {one.hint.removeprefix('go on with: ')}"))
+
+
+def _print_slurm(folder: Path, queued: Queued) -> None:
+    """Print what Slurm says of a run; of one in shards, which of them have something left."""
+    for line in jobs.lines(folder, queued):
+        typer.echo(printable(line))
+    if queued.tasks is None:
+        return
+    rows, more = jobs.shard_rows(folder, queued)
+    if rows:
+        typer.echo("")
+        print_table([("shard", "right"), ("state", "left"), ("trials", "left"), ("slurm", "left")], rows)
+    if more:
+        typer.echo(f"… and {plural(more, 'more shard')} that have not completed")
 
 
 def is_stale(seen: Live, holder: owner.Owner | None) -> bool:
@@ -152,9 +194,13 @@ def _far(trial: TrialNow) -> str:
     return f"{told}, val_loss {trial.val_loss:.4g}" if trial.val_loss is not None else told
 
 
-def print_state(folder: Path) -> None:
-    """Print how far a run is, where its files are, and how to go on with it if there is something left to do."""
+def print_state(folder: Path, queued: Queued | None = None) -> None:
+    """Print how far a run is, where its files are, and how to go on with it if there is something left to do.
+
+    `queued` is what Slurm says of it.
+    """
     (run,) = runs.list_runs(folder)
+    run = _with_slurm(run, queued)
     told = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items())) or "none finished"
     left = 0 if run.planned is None else run.planned - sum(run.counts.values())
     ended = "" if run.state == "completed" else f" ({run.state})"
@@ -162,7 +208,10 @@ def print_state(folder: Path) -> None:
     if run.state == "running":
         typer.echo("These are partial results: the run goes on.")
     if run.state != "unreadable":
-        print_troubles(runs.read_run_file(folder))
+        content = runs.read_run(folder)
+        if content.get("wrong"):
+            typer.echo(printable(f"It could not begin: {content['wrong']}"))
+        print_troubles(content)
     typer.echo(printable(f"Files:  {folder}/"))
     if run.hint:
         typer.echo(printable(f"Go on:  {run.hint.removeprefix('go on with: ')}"))

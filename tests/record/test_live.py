@@ -13,8 +13,9 @@ import harness as api
 from harness.domain.errors import ResultsError
 from harness.record import live, stop
 from harness.record.live import Live, LiveFile, NodeNow, TrialNow
-from harness.record.recorder import Recorder, _sampling
+from harness.record.recorder import Recorder
 from harness.record.runs import read_run
+from harness.record.shards import merged_sampling
 from harness.record.stop import StopRequest
 
 NOW = Live(
@@ -124,7 +125,7 @@ def test_what_one_attempt_could_not_read_on_a_node_stays_known_after_another() -
         "b": {"absent": {}, "gaps": []},
     }
     second = {"a": {"absent": {"rapl": "no right"}, "gaps": [gap]}, "c": {"absent": {"x": "y"}, "gaps": []}}
-    assert _sampling(first, second) == {
+    assert merged_sampling(first, second) == {
         "a": {"absent": {"gpu/power_w": "no GPU", "rapl": "no right"}, "gaps": [gap, gap]},
         "b": {"absent": {}, "gaps": []},
         "c": {"absent": {"x": "y"}, "gaps": []},

@@ -340,14 +340,14 @@ def test_runs_are_listed_with_their_states_and_counts(tmp_path: Path) -> None:
         recorder.flush()
         listed = list_runs(tmp_path)
     assert [(one.run_id, one.state) for one in listed] == [
-        ("0", "completed"),
         ("1", "interrupted"),
         ("2", "dead"),
+        ("0", "completed"),
         ("3", "running"),
     ]
     assert [one.counts for one in listed] == [{"completed": 1, "failed": 1}] * 3 + [{"completed": 1}]
-    assert listed[0].hint is None
-    assert listed[1].hint == "go on with: harness run 'suites/odd name.py' --run 1 --resume"
+    assert listed[2].hint is None
+    assert listed[0].hint == "go on with: harness run 'suites/odd name.py' --run 1 --resume"
     assert listed[3].owner is not None
     assert f"process {os.getpid()}" in listed[3].owner
     assert listed[0].planned == 3

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli.node import node_command
+from harness.cli.node import node, node_command
 from harness.domain.errors import SetupError
 from harness.schedule import join, ray_environment
 
@@ -103,11 +103,34 @@ def test_a_head_is_started_with_its_labels_and_ports() -> None:
     assert told.endswith("--min-worker-port 20006 --max-worker-port 20100")
 
 
+def test_a_node_is_called_as_it_was_named() -> None:
+    told = " ".join(node_command(ip="10.0.0.1", head=True, name="n1", labels=[]))
+    assert "--node-name n1" in told
+
+
+def test_a_node_without_an_address_or_beside_slurms_word_is_refused() -> None:
+    with pytest.raises(SetupError, match="--ip IP is missing"):
+        node(head=True)
+    with pytest.raises(SetupError, match="Slurm says all else"):
+        node(slurm=True, name="n1")
+
+
+def test_a_step_that_cannot_start_its_node_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"SLURMD_NODENAME": "n2", "SLURM_NODEID": "0", "SLURM_JOB_ID": "12", "HARNESS_SLURM_PORT": "20012"}
+    told |= {"HARNESS_SLURM_ADDRESSES": "n2=192.0.2.1", "CUDA_VISIBLE_DEVICES": "", "HARNESS_GPUS": ""}
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+    for name, value in {**told, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError, match=r"node n2: its address 192\.0\.2\.1: this machine has no such"):
+        node(slurm=True)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"head": False}, "either the first"),
         ({"ip": "a; rm -rf"}, "is no IP address"),
+        ({"name": "n 1"}, "a name is of letters"),
         ({"labels": ["rack"]}, "is no NAME=VALUE"),
         ({"labels": ["rack=a=b"]}, "letters, digits"),
         ({"labels": ["rack=a b"]}, "letters, digits"),

@@ -1,0 +1,244 @@
+"""``harness submit``: a suite → a job in Slurm's queue that runs it, or the script of that job."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import (
+    Budget,
+    Calibrate,
+    Json,
+    MaxFail,
+    Patience,
+    Retry,
+    Set,
+    SkipBadNodes,
+    Small,
+    Telemetry,
+    Where,
+    Workers,
+)
+
+if TYPE_CHECKING:
+    from harness.pipeline.submission import Submission
+
+
+def submit(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="SUITE", help="The suite's Python file.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("--profile", metavar="NAME", help="What the site needs: slurm/NAME.toml, or a path to a file."),
+    ] = None,
+    nodes: Annotated[int | None, typer.Option("--nodes", min=1, metavar="N", help="So many nodes.")] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="TIME", help="At most so long at a time: 2:00:00, or 90m.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option("--partition", metavar="NAME", help="Which nodes.")] = None,
+    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Whom to charge.")] = None,
+    qos: Annotated[str | None, typer.Option("--qos", metavar="NAME", help="Which quality of service.")] = None,
+    constraint: Annotated[
+        str | None, typer.Option("--constraint", metavar="FEATURES", help="Nodes with these features alone.")
+    ] = None,
+    reservation: Annotated[
+        str | None, typer.Option("--reservation", metavar="NAME", help="Within this reservation.")
+    ] = None,
+    gpus_per_node: Annotated[
+        str | None, typer.Option("--gpus-per-node", metavar="[TYPE:]N", help="So many GPUs of each node.")
+    ] = None,
+    cpus_per_node: Annotated[
+        int | None,
+        typer.Option("--cpus-per-node", min=1, metavar="N", help="So many CPUs of each node; all if left out."),
+    ] = None,
+    memory_per_node: Annotated[
+        str | None, typer.Option("--memory", metavar="SIZE", help="So much memory of each node, e.g. 64G.")
+    ] = None,
+    exclusive: Annotated[
+        bool | None,
+        typer.Option("--exclusive/--shared", help="Nodes of its own, or beside other jobs.", show_default=False),
+    ] = None,
+    module: Annotated[
+        list[str] | None, typer.Option("--module", metavar="NAME", help="Load this module there, too.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Set this variable there, too.")
+    ] = None,
+    setup: Annotated[
+        list[str] | None, typer.Option("--setup", metavar="LINE", help="Run this line of shell there first, too.")
+    ] = None,
+    container: Annotated[
+        str | None, typer.Option("--container", metavar="COMMAND", help="Words before each harness command there.")
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option("--command", metavar="PATH", help="The harness on the nodes; as here if left out.")
+    ] = None,
+    warn: Annotated[
+        str | None, typer.Option("--warn", metavar="TIME", help="So long before its time is over it saves and ends.")
+    ] = None,
+    requeue: Annotated[
+        bool | None,
+        typer.Option(
+            "--requeue/--no-requeue", help="Go on by itself after a preemption or the time limit.", show_default=False
+        ),
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None, typer.Option("--sbatch", metavar="OPTION", help="One more option of sbatch, as --nice=10.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--job-name", metavar="NAME", help="The suite's, if left out.")] = None,
+    array: Annotated[
+        str | None,
+        typer.Option("--array", metavar="N[%M]", help="N jobs of a node each with a part of the trials, M at a time."),
+    ] = None,
+    again: Annotated[
+        str | None, typer.Option("--again", metavar="RUN", help="Submit what is unfinished of this run once more.")
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="DIR", help="Where runs are written and found; shared by all nodes."),
+    ] = None,
+    overrides: Set = None,
+    where: Where = None,
+    small: Small = False,
+    workers: Workers = None,
+    fresh_workers: Annotated[
+        bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")
+    ] = False,
+    retry: Retry = "",
+    max_fail: MaxFail = None,
+    budget: Budget = None,
+    patience: Patience = "5m",
+    skip_bad_nodes: SkipBadNodes = False,
+    telemetry: Telemetry = 5.0,
+    calibrate: Calibrate = True,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end, and exit as the run does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job's script and do nothing else.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a suite to Slurm: one allocation, a Ray cluster in it, all trials on warm workers.
+
+    The run saves and goes on by itself when the job is preempted or its time is over. `harness status` and `harness
+    stop` know it by the run.
+    """
+    from harness.domain.errors import SuiteError
+    from harness.slurm.profile import load_profile, with_overrides
+
+    if profile is not None and len(profile) > 1:
+        raise SuiteError(
+            f"--profile {' and '.join(profile)}: a job has one profile; jobs over unlike partitions "
+            "(heterogeneous jobs) are not supported: submit the suite once for each, and hold the runs against each "
+            "other with `harness compare`"
+        )
+    if (suite is None) == (again is None):
+        raise SuiteError("name a suite, or the run to go on with: --again RUN")
+    changed: dict[str, Any] = {
+        "partition": partition, "account": account, "qos": qos, "constraint": constraint, "reservation": reservation,
+        "nodes": nodes, "time": time, "gpus_per_node": gpus_per_node, "cpus_per_node": cpus_per_node,
+        "memory_per_node": memory_per_node, "exclusive": exclusive, "modules": module, "environment": env,
+        "setup": setup, "container": container, "command": command, "warn": warn, "requeue": requeue,
+        "sbatch": sbatch,
+    }  # fmt: skip
+    changed = {key: value for key, value in changed.items() if value is not None}
+    if suite is None:
+        _again(str(again), results=results or Path("results"), retry=retry, changed=changed, profile=profile, wait=wait,
+               dry_run=dry_run, as_json=as_json)  # fmt: skip
+        return
+    from harness.cli.run import make_request
+    from harness.pipeline import submission
+
+    site = with_overrides(load_profile(profile[0] if profile else None), **changed)
+    where_to = results or Path(site.results or "results")
+    request = make_request(
+        suite, results=where_to, overrides=overrides, where=where, small=small, resume=False, run_id=None,
+        force=False, take_over=False, retry=retry, max_fail=max_fail, budget=budget, patience=patience,
+        fresh_workers=fresh_workers, calibrate=calibrate,
+    )  # fmt: skip
+    options = [
+        *_repeated("--set", overrides), *_repeated("--where", where),
+        *(["--small"] if small else []), *_given("--workers", workers),
+        *(["--fresh-workers"] if fresh_workers else []), *_given("--retry", retry or None),
+        *_given("--max-fail", max_fail), *_given("--budget", budget),
+        *_given("--patience", None if patience == "5m" else patience),
+        *(["--skip-bad-nodes"] if skip_bad_nodes else []),
+        *_given("--telemetry", None if telemetry == 5.0 else telemetry),
+        *([] if calibrate else ["--no-calibrate"]),
+    ]  # fmt: skip
+    made = submission.prepare(request, site, command=_command(site), options=options, array=array, name=name)
+    _go(made, wait=wait, dry_run=dry_run, as_json=as_json)
+
+
+def _again(
+    run: str,
+    *,
+    results: Path,
+    retry: str,
+    changed: dict[str, Any],
+    profile: list[str] | None,
+    wait: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from harness.answer.gather import find_run
+    from harness.domain.errors import SuiteError
+    from harness.pipeline import submission
+
+    if profile:
+        raise SuiteError("--profile: a run goes on with the profile that it was submitted with; change single values")
+    folder = find_run(run, results)
+    made = submission.again(folder, retry=retry, **changed)
+    if made is None:
+        typer.echo(f"{folder.name}: nothing is left to do; `harness show {shlex.quote(str(folder))}` shows it")
+        return
+    _go(made, wait=wait, dry_run=dry_run, as_json=as_json)
+
+
+def _go(made: Submission, *, wait: bool, dry_run: bool, as_json: bool) -> None:
+    """Print the script, or submit it and tell of it, or follow the job to its end."""
+    from harness.domain.naming import plural
+    from harness.pipeline.submission import submit
+    from harness.slurm.job import FOLDER
+    from harness.terminal.text import printable
+
+    if dry_run:
+        typer.echo(made.job.render(), nl=False)
+        return
+    job_id, job, folder = submit(made), made.job, made.folder
+    if as_json and not wait:
+        told = {"job": job_id, "run": job.run_id, "folder": str(folder), "trials": made.trials, "array": job.array}
+        typer.echo(json.dumps(told, indent=2))
+        return
+    where = plural(job.profile.nodes, "node") if job.array is None else f"array {job.array}"
+    lines = [
+        f"submitted job {job_id}: {plural(made.trials, 'trial')} of {job.suite} on {where} → {folder}",
+        f"  harness status {job.run_id}      {folder}/{FOLDER}/{job.log.replace('%a', '*')} has what it says",
+    ]
+    for line in lines:
+        typer.echo(printable(line), err=as_json)
+    if wait:
+        from harness.terminal.slurm import follow
+
+        raise typer.Exit(follow(folder, as_json=as_json))
+
+
+def _command(profile: Any) -> list[str]:
+    """Return the words that call the harness on a node: behind the container's, this one's own place, or as told."""
+    if profile.command is not None:
+        return [*profile.container, profile.command]
+    if profile.container:
+        return [*profile.container, "harness"]
+    program = Path(sys.argv[0]).absolute()
+    return [sys.executable, "-m", "harness"] if program.name == "__main__.py" else [str(program)]
+
+
+def _repeated(option: str, values: list[str] | None) -> list[str]:
+    return [word for value in values or () for word in (option, value)]
+
+
+def _given(option: str, value: object) -> list[str]:
+    return [] if value is None else [option, str(value)]

@@ -1,0 +1,231 @@
+"""Suite → a job in Slurm's queue, in which `harness run` goes on with the run that is reserved here."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from harness import __version__
+from harness.domain.errors import HarnessError, ResultsError, SuiteError
+from harness.domain.naming import plural
+from harness.pipeline.request import Request
+from harness.pipeline.stages import make_plan, run_info
+from harness.plan import Plan, shard
+from harness.record import runs, shards
+from harness.record.recorder import Recorder
+from harness.slurm import client, jobfile, states
+from harness.slurm.job import FOLDER, SCRIPT, Job
+from harness.slurm.profile import Profile, with_overrides
+
+_ARRAY: Final = re.compile(r"(\d{1,6})(?:%(\d{1,6}))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A job that is ready to be submitted, with the run that it is to do."""
+
+    job: Job
+    results: Path
+    trials: int
+    info: Mapping[str, Any]  # for run.json; empty where the run is there already
+
+    @property
+    def folder(self) -> Path:
+        """The run's, as the user would name it."""
+        return runs.run_folder(self.results, self.job.suite, self.job.run_id)
+
+
+def prepare(
+    request: Request,
+    profile: Profile,
+    *,
+    command: Sequence[str],
+    options: Sequence[str],
+    array: str | None = None,
+    name: str | None = None,
+) -> Submission:
+    """Check a suite and what is asked of Slurm for it, and return the job; nothing is written yet.
+
+    `command` are the words that call the harness on a node, `options` those of `harness run`, without where its
+    results go.
+
+    Raises:
+        SuiteError: when the suite, or the allocation for it, cannot be.
+        SetupError: for a name or a path that cannot be told to Slurm.
+    """
+    loaded, made = make_plan(request)
+    _expect_room(made, profile)
+    count, limit = (None, None) if array is None else _array(array)
+    if count is not None:
+        shard(made, 0, count)  # refuses what cannot be split
+        if profile.nodes > 1:
+            raise SuiteError(f"--array: each of its jobs has one node, and --nodes {profile.nodes} asks for more")
+    run_id, cwd = runs.new_run_id(), Path.cwd()
+    folder = runs.run_folder(request.results, made.suite.name, run_id)
+    words = ["--results", str(request.results), "--run", run_id, *options]
+    info = run_info(replace(request, command=("harness", "run", str(request.suite), *words)), loaded, made)
+    job = Job(
+        version=__version__,
+        profile=profile,
+        name=made.suite.name if name is None else name,
+        suite=made.suite.name,
+        suite_file=str(request.suite),
+        run_id=run_id,
+        folder=folder.absolute(),
+        cwd=cwd,
+        command=command,
+        run_words=(*words, "--resume", "--no-resident"),
+        shards=count,
+        array=None if count is None else _numbers(range(count), limit),
+    )
+    trials = len(made.trials)
+    return Submission(job=job, results=request.results, trials=trials, info=info | ({"shards": count} if count else {}))
+
+
+def _expect_room(made: Plan, profile: Profile) -> None:
+    """Raise for trials that the allocation cannot hold."""
+    settings = {trial.setting_id: trial.setting for trial in made.trials}.values()
+    nodes = max(setting.nodes for setting in settings)
+    if nodes > profile.nodes:
+        raise SuiteError(f"trials of this suite need nodes={nodes}, and the job has {profile.nodes}: --nodes {nodes}")
+    gpus = max(setting.gpus for setting in settings)
+    if gpus > profile.gpus:
+        has = f"{plural(profile.gpus, 'GPU')} a node" if profile.gpus else "none"
+        raise SuiteError(
+            f"trials of this suite need gpus={gpus:g}, and the job asks Slurm for {has}: --gpus-per-node {gpus:.0f}"
+        )
+    cpus = max(setting.cpus for setting in settings)
+    if profile.cpus_per_node is not None and cpus > profile.cpus_per_node:
+        raise SuiteError(
+            f"trials of this suite need cpus={cpus:g}, and the job asks Slurm for {profile.cpus_per_node} a node: "
+            f"--cpus-per-node {cpus:.0f}, or leave it away for whole nodes"
+        )
+
+
+def _array(text: str) -> tuple[int, int | None]:
+    """Return how many jobs an array has, and how many of them may run at a time."""
+    found = _ARRAY.fullmatch(text)
+    if found is None or int(found[1]) < 1 or found[2] == "0":
+        raise SuiteError(f"--array {text!r}: give a number of jobs, or N%M for at most M of them at a time")
+    return int(found[1]), int(found[2]) if found[2] else None
+
+
+def _numbers(numbers: Iterable[int], limit: int | None) -> str:
+    """Return numbers as Slurm takes them for an array: "0-3,7%2"."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][-1] == number - 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    told = ",".join("-".join(map(str, span)) for span in spans)
+    return told + (f"%{limit}" if limit is not None else "")
+
+
+def submit(submission: Submission) -> str:
+    """Reserve the run, if it is new, write the script and hand it to Slurm; return the job's id.
+
+    Raises:
+        SetupError: when there is no Slurm, or it refuses; nothing is left behind then.
+        ResultsError: when the results cannot be written.
+    """
+    client.expect_slurm()
+    folder, job = submission.folder, submission.job
+    if submission.info:
+        again = ["harness", "submit", "--again", job.run_id, "--results", str(submission.results)]
+        Recorder.reserve(submission.results, suite=job.suite, info=submission.info, run_id=job.run_id, again=again)
+    try:
+        script = folder / FOLDER / SCRIPT
+        try:
+            script.parent.mkdir(exist_ok=True)
+            script.write_text(job.render(), encoding="utf-8")
+            script.chmod(0o755)
+        except OSError as error:
+            raise ResultsError(f"{script}: cannot be written ({error.strerror})") from error
+        if submission.info:
+            jobfile.write(folder, jobfile.JobFile(request=_request(submission)))
+        job_id = client.sbatch(script, cwd=job.cwd)
+    except HarnessError:
+        if submission.info:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()  # the suite's, unless it holds other runs
+        raise
+    jobfile.add(folder, job_id=job_id, array=job.array)
+    return job_id
+
+
+def _request(submission: Submission) -> dict[str, Any]:
+    """Return what `again` needs to know."""
+    job = submission.job
+    return {
+        "profile": job.profile.model_dump(mode="json"),
+        "name": job.name,
+        "suite": job.suite,
+        "suite_file": job.suite_file,
+        "run_id": job.run_id,
+        "folder": str(job.folder),
+        "cwd": str(job.cwd),
+        "command": list(job.command),
+        "run_words": list(job.run_words),
+        "shards": job.shards,
+        "array": job.array,
+        "trials": submission.trials,
+    }
+
+
+def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None:
+    """Return the job that goes on with a run that was submitted before; None where nothing is left to do.
+
+    Of an array only the shards that have not ended well are submitted. `changed` are keys of the profile.
+
+    Raises:
+        ResultsError: when the run was not submitted, or one of its jobs goes on.
+    """
+    kept = jobfile.read(folder)
+    if kept is None:
+        raise ResultsError(f"{folder}: this run was not submitted; go on with it by `harness run … --resume`")
+    client.expect_slurm()
+    _expect_over(folder, kept.ids)
+    request = dict(kept.request)
+    request["profile"] = with_overrides(Profile(**request["profile"]), **changed)
+    trials = request.pop("trials")
+    words = [word for word in request["run_words"] if word != "--take-over"]
+    words += ["--take-over"]  # its jobs are over, as Slurm says
+    words += ["--retry", retry] if retry else []
+    request |= {
+        "version": __version__,
+        "run_words": words,
+        "folder": Path(request["folder"]),
+        "cwd": Path(request["cwd"]),
+    }
+    if request["shards"] is not None:
+        left = [one.number for one in shards.standing(folder) if not one.whole or (retry and one.bad)]
+        if not left:
+            shards.merge(folder, take_over=True)
+            return None
+        limit = request["array"].partition("%")[2]
+        request["array"] = _numbers(left, int(limit) if limit else None)
+    elif not retry and _has_ended(runs.read_run(folder)):
+        return None
+    return Submission(job=Job(**request), results=folder.parents[1], trials=trials, info={})
+
+
+def _has_ended(content: Mapping[str, Any]) -> bool:
+    """Tell whether a run has nothing left to do, by its run.json."""
+    return content["state"] in ("completed", "failed") and not content.get("pending") and "wrong" not in content
+
+
+def _expect_over(folder: Path, ids: Sequence[str]) -> None:
+    """Raise if Slurm still has a job of the run."""
+    going = sorted(job.id for job in client.jobs(ids).values() if states.going_on(job.state))
+    if going:
+        raise ResultsError(
+            f"{folder}: Slurm still has {plural(len(going), 'job')} of this run ({', '.join(going[:5])}); wait, or end "
+            f"it with `harness stop {folder.name}`"
+        )

@@ -1,0 +1,211 @@
+"""A node of a run's cluster in a step of Slurm's: what its environment says, and a parent for Ray that ends it all."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness import processes
+from harness.domain.errors import SetupError
+from harness.slurm.granted import granted_gpus, node_names
+
+ADDRESSES: Final = "HARNESS_SLURM_ADDRESSES"  # "n1=10.0.0.1 n2=…": where the job's nodes are
+PORT: Final = "HARNESS_SLURM_PORT"  # where the first of them listens for the others
+
+_LONGEST_TEMP_DIR: Final = 22  # characters: with "/t" it is what `harness.schedule.process.private_folder` takes
+_REAP_EVERY_S: Final = 5.0
+_SCANCEL_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """How to start this node."""
+
+    name: str
+    ip: str
+    join: str | None  # the first node's HOST:PORT; None: this is the first
+    port: int
+    job: str  # as scancel takes it: an array's task by its number
+    temp_dir: Path
+    num_cpus: int | None
+    num_gpus: int | None  # None: as many as Ray finds
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables for Ray and all below it: what is put into temporary folders is removed in the end."""
+        return {"TMPDIR": str(self.temp_dir / "t")}
+
+
+def of_environment(
+    environ: Mapping[str, str], *, port: int | None = None, resolve: Callable[[str], str] | None = None
+) -> NodeOptions:
+    """Return how to start the node of this step, by what Slurm and the job's script say; `port` goes before the latter.
+
+    Raises:
+        SetupError: when they do not say it.
+    """
+    missing = [name for name in ("SLURM_JOB_ID", "SLURM_NODEID", "SLURMD_NODENAME") if not environ.get(name)]
+    if missing:
+        raise SetupError(
+            f"--slurm is for a step of a Slurm job, one task a node, as `harness submit` starts it: {missing[0]} is "
+            "not set; elsewhere use --ip with --head or --join"
+        )
+    name, job = environ["SLURMD_NODENAME"], environ["SLURM_JOB_ID"]
+    places = dict(pair.partition("=")[::2] for pair in environ.get(ADDRESSES, "").split())
+    listed = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST") or name
+    head = name if _number(environ, "SLURM_NODEID") == 0 else node_names(listed)[0]
+    for one in (name, head):
+        if one not in places:
+            raise SetupError(f"{ADDRESSES} does not say where {one} is; it has {' '.join(places) or 'no node'}")
+    resolve = resolve or resolved
+    own_port = _number(environ, PORT) if port is None else port
+    restart = _number(environ, "SLURM_RESTART_COUNT") if environ.get("SLURM_RESTART_COUNT") else 0
+    task = environ.get("SLURM_ARRAY_TASK_ID")
+    gpus = granted_gpus(environ)
+    return NodeOptions(
+        name=name,
+        ip=resolve(places[name]),
+        join=None if head == name else f"{resolve(places[head])}:{own_port}",
+        port=own_port,
+        job=job if task is None else f"{environ.get('SLURM_ARRAY_JOB_ID', job)}_{task}",
+        temp_dir=_temp_dir(environ, f"h{job}.{restart}.{environ['SLURM_NODEID']}"),
+        num_cpus=_number(environ, "SLURM_CPUS_ON_NODE") if environ.get("SLURM_CPUS_ON_NODE") else None,
+        num_gpus=None if gpus is None else len(gpus),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    told = environ.get(name, "")
+    if not told.isdigit():
+        raise SetupError(f"{name}={told!r} is no number; it is set by Slurm, or by the script of `harness submit`")
+    return int(told)
+
+
+def _temp_dir(environ: Mapping[str, str], name: str) -> Path:
+    """Return a short path of this start's own, below TMPDIR where that is short enough."""
+    wanted = Path(environ.get("TMPDIR") or "/tmp", name)
+    return wanted if wanted.is_absolute() and len(str(wanted)) <= _LONGEST_TEMP_DIR else Path("/tmp", name)
+
+
+def resolved(host: str) -> str:
+    """Return the IP address of a host, of the fourth version if it has one.
+
+    Raises:
+        SetupError: when the name is not known.
+    """
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host))
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SetupError(f"{host}, as Slurm calls a node's address, is not known here ({error.strerror})") from None
+    found.sort(key=lambda one: one[0] != socket.AF_INET)
+    return str(found[0][4][0])
+
+
+# The parent of all that runs on the node. -----------------------------------------------------------------------------
+
+
+def make_temp_dir(options: NodeOptions) -> None:
+    """Make the folder that this start keeps all in, and remove those that earlier starts of the job left here: Slurm
+    has ended them, and they may have had no time to.
+
+    Raises:
+        SetupError: when it cannot be made, or is there and somebody else's.
+    """
+    folder = options.temp_dir
+    job, start, _ = folder.name.split(".")
+    for other in [folder, *folder.parent.glob(f"{job}.*.*")]:
+        earlier = other.name.split(".")[1]
+        if other == folder or (earlier.isdigit() and int(earlier) < int(start)):
+            shutil.rmtree(other, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+        Path(options.environment["TMPDIR"]).mkdir(mode=0o700)
+    except OSError as error:
+        raise SetupError(f"{folder}, for sockets and logs, cannot be made ({error.strerror})") from None
+
+
+def supervise(command: Sequence[str], options: NodeOptions) -> int:
+    """Run a command until standard input closes or it ends; then end all below it, and remove what it left. Return the
+    exit code: 0 where its input closed.
+
+    Slurm sends SIGTERM to every process of a job that is to end, while the run still has to save. So it is blocked for
+    all that runs below; here it is passed on to the job's script, which a preemption would not tell.
+    """
+    processes.adopt_orphans()
+    told = _signals_to_a_pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, env={**os.environ, **options.environment},
+            preexec_fn=processes.end_with_parent,
+        )  # fmt: skip
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        closed = _follow(child, told, lambda: _pass_on(options))
+    finally:
+        processes.end_below(os.getpid())
+        shutil.rmtree(options.temp_dir, ignore_errors=True)
+    if closed:
+        return 0
+    code = child.wait()
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    print(f"harness: node {options.name}: its Ray {how}", file=sys.stderr, flush=True)
+    return 128 - code if code < 0 else code or 1
+
+
+def _signals_to_a_pipe() -> int:
+    """Return what can be read once a signal has come: its number."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, lambda number, frame: None)
+    return told
+
+
+def _follow(child: subprocess.Popen[bytes], told: int, terminated: Callable[[], None]) -> bool:
+    """Return True once standard input has closed, or False once the child has ended."""
+    heard = False
+    while child.poll() is None:
+        ready, _, _ = select.select([0, told], [], [], _REAP_EVERY_S)
+        if 0 in ready and not os.read(0, 4096):
+            return True
+        if told in ready and signal.SIGTERM in os.read(told, 4096) and not heard:
+            heard = True
+            terminated()
+        processes.reap(spare=[child.pid])
+    return False
+
+
+def _pass_on(options: NodeOptions) -> None:
+    """Tell the job's script that it is to end; in a thread, since Slurm may be slow to answer."""
+    print(f"node {options.name}: Slurm tells it to end (SIGTERM); the run is told, and the node waits for it to end",
+          file=sys.stderr, flush=True)  # fmt: skip
+
+    def tell() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # another must not end it
+        words = ["scancel", "--batch", "--signal=TERM", options.job]
+        try:
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=_SCANCEL_S, check=False
+            )
+            problem = done.stderr.strip() if done.returncode else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            problem = str(error)
+        if problem:
+            print(f"node {options.name}: the run could not be told: {problem}", file=sys.stderr, flush=True)
+
+    threading.Thread(target=tell, name="harness-scancel", daemon=True).start()

@@ -1,0 +1,117 @@
+#!/bin/bash
+# The job of run 20261122-101500-7f3a of suite batch_size: a Ray node on each node of the allocation, and the run on them.
+# Written by harness 0.1.0; docs/slurm.md says what it does, and how to find out what went wrong.
+#SBATCH --job-name=batch_size
+#SBATCH --chdir=/home/ada
+#SBATCH --output=/home/ada/results/batch_size/20261122-101500-7f3a/slurm/job.log
+#SBATCH --open-mode=append
+#SBATCH --partition=gpu
+#SBATCH --account=lab-7
+#SBATCH --constraint="a100&nvlink"
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+#SBATCH --gres=gpu:a100:4
+#SBATCH --mem=0
+#SBATCH --time=0-02:00:00
+#SBATCH --mail-type=END
+#SBATCH --signal=B:TERM@300
+#SBATCH --requeue
+#SBATCH --no-kill
+
+run=/home/ada/results/batch_size/20261122-101500-7f3a
+job="$run/slurm"
+harness=(apptainer exec --nv image.sif harness)
+suite=suites/batch_size.py
+options=(--results results --run 20261122-101500-7f3a --resume)
+restart=${SLURM_RESTART_COUNT:-0}
+log="$job/nodes.log"
+
+say() { printf '%(%H:%M:%S)T job %s: %s\n' -1 "$SLURM_JOB_ID" "$*"; }
+
+say "start $restart on $SLURM_JOB_NODELIST, this script on $SLURMD_NODENAME"
+if [ ! -e "$job/job.json" ]; then
+    say "$SLURMD_NODENAME does not see $job: the results folder has to be shared between the nodes (--results)"
+    exit 2
+fi
+
+# What the site needs. -------------------------------------------------------------------------------------------------
+type module >/dev/null 2>&1 || . /etc/profile
+module load gcc/12 cuda/12.4 || { say "module load failed on $SLURMD_NODENAME"; exit 2; }
+export TF_FORCE_GPU_ALLOW_GROWTH=true
+export GREETING='it'"'"'s $HOME'
+ulimit -n 65536
+
+# What Slurm granted, and a place of this job's own: several jobs may share a node. ------------------------------------
+set -u
+HARNESS_SLURM_JOB=$(scontrol show job -d -o "$SLURM_JOB_ID")
+addresses=$(scontrol show node -o "$SLURM_JOB_NODELIST")
+HARNESS_SLURM_ADDRESSES=$(sed -nE 's/^NodeName=([^ ]+) .* NodeAddr=([^ ]+) .*/\1=\2/p' <<<"$addresses" | tr '\n' ' ')
+head=$(sed -nE "s/^NodeName=$SLURMD_NODENAME .* NodeAddr=([^ ]+) .*/\1/p" <<<"$addresses")
+HARNESS_SLURM_PORT=$((20000 + SLURM_JOB_ID % 10000))
+while (exec 3<>"/dev/tcp/$head/$HARNESS_SLURM_PORT") 2>/dev/null; do
+    HARNESS_SLURM_PORT=$((20000 + (HARNESS_SLURM_PORT + 1) % 10000))
+done
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export HARNESS_SLURM_JOB HARNESS_SLURM_ADDRESSES HARNESS_SLURM_PORT RAY_AUTH_TOKEN
+unset RAY_AUTH_TOKEN_PATH RAY_ADDRESS
+
+# Slurm's SIGTERM (the time limit is near, preemption, requeue, scancel) goes to the run, which saves and ends. --------
+told=no driver=
+terminate() { told=yes; say "told to end (SIGTERM)"; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null; }
+trap terminate TERM
+
+# A Ray node on each node, which lives as long as this script holds the other end of its standard input. ---------------
+start_node='
+[ -e "$1/job.json" ] || { echo "harness: node $SLURMD_NODENAME: does not see $1: results have to be shared"; exit 2; }
+shift
+command -v "$1" >/dev/null || { echo "harness: node $SLURMD_NODENAME: there is no $1"; exit 2; }
+exec "$@" node --slurm
+'
+[ ! -e "$log" ] || mv "$log" "$log.before"
+exec 9> >(trap '' TERM; exec srun --no-kill --kill-on-bad-exit=0 --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+    --whole --mem=0 --cpu-bind=none --label bash -c "$start_node" node "$job" "${harness[@]}" >"$log" 2>&1)
+nodes=$!
+
+# The run. -------------------------------------------------------------------------------------------------------------
+if [ "$told" = no ]; then
+    "${harness[@]}" run "$suite" "${options[@]}" \
+        --address "$head:$HARNESS_SLURM_PORT" --expect-nodes "$SLURM_JOB_NUM_NODES" \
+        --expect-within 5m --nodes-log "$log" 9>&- &
+    driver=$!
+    # All nodes have ended before the run has: where it does not find out by itself, it is told.
+    (while kill -0 "$nodes"; do sleep 1; done; sleep 15; kill -TERM "$driver") 9>&- >/dev/null 2>&1 &
+    watch=$!
+    [ "$told" = no ] || kill -TERM "$driver"
+fi
+code=75
+while [ -n "$driver" ]; do  # a signal interrupts `wait`
+    wait "$driver"
+    code=$?
+    kill -0 "$driver" 2>/dev/null || break
+done
+if [ "$code" = 143 ]; then  # of that signal, or of the run itself
+    wait "$driver" 2>/dev/null
+    again=$?
+    [ "$again" = 127 ] || code=$again
+fi
+
+# The end: the nodes go, and clean up. A second SIGTERM changes nothing. -----------------------------------------------
+trap '' TERM
+[ -z "$driver" ] || kill "$watch" 2>/dev/null
+exec 9>&-
+for _ in {1..100}; do kill -0 "$nodes" 2>/dev/null || break; sleep 0.2; done
+kill -KILL "$nodes" 2>/dev/null
+say "the run ended with exit code $code"
+if [ "$told" = yes ] && [ "$code" = 75 ]; then  # Slurm's doing, not that of `harness stop` or a budget
+    state=$(timeout 20 squeue -h -j "$SLURM_JOB_ID" -o %T)
+    if [ "$state" != RUNNING ]; then
+        say "Slurm has the job as ${state:-gone}: whether it starts again is up to Slurm"
+    elif [ "$restart" -ge 100 ]; then
+        say "it has been requeued $restart times, and is not any more"
+    else
+        say "requeued, to go on where it ended"
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+fi
+exit "$code"

@@ -1,0 +1,22 @@
+"""A suite whose trials take a while, need neither data nor a back end, and can be saved and resumed."""
+
+import time
+
+from harness import Setting, Suite, function
+
+
+def work(trial, recorder, pause):
+    recorder.untrained(val_loss=2.3, val_accuracy=0.1)
+    for epoch in recorder.epochs():
+        with epoch.training():
+            time.sleep(pause)
+        epoch.report(samples=100, loss=1 / epoch.number, val_loss=1 / epoch.number, val_accuracy=0.01 * epoch.number)
+        recorder.save(told=epoch.number)
+
+
+suite = Suite(
+    name="paced",
+    base=Setting(workload=function(work, kind="workload", pause=0.1), epochs=3),
+    repeats=12,
+    checkpoint="1s",
+)

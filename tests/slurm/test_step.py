@@ -1,0 +1,207 @@
+"""A node in a step of a Slurm job: what it is, by its environment, and how it ends. No Slurm, and no Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from harness.domain.errors import SetupError
+from harness.processes import alive
+from harness.slurm.step import NodeOptions, make_temp_dir, of_environment, resolved
+
+STEP = {
+    "SLURM_JOB_ID": "12",
+    "SLURM_NODEID": "1",
+    "SLURMD_NODENAME": "n2",
+    "SLURM_STEP_NODELIST": "n[1-3]",
+    "SLURM_CPUS_ON_NODE": "8",
+    "HARNESS_SLURM_ADDRESSES": "n1=10.0.0.1 n2=10.0.0.2 n3=10.0.0.3 ",
+    "HARNESS_SLURM_PORT": "20012",
+}
+_PATIENCE_S = 30.0
+
+
+def node(more: Mapping[str, str] = {}, **options: object) -> NodeOptions:
+    return of_environment(STEP | more, **options)  # type: ignore[arg-type]
+
+
+def test_a_node_joins_the_first_one_of_its_step_under_slurms_name() -> None:
+    made = node()
+    assert (made.name, made.ip, made.join) == ("n2", "10.0.0.2", "10.0.0.1:20012")
+    assert (made.num_cpus, made.num_gpus) == (8, None)
+    assert str(made.temp_dir) == "/tmp/h12.0.1"
+
+
+def test_the_first_node_is_joined_by_the_others() -> None:
+    made = node({"SLURM_NODEID": "0", "SLURMD_NODENAME": "n1"}, port=7000)
+    assert (made.ip, made.join, made.port) == ("10.0.0.1", None, 7000)
+
+
+def test_gpus_are_those_that_slurm_has_granted() -> None:
+    assert node({"CUDA_VISIBLE_DEVICES": "0,3"}).num_gpus == 2
+    assert node({"CUDA_VISIBLE_DEVICES": ""}).num_gpus == 0
+
+
+def test_each_start_of_a_job_has_a_folder_of_its_own_in_tmpdir_where_that_is_short() -> None:
+    assert str(node({"SLURM_RESTART_COUNT": "3"}).temp_dir) == "/tmp/h12.3.1"
+    assert str(node({"TMPDIR": "/scratch"}).temp_dir) == "/scratch/h12.0.1"
+    assert str(node({"TMPDIR": "/scratch/slurm/of/job/12"}).temp_dir) == "/tmp/h12.0.1"
+    assert str(node({"TMPDIR": "here"}).temp_dir) == "/tmp/h12.0.1"
+
+
+def test_the_task_of_an_array_is_told_apart_from_the_others() -> None:
+    assert node().job == "12"
+    assert node({"SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "4"}).job == "10_4"
+
+
+def test_a_hosts_name_is_looked_up() -> None:
+    made = node(
+        {"HARNESS_SLURM_ADDRESSES": "n1=first n2=second"}, resolve={"first": "1.1.1.1", "second": "2.2.2.2"}.get
+    )
+    assert (made.ip, made.join) == ("2.2.2.2", "1.1.1.1:20012")
+    assert resolved("localhost") == "127.0.0.1"
+    with pytest.raises(SetupError, match="is not known here"):
+        resolved("nowhere.invalid")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is not set; elsewhere use --ip"),
+        ({"HARNESS_SLURM_PORT": "many"}, "HARNESS_SLURM_PORT='many' is no number"),
+        ({"HARNESS_SLURM_ADDRESSES": "n1=10.0.0.1"}, "does not say where n2 is"),
+        ({"HARNESS_SLURM_ADDRESSES": ""}, "it has no node"),
+    ],
+)
+def test_an_environment_that_does_not_say_enough_is_refused(changed: dict[str, str], told: str) -> None:
+    with pytest.raises(SetupError, match=told):
+        node(changed)
+
+
+def options(folder: Path) -> NodeOptions:
+    return NodeOptions(
+        name="n2", ip="127.0.0.1", join=None, port=1, job="12", temp_dir=folder, num_cpus=1, num_gpus=None
+    )
+
+
+def test_what_earlier_starts_of_the_job_left_is_removed(tmp_path: Path) -> None:
+    for name in ("h12.0.1", "h12.1.1", "h12.2.0", "h12.3.1", "h123.0.1", "h12.x.1"):
+        (tmp_path / name / "left").mkdir(parents=True)
+    make_temp_dir(options(tmp_path / "h12.2.1"))
+    kept = {folder.name for folder in tmp_path.iterdir()}
+    assert kept == {"h12.2.0", "h12.2.1", "h12.3.1", "h123.0.1", "h12.x.1"}
+    assert (tmp_path / "h12.2.1").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="cannot be made"):
+        make_temp_dir(options(tmp_path / "nowhere" / "h12.0.1"))
+
+
+# The parent of all that runs on a node. -------------------------------------------------------------------------------
+
+SUPERVISE = """
+import sys
+from pathlib import Path
+from harness.slurm.step import NodeOptions, make_temp_dir, supervise
+folder, script = Path(sys.argv[1]), sys.argv[2]
+made = NodeOptions(name="n2", ip="", join=None, port=1, job="12", temp_dir=folder, num_cpus=1, num_gpus=None)
+make_temp_dir(made)
+sys.exit(supervise(["bash", "-c", script], made))
+"""
+# Says where its temporary folder is, and the processes that are to go with it, one of them an orphan.
+_FAMILY = 'touch "$TMPDIR/left"; (setsid sleep 600 & echo $! >> pids); sleep 600 & echo $! >> pids; echo up; '
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Start a supervisor of a script, with a `scancel` at hand that notes what it is told."""
+    fake = tmp_path / "scancel"
+    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/told\n')
+    fake.chmod(0o755)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str) -> subprocess.Popen[str]:
+        made = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISE, str(tmp_path / "h12.0.1"), script],
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, cwd=tmp_path, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(made)
+        assert made.stdout is not None
+        assert made.stdout.readline() == "up\n"
+        return made
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate()
+
+
+def ended(made: subprocess.Popen[str], *, close: bool) -> tuple[int, str]:
+    """Return the exit code, and what was said on standard error."""
+    if close:
+        assert made.stdin is not None
+        made.stdin.close()
+        made.stdin = None
+    made.wait(_PATIENCE_S)  # `communicate` would let go of it
+    _, said = made.communicate(timeout=_PATIENCE_S)
+    return made.returncode, said
+
+
+def nothing_is_left(tmp_path: Path) -> bool:
+    pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    return len(pids) == 2 and not any(map(alive, pids)) and not (tmp_path / "h12.0.1").exists()
+
+
+Start = Callable[[str], subprocess.Popen[str]]
+
+
+def test_a_node_ends_with_all_below_it_and_well_once_its_script_lets_go(start: Start, tmp_path: Path) -> None:
+    made = start(_FAMILY + "wait")
+    assert ended(made, close=True) == (0, "")
+    assert nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(("end", "code", "how"), [("exit 3", 3, "ended with exit code 3"), ("exit 0", 1, "code 0"),
+                                                  ("kill -9 $$", 137, "killed by SIGKILL")])  # fmt: skip
+def test_a_node_whose_ray_ends_says_so_and_cleans_up(
+    start: Start, tmp_path: Path, end: str, code: int, how: str
+) -> None:
+    found, said = ended(start(_FAMILY + end), close=False)
+    assert found == code
+    assert said.startswith("harness: node n2: its Ray ")
+    assert how in said
+    assert nothing_is_left(tmp_path)
+
+
+def test_a_node_outlives_the_signal_that_slurm_sends_to_all_and_tells_the_script_once(
+    start: Start, tmp_path: Path
+) -> None:
+    made = start(_FAMILY + "echo $$ >> bash; wait")
+    (bash,) = map(int, (tmp_path / "bash").read_text().split())
+    sleeps = [int(line) for line in (tmp_path / "pids").read_text().split()]
+    told = tmp_path / "told"
+    for _ in range(2):
+        for pid in (made.pid, bash, *sleeps):
+            os.kill(pid, signal.SIGTERM)
+        wait_until(told.exists)
+    assert all(map(alive, (made.pid, bash, *sleeps)))
+    code, said = ended(made, close=True)
+    assert code == 0
+    assert said.startswith("node n2: Slurm tells it to end (SIGTERM)")  # no "harness:", which says of a failure
+    assert told.read_text() == "--batch --signal=TERM 12\n"
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + _PATIENCE_S
+    while not what() and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert what()
