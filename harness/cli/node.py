@@ -100,7 +100,7 @@ def _in_step(*, port: int | None, labels: list[str], ports: str | None) -> NoRet
     """
     from harness.domain.errors import SetupError
     from harness.slurm.granted import keep_to_granted
-    from harness.slurm.step import make_temp_dir, of_environment, supervise
+    from harness.slurm.step import of_environment, own_folder, supervise
 
     try:
         kept = keep_to_granted()
@@ -110,17 +110,18 @@ def _in_step(*, port: int | None, labels: list[str], ports: str | None) -> NoRet
         _expect_own("its address", options.ip)
         if options.join is None:
             _expect_free(options.port)
-        command = node_command(
-            ip=options.ip, head=options.join is None, join=options.join, port=options.port, name=options.name,
-            labels=labels, num_cpus=options.num_cpus, num_gpus=options.num_gpus, temp_dir=options.temp_dir,
-            ports=ports, patience_s=_STEP_PATIENCE_S,
-        )  # fmt: skip
         _prepare()
-        make_temp_dir(options)
+        with own_folder(options) as made:
+            command = node_command(
+                ip=made.ip, head=made.join is None, join=made.join, port=made.port, name=made.name, labels=labels,
+                num_cpus=made.num_cpus, num_gpus=made.num_gpus, temp_dir=made.ray_dir, ports=ports,
+                patience_s=_STEP_PATIENCE_S,
+            )  # fmt: skip
+            sys.stdout.flush()
+            code = supervise([*_RAY, *command], made)
     except SetupError as error:
         raise SetupError(f"node {os.environ.get('SLURMD_NODENAME') or platform.node()}: {error}") from None
-    sys.stdout.flush()
-    sys.exit(supervise([*_RAY, *command], options))
+    sys.exit(code)
 
 
 def _prepare() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +165,7 @@ def _request(submission: Submission) -> dict[str, Any]:
     """Return what `again` needs to know."""
     job = submission.job
     return {
-        "profile": job.profile.model_dump(mode="json"),
+        "profile": job.profile.model_dump(mode="json", exclude_unset=True),
         "name": job.name,
         "suite": job.suite,
         "suite_file": job.suite_file,
@@ -190,6 +191,8 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
     kept = jobfile.read(folder)
     if kept is None:
         raise ResultsError(f"{folder}: this run was not submitted; go on with it by `harness run … --resume`")
+    if jobfile.path(folder).stat().st_uid != os.geteuid():  # it names what is run
+        raise ResultsError(f"{folder}: somebody else submitted this run; submit the suite yourself")
     client.expect_slurm()
     _expect_over(folder, kept.ids)
     request = dict(kept.request)

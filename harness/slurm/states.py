@@ -63,7 +63,7 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "LAUNCH_FAILED": _again("could not be started on its nodes"),
     "RECONFIG_FAIL": _again("its nodes could not be made ready"),
     "COMPLETED": Meaning(kind="well", words="has ended well"),
-    "FAILED": Meaning(kind="badly", words="has failed", way_out="job.log says why"),
+    "FAILED": Meaning(kind="badly", words="has failed", way_out="what it says is in its log"),
     "OUT_OF_MEMORY": Meaning(kind="badly", words="was killed for want of memory", way_out=_MORE_MEMORY),
     "TIMEOUT": Meaning(kind="badly", words="has used up its time", way_out=_MORE_TIME),
     "DEADLINE": Meaning(kind="badly", words="could not end before its deadline", way_out=_MORE_TIME),
@@ -78,6 +78,8 @@ def meaning(job: Job) -> Meaning:
         return Meaning(
             kind="badly", words="was killed (signal 9), for want of memory as it seems", way_out=_MORE_MEMORY
         )
+    if job.state == "FAILED" and job.exit_code in (_LEFT, _INTERRUPTED):
+        return Meaning(kind="badly", words="has ended with something left")
     found = MEANINGS.get(job.state) or _on(f"is {job.state.lower()}")
     if found.kind == "again" and job.past:
         return Meaning(kind="badly", words=f"{found.words} and did not start again", way_out=_GO_ON)
@@ -180,7 +182,7 @@ def _all(jobs: list[Job]) -> str:
 
 
 def _ended_with(job: Job) -> str:
-    if job.state != "FAILED" or job.signal == _KILLED:
+    if job.state != "FAILED" or job.signal == _KILLED or job.exit_code in (_LEFT, _INTERRUPTED):
         return ""
     if job.signal:
         return f" by signal {job.signal}"

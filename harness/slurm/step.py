@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import os
+import re
 import select
 import shutil
 import signal
@@ -12,8 +14,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +29,7 @@ PORT: Final = "HARNESS_SLURM_PORT"  # where the first of them listens for the ot
 _LONGEST_TEMP_DIR: Final = 22  # characters: with "/t" it is what `harness.schedule.process.private_folder` takes
 _REAP_EVERY_S: Final = 5.0
 _SCANCEL_S: Final = 10.0
+_OVER: Final = re.compile(r"Invalid job id|already complet", re.IGNORECASE)  # what Slurm says of a job that has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,11 @@ class NodeOptions:
     temp_dir: Path
     num_cpus: int | None
     num_gpus: int | None  # None: as many as Ray finds
+
+    @property
+    def ray_dir(self) -> Path:
+        """Where Ray puts its sockets and logs: it opens that folder to everybody, and so the one above must not be."""
+        return self.temp_dir / "r"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -118,29 +126,72 @@ def resolved(host: str) -> str:
 # The parent of all that runs on the node. -----------------------------------------------------------------------------
 
 
-def make_temp_dir(options: NodeOptions) -> None:
-    """Make the folder that this start keeps all in, and remove those that earlier starts of the job left here: Slurm
-    has ended them, and they may have had no time to.
+@contextlib.contextmanager
+def own_folder(options: NodeOptions) -> Iterator[NodeOptions]:
+    """The options with a folder that is there, and this start's alone until the context ends; then it is removed.
+
+    What earlier starts of the job left here is removed too: Slurm has ended them, and they may have had no time to.
 
     Raises:
-        SetupError: when it cannot be made, or is there and somebody else's.
+        SetupError: when it cannot be made.
     """
-    folder = options.temp_dir
-    job, start, _ = folder.name.split(".")
-    for other in [folder, *folder.parent.glob(f"{job}.*.*")]:
-        earlier = other.name.split(".")[1]
-        if other == folder or (earlier.isdigit() and int(earlier) < int(start)):
-            shutil.rmtree(other, ignore_errors=True)
+    _remove_older(options.temp_dir)
+    folder, lock = _made(options.temp_dir)
     try:
-        folder.mkdir(mode=0o700)
-        Path(options.environment["TMPDIR"]).mkdir(mode=0o700)
-    except OSError as error:
-        raise SetupError(f"{folder}, for sockets and logs, cannot be made ({error.strerror})") from None
+        made = replace(options, temp_dir=folder)
+        Path(made.environment["TMPDIR"]).mkdir(mode=0o700)
+        yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_older(folder: Path) -> None:
+    job, start, _ = folder.name.split(".")
+    for other in folder.parent.glob(f"{job}.*.*"):
+        earlier = other.name.split(".")[1]
+        if earlier.isdigit() and int(earlier) < int(start) and (lock := _locked(other)) is not None:
+            shutil.rmtree(other, ignore_errors=True)
+            os.close(lock)
+
+
+def _made(folder: Path) -> tuple[Path, int]:
+    """Make a folder of this name, or with a letter more where that is in use, as by another Slurm's job on the same
+    machine; return it, and its lock."""
+    for wanted in (folder, *(folder.with_name(folder.name + letter) for letter in "bcdefgh")):
+        if (left := _locked(wanted)) is not None:
+            shutil.rmtree(wanted, ignore_errors=True)
+            os.close(left)
+        try:
+            wanted.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise SetupError(f"{wanted}, for sockets and logs, cannot be made ({error.strerror})") from None
+        if (lock := _locked(wanted)) is not None:
+            return wanted, lock
+    raise SetupError(
+        f"{folder}, for sockets and logs, is in use, and so are those beside it; remove what is left there"
+    )
+
+
+def _locked(folder: Path) -> int | None:
+    """Return a descriptor that holds the lock of a folder; None where another process does, or there is none."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def supervise(command: Sequence[str], options: NodeOptions) -> int:
-    """Run a command until standard input closes or it ends; then end all below it, and remove what it left. Return the
-    exit code: 0 where its input closed.
+    """Run a command until standard input closes or it ends, and then end all below it; return the exit code, 0 where
+    its input closed.
 
     Slurm sends SIGTERM to every process of a job that is to end, while the run still has to save. So it is blocked for
     all that runs below; here it is passed on to the job's script, which a preemption would not tell.
@@ -157,7 +208,6 @@ def supervise(command: Sequence[str], options: NodeOptions) -> int:
         closed = _follow(child, told, lambda: _pass_on(options))
     finally:
         processes.end_below(os.getpid())
-        shutil.rmtree(options.temp_dir, ignore_errors=True)
     if closed:
         return 0
     code = child.wait()
@@ -205,7 +255,7 @@ def _pass_on(options: NodeOptions) -> None:
             problem = done.stderr.strip() if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = str(error)
-        if problem:
+        if problem and not _OVER.search(problem):
             print(f"node {options.name}: the run could not be told: {problem}", file=sys.stderr, flush=True)
 
     threading.Thread(target=tell, name="harness-scancel", daemon=True).start()

@@ -131,16 +131,19 @@ def cell(queued: Queued) -> str:
     """Return Slurm's states in a few words: ``pending (Priority)``, ``3 running, 97 pending (Resources)``."""
     if queued.why is not None:
         return "?"
-    found = queued.jobs
-    if not found:
-        return "not known any more" if queued.file.ids else "not submitted"
-    counts = Counter(_short(job) for job in found)
-    if len(found) == 1:
-        return next(iter(counts))
+    if (tasks := queued.tasks) is not None:
+        counts = Counter(_short(queued.of_shard(task)) for task in tasks)
+    else:
+        alone: Sequence[Job | None] = queued.jobs or (None,)
+        counts = Counter(map(_short, alone))
+    if counts.total() == 1:
+        return next(iter(counts)) if queued.file.ids else "not submitted"
     return ", ".join(f"{count} {told}" for told, count in commonest(counts))
 
 
-def _short(job: Job) -> str:
+def _short(job: Job | None) -> str:
+    if job is None:
+        return "not known any more"
     reason = f" ({job.reason})" if states.waiting(job) and job.reason else ""
     return job.state.lower() + reason
 

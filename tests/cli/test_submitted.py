@@ -41,7 +41,7 @@ def begun(folder: Path, *, state: str | None = None, host: str | None = None) ->
     recorder.flush()
     if state is not None:
         recorder.finish(state)
-        recorder.__exit__()
+        recorder.__exit__(None, None, None)
     if host is not None:
         mine = json.loads((folder / owner.FILE).read_text())
         (folder / owner.FILE).write_text(json.dumps(mine | {"host": host, "slurm_job_id": "12"}))
@@ -159,7 +159,7 @@ def test_the_shards_of_an_array_that_have_something_left_are_listed(tmp_path: Pa
     done = begun(shards.reserve(folder, 0, trials=2, settings=1))
     done.write(finished(30))
     done.finish("completed")
-    done.__exit__()
+    done.__exit__(None, None, None)
     begun(shards.reserve(folder, 1, trials=2, settings=1))
     tasks = [f"12|{task}|PENDING|0|0|0:00|1:00|Priority|" for task in range(2, 30)]
     fake.knows("12|0|COMPLETED|0|0|0:01|1:00|None|n1", "12|1|RUNNING|0|0|0:01|1:00|None|n2", *tasks)
@@ -170,6 +170,15 @@ def test_the_shards_of_an_array_that_have_something_left_are_listed(tmp_path: Pa
     assert ["2", "submitted", "0/2", "pending", "(Priority)"] in rows
     assert not any(row[:2] == ["0", "completed"] for row in rows)
     assert "… and 9 more shards that have not completed" in told
+
+
+def test_tasks_that_were_cancelled_together_are_counted_each(tmp_path: Path, say: Say, fake: FakeSlurm) -> None:
+    folder = reserved(tmp_path, array="0-3", shards=4, trials=4)
+    jobfile.add(folder, job_id="13", array="2")
+    fake.knows("12|0|FAILED|19200|0|0:01|1:00|NonZeroExitCode|n1", "12|N/A|CANCELLED|0|0|0:00|1:00|Resources|")
+    told = say("status", "r", "--results", tmp_path / "results").out
+    assert "Slurm:  array of 4 jobs: 2 cancelled, 1 failed, 1 not known any more" in told.splitlines()
+    assert "Go on:  harness submit --again r" in told
 
 
 # Stopping. ----------------------------------------------------------------------------------------------------

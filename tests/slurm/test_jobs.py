@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from slurm.daemons import Slurm
-from slurm.submitted import SUITE, harness, submit
+from slurm.submitted import SUITE, Submitted, harness, submit
 
 ODD = 'it\'s "odd" $(touch evil) `touch evil` %j'
 
@@ -33,8 +33,6 @@ def test_a_run_uses_every_node_of_its_allocation_and_nothing_that_was_only_data_
     assert rows["counts"] == {"completed": 12}
     assert rows["state"] == "completed"
     assert "COMPLETED" in json.dumps(rows["slurm"])
-    from slurm.submitted import Submitted
-
     run = Submitted(slurm, folder, "")
     trials = run.rows()
     assert set(trials["node"]) == {"n1", "n2", "n3"}
@@ -48,14 +46,13 @@ def test_a_run_uses_every_node_of_its_allocation_and_nothing_that_was_only_data_
 def test_a_job_that_is_told_to_end_requeues_itself_and_one_that_slurm_requeues_goes_on_too(
     slurm: Slurm, tmp_path: Path
 ) -> None:
-    words = ["--nodes", "2", "--cpus-per-node", "2", "--memory", "2000", "--set", "repeats=4", "--set", "epochs=60"]
+    words = ["--cpus-per-node", "2", "--memory", "2000", "--set", "repeats=2", "--set", "epochs=60"]
     run = submit(slurm, *words, "--no-calibrate", cwd=tmp_path)
-    epochs = "epochs"
 
     def far(attempt: int) -> bool:
         live = run.folder / "live.json"
         told = json.loads(live.read_text()) if live.exists() else {"attempt": 0, "running": []}
-        return told["attempt"] == attempt and any(one[epochs] >= 12 * attempt for one in told["running"])
+        return told["attempt"] == attempt and any(one["epochs"] >= 15 * attempt for one in told["running"])
 
     run.waits(lambda: far(1))
     slurm.run("scancel", "--batch", "--signal=TERM", run.job)  # as the time limit does
@@ -67,7 +64,7 @@ def test_a_job_that_is_told_to_end_requeues_itself_and_one_that_slurm_requeues_g
     slurm.run("scontrol", "requeue", run.job)
     run.ends()
     trials, rows = run.rows(), run.rows("epochs")
-    assert sorted(trials["repeat"]) == list(range(4))
+    assert sorted(trials["repeat"]) == [0, 1]
     assert set(trials["status"]) == {"completed"}
     assert [one["slurm_restart"] for one in run.content()["attempts"]] == [0, 1, 2]
     for _, of_one in rows.groupby("trial_id"):

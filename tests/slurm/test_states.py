@@ -107,4 +107,6 @@ def test_a_job_is_told_in_a_line() -> None:
     assert states.told(job("PREEMPTED", nodes="n1")) == "job 12 PREEMPTED: pending, Slurm starts it again"
     assert states.told(job("REQUEUE_HOLD")) == "job 12 REQUEUE_HOLD: is held before it starts again"
     assert states.told(job()) == "job 12 COMPLETED"
+    left = job("FAILED", exit_code=75, signal=0)
+    assert states.told(left) == "job 12 FAILED: has ended with something left"
     assert states.told(job("FAILED", exit_code=3, signal=0)) == "job 12 FAILED: has failed with exit code 3"

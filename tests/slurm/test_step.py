@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.domain.errors import SetupError
 from harness.processes import alive
-from harness.slurm.step import NodeOptions, make_temp_dir, of_environment, resolved
+from harness.slurm.step import NodeOptions, of_environment, own_folder, resolved
 
 STEP = {
     "SLURM_JOB_ID": "12",
@@ -28,8 +28,8 @@ STEP = {
 _PATIENCE_S = 30.0
 
 
-def node(more: Mapping[str, str] = {}, **options: object) -> NodeOptions:
-    return of_environment(STEP | more, **options)  # type: ignore[arg-type]
+def node(more: dict[str, str] | None = None, **options: object) -> NodeOptions:
+    return of_environment(STEP | (more or {}), **options)  # type: ignore[arg-type]
 
 
 def test_a_node_joins_the_first_one_of_its_step_under_slurms_name() -> None:
@@ -94,15 +94,29 @@ def options(folder: Path) -> NodeOptions:
 def test_what_earlier_starts_of_the_job_left_is_removed(tmp_path: Path) -> None:
     for name in ("h12.0.1", "h12.1.1", "h12.2.0", "h12.3.1", "h123.0.1", "h12.x.1"):
         (tmp_path / name / "left").mkdir(parents=True)
-    make_temp_dir(options(tmp_path / "h12.2.1"))
-    kept = {folder.name for folder in tmp_path.iterdir()}
-    assert kept == {"h12.2.0", "h12.2.1", "h12.3.1", "h123.0.1", "h12.x.1"}
-    assert (tmp_path / "h12.2.1").stat().st_mode & 0o777 == 0o700
+    with own_folder(options(tmp_path / "h12.2.1")) as made:
+        kept = {folder.name for folder in tmp_path.iterdir()}
+        assert kept == {"h12.2.0", "h12.2.1", "h12.3.1", "h123.0.1", "h12.x.1"}
+        assert made.temp_dir.stat().st_mode & 0o777 == 0o700
+    assert not made.temp_dir.exists()
+
+
+def test_a_folder_that_a_process_lives_in_is_left_to_it(tmp_path: Path) -> None:
+    with own_folder(options(tmp_path / "h12.0.1")) as first, own_folder(options(tmp_path / "h12.0.1")) as second:
+        assert second.temp_dir.name == "h12.0.1b"
+        with own_folder(options(tmp_path / "h12.1.1")):
+            assert first.temp_dir.exists()
+
+
+def test_a_folder_that_was_left_under_the_same_name_is_used_anew(tmp_path: Path) -> None:
+    (tmp_path / "h12.0.1" / "left").mkdir(parents=True)
+    with own_folder(options(tmp_path / "h12.0.1")) as made:
+        assert [folder.name for folder in made.temp_dir.iterdir()] == ["t"]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="cannot be made"):
-        make_temp_dir(options(tmp_path / "nowhere" / "h12.0.1"))
+    with pytest.raises(SetupError, match="cannot be made"), own_folder(options(tmp_path / "nowhere" / "h12.0.1")):
+        pass
 
 
 # The parent of all that runs on a node. -------------------------------------------------------------------------------
@@ -110,11 +124,12 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 SUPERVISE = """
 import sys
 from pathlib import Path
-from harness.slurm.step import NodeOptions, make_temp_dir, supervise
+from harness.slurm.step import NodeOptions, own_folder, supervise
 folder, script = Path(sys.argv[1]), sys.argv[2]
 made = NodeOptions(name="n2", ip="", join=None, port=1, job="12", temp_dir=folder, num_cpus=1, num_gpus=None)
-make_temp_dir(made)
-sys.exit(supervise(["bash", "-c", script], made))
+with own_folder(made) as made:
+    code = supervise(["bash", "-c", script], made)
+sys.exit(code)
 """
 # Says where its temporary folder is, and the processes that are to go with it, one of them an orphan.
 _FAMILY = 'touch "$TMPDIR/left"; (setsid sleep 600 & echo $! >> pids); sleep 600 & echo $! >> pids; echo up; '
@@ -141,8 +156,10 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
     yield start
     for one in started:
-        one.kill()
-        one.communicate()
+        try:
+            one.communicate(timeout=_PATIENCE_S)  # closes its standard input, at which all below it ends
+        finally:
+            one.kill()
 
 
 def ended(made: subprocess.Popen[str], *, close: bool) -> tuple[int, str]:
@@ -185,7 +202,7 @@ def test_a_node_whose_ray_ends_says_so_and_cleans_up(
 def test_a_node_outlives_the_signal_that_slurm_sends_to_all_and_tells_the_script_once(
     start: Start, tmp_path: Path
 ) -> None:
-    made = start(_FAMILY + "echo $$ >> bash; wait")
+    made = start("echo $$ >> bash; " + _FAMILY + "wait")
     (bash,) = map(int, (tmp_path / "bash").read_text().split())
     sleeps = [int(line) for line in (tmp_path / "pids").read_text().split()]
     told = tmp_path / "told"
