@@ -20,9 +20,10 @@ suite=suites/batch_size.py
 options=(--results results --run 20261122-101500-7f3a --resume)
 restart=${SLURM_RESTART_COUNT:-0}
 shard=$SLURM_ARRAY_TASK_ID
+id=${SLURM_ARRAY_JOB_ID}_$shard  # the last of an array has the whole one's as its own
 log="$job/nodes-$shard.log"
 
-say() { printf '%(%H:%M:%S)T job %s: %s\n' -1 "$SLURM_JOB_ID" "$*"; }
+say() { printf '%(%H:%M:%S)T job %s: %s\n' -1 "$id" "$*"; }
 
 say "start $restart on $SLURM_JOB_NODELIST, this script on $SLURMD_NODENAME"
 if [ ! -e "$job/job.json" ]; then
@@ -32,7 +33,7 @@ fi
 
 # What Slurm granted, and a place of this job's own: several jobs may share a node. ------------------------------------
 set -u
-HARNESS_SLURM_JOB=$(scontrol show job -d -o "$SLURM_JOB_ID")
+HARNESS_SLURM_JOB=$(scontrol show job -d -o "$id")
 addresses=$(scontrol show node -o "$SLURM_JOB_NODELIST")
 HARNESS_SLURM_ADDRESSES=$(sed -nE 's/^NodeName=([^ ]+) .* NodeAddr=([^ ]+) .*/\1=\2/p' <<<"$addresses" | tr '\n' ' ')
 head=$(sed -nE "s/^NodeName=$SLURMD_NODENAME .* NodeAddr=([^ ]+) .*/\1/p" <<<"$addresses")

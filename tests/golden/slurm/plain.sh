@@ -19,9 +19,10 @@ harness=(/opt/harness/bin/harness)
 suite=suites/batch_size.py
 options=(--results results --run 20261122-101500-7f3a --resume)
 restart=${SLURM_RESTART_COUNT:-0}
+id=$SLURM_JOB_ID
 log="$job/nodes.log"
 
-say() { printf '%(%H:%M:%S)T job %s: %s\n' -1 "$SLURM_JOB_ID" "$*"; }
+say() { printf '%(%H:%M:%S)T job %s: %s\n' -1 "$id" "$*"; }
 
 say "start $restart on $SLURM_JOB_NODELIST, this script on $SLURMD_NODENAME"
 if [ ! -e "$job/job.json" ]; then
@@ -31,7 +32,7 @@ fi
 
 # What Slurm granted, and a place of this job's own: several jobs may share a node. ------------------------------------
 set -u
-HARNESS_SLURM_JOB=$(scontrol show job -d -o "$SLURM_JOB_ID")
+HARNESS_SLURM_JOB=$(scontrol show job -d -o "$id")
 addresses=$(scontrol show node -o "$SLURM_JOB_NODELIST")
 HARNESS_SLURM_ADDRESSES=$(sed -nE 's/^NodeName=([^ ]+) .* NodeAddr=([^ ]+) .*/\1=\2/p' <<<"$addresses" | tr '\n' ' ')
 head=$(sed -nE "s/^NodeName=$SLURMD_NODENAME .* NodeAddr=([^ ]+) .*/\1/p" <<<"$addresses")
@@ -91,14 +92,14 @@ for _ in {1..100}; do kill -0 "$nodes" 2>/dev/null || break; sleep 0.2; done
 kill -KILL "$nodes" 2>/dev/null
 say "the run ended with exit code $code"
 if [ "$told" = yes ] && [ "$code" = 75 ]; then  # Slurm's doing, not that of `harness stop` or a budget
-    state=$(timeout 20 squeue -h -j "$SLURM_JOB_ID" -o %T)
+    state=$(timeout 20 squeue -h -j "$id" -o %T)
     if [ "$state" != RUNNING ]; then
         say "Slurm has the job as ${state:-gone}: whether it starts again is up to Slurm"
     elif [ "$restart" -ge 100 ]; then
         say "it has been requeued $restart times, and is not any more"
     else
         say "requeued, to go on where it ended"
-        scontrol requeue "$SLURM_JOB_ID"
+        scontrol requeue "$id"
     fi
 fi
 exit "$code"
