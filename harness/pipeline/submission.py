@@ -132,7 +132,8 @@ def submit(submission: Submission) -> str:
     """Reserve the run, if it is new, write the script and hand it to Slurm; return the job's id.
 
     Raises:
-        SetupError: when there is no Slurm, or it refuses; nothing is left behind then.
+        SetupError: when there is no Slurm, or it refuses; nothing is left behind then. Where it stays open whether the
+            job was submitted, the run stays.
         ResultsError: when the results cannot be written.
     """
     client.expect_slurm()
@@ -151,6 +152,8 @@ def submit(submission: Submission) -> str:
         if submission.info:
             jobfile.write(folder, jobfile.JobFile(request=_request(submission)))
         job_id = client.sbatch(script, cwd=job.cwd)
+    except client.UnsureError:  # the job would need what is there
+        raise
     except HarnessError:
         if submission.info:
             shutil.rmtree(folder, ignore_errors=True)

@@ -38,6 +38,10 @@ _INSTEAD_OF: Final = {
 }  # fmt: skip
 
 
+class UnsureError(SetupError):
+    """It stays open whether a job was submitted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A job, or a task of an array, as Slurm tells of it; None where it does not say."""
@@ -78,7 +82,8 @@ def sbatch(script: Path, *, cwd: Path, array: str | None = None) -> str:
     """Submit a script and return the job's id. `array` is its tasks in Slurm's form: ``0-99%10``.
 
     Raises:
-        SetupError: with Slurm's words and the way out; also where it stays open whether the job was submitted.
+        UnsureError: where it stays open whether the job was submitted.
+        SetupError: where it was not, with Slurm's words and the way out.
     """
     words = ["--parsable", *([f"--array={array}"] if array is not None else []), str(script)]
     text = script.read_text(encoding="utf-8")
@@ -242,10 +247,10 @@ def _code(text: str) -> tuple[int | None, int | None]:
     return (int(text) >> 8, int(text) & 127) if text.isdecimal() else (None, None)
 
 
-def _unsure(what: str, script: str) -> SetupError:
+def _unsure(what: str, script: str) -> UnsureError:
     name = next(iter(re.findall(r"(?m)^#SBATCH --job-name=(.*)$", script)), "").strip('"')
     look = f"squeue --me --name={shlex.quote(name)}" if name else "squeue --me"
-    return SetupError(
+    return UnsureError(
         f"{what}: the job may have been submitted all the same. `{look}` shows it if so, and `scancel` with its number "
         "takes it back; submit again only if it is not there"
     )
