@@ -118,11 +118,12 @@ def _stop_array(folder: Path, queued: Queued, *, now: bool, wait: bool) -> None:
     from harness.domain.errors import ResultsError
     from harness.domain.naming import plural
     from harness.record import owner, shards
-    from harness.slurm import client
+    from harness.slurm import client, states
     from harness.terminal import jobs
     from harness.terminal.text import printable
 
     ids = sorted({job.id.partition("_")[0] for job in queued.going})
+    waiting = any(map(states.waiting, queued.going))
     if ids:
         client.cancel(ids, pending=True)  # first, so that none starts in the place of one that ends
     asked = 0
@@ -135,8 +136,8 @@ def _stop_array(folder: Path, queued: Queued, *, now: bool, wait: bool) -> None:
         raise ResultsError(f"{folder}: no shard of this run runs, and Slurm has none: there is nothing to stop")
     what = "and the trials that run are ended too" if now else "those that run end first"
     told = [f"asked {plural(asked, 'shard')} to end: no further trial starts, {what}"] if asked else []
-    told += [f"cancelled what waits to start of {_named(ids)}"] if ids else []
-    typer.echo(printable(f"{folder.name}: {'; '.join(told)}"))
+    told += [f"cancelled what waits to start of {_named(ids)}"] if waiting else []
+    typer.echo(printable(f"{folder.name}: {'; '.join(told) or 'its jobs are about to end'}"))
     if not wait:
         return
     end_s = time.monotonic() + _UNTIL_CANCELLED_S if now else float("inf")

@@ -201,7 +201,7 @@ def _again(
 def _go(made: Submission, *, wait: bool, dry_run: bool, as_json: bool) -> None:
     """Print the script, or submit it and tell of it, or follow the job to its end."""
     from harness.domain.naming import plural
-    from harness.pipeline.submission import submit
+    from harness.pipeline.submission import submit, why_stuck
     from harness.slurm.job import FOLDER
     from harness.terminal.text import printable
 
@@ -213,10 +213,12 @@ def _go(made: Submission, *, wait: bool, dry_run: bool, as_json: bool) -> None:
         told = {"job": job_id, "run": job.run_id, "folder": str(folder), "trials": made.trials, "array": job.array}
         typer.echo(json.dumps(told, indent=2))
         return
-    where = plural(job.profile.nodes, "node") if job.array is None else f"array {job.array}"
+    what = plural(made.trials, "trial") if made.info else f"what is left of {plural(made.trials, 'trial')}"
+    where = plural(job.profile.nodes, "node") if job.array is None else _in_jobs(job.array)
+    run = job.run_id if made.results == Path("results") else f"{job.run_id} --results {shlex.quote(str(made.results))}"
     lines = [
-        f"submitted job {job_id}: {plural(made.trials, 'trial')} of {job.suite} on {where} → {folder}",
-        f"  harness status {job.run_id}      {folder}/{FOLDER}/{job.log.replace('%a', '*')} has what it says",
+        f"submitted job {job_id}: {what} of {job.suite} on {where} → {folder}",
+        f"  harness status {run}      {folder}/{FOLDER}/{job.log.replace('%a', '*')} has what it says",
     ]
     for line in lines:
         typer.echo(printable(line), err=as_json)
@@ -224,6 +226,14 @@ def _go(made: Submission, *, wait: bool, dry_run: bool, as_json: bool) -> None:
         from harness.terminal.slurm import follow
 
         raise typer.Exit(follow(folder, as_json=as_json))
+    if problem := why_stuck(job_id):
+        typer.echo(printable(f"  {problem}; take it back with: harness stop {run}"), err=True)
+
+
+def _in_jobs(array: str) -> str:
+    """Return an array, as Slurm takes it, in words."""
+    numbers, _, most = array.partition("%")
+    return f"a node for each of the shards {numbers}" + (f", {most} at a time" if most else "")
 
 
 def _command(profile: Any) -> list[str]:

@@ -60,12 +60,15 @@ def prepare(
         SetupError: for a name or a path that cannot be told to Slurm.
     """
     loaded, made = make_plan(request)
-    _expect_room(made, profile)
     count, limit = (None, None) if array is None else _array(array)
     if count is not None:
         shard(made, 0, count)  # refuses what cannot be split
         if profile.nodes > 1:
-            raise SuiteError(f"--array: each of its jobs has one node, and --nodes {profile.nodes} asks for more")
+            raise SuiteError(
+                f"--array: each of its jobs has one node, and nodes is {profile.nodes}, by --nodes or the profile; "
+                "add --nodes 1"
+            )
+    _expect_room(made, profile)
     run_id, cwd = runs.new_run_id(), Path.cwd()
     folder = runs.run_folder(request.results, made.suite.name, run_id)
     words = ["--results", str(request.results), "--run", run_id, *options]
@@ -160,8 +163,22 @@ def submit(submission: Submission) -> str:
             with contextlib.suppress(OSError):
                 folder.parent.rmdir()  # the suite's, unless it holds other runs
         raise
-    jobfile.add(folder, job_id=job_id, array=job.array)
+    try:
+        jobfile.add(folder, job_id=job_id, array=job.array)
+    except ResultsError as error:
+        raise ResultsError(
+            f"job {job_id} was submitted and cannot be noted: {error}; scancel {job_id} ends it"
+        ) from error
     return job_id
+
+
+def why_stuck(job_id: str) -> str:
+    """Return why a job that Slurm has just taken does not start as things are, as Slurm says; empty if it may."""
+    try:
+        found = client.jobs([job_id])
+    except HarnessError:  # it was taken, and that is what counts
+        return ""
+    return next((f"{states.told(job)}: {why}" for job in found.values() if (why := states.stuck(job))), "")
 
 
 def _request(submission: Submission) -> dict[str, Any]:

@@ -161,11 +161,12 @@ class Recorder:
         recorded = content.get("suite_sha256")
         if recorded != suite_sha256 and not force:
             submitted = "submitted_at" in content
-            since, way = ("was submitted", "submit it anew") if submitted else ("began", "begin a new run")
+            since = "was submitted" if submitted else "began"
+            way = "submit it anew" if submitted else "begin a new run, or resume all the same with --force"
             raise ResultsError(
                 f"{run_folder}: the suite has changed since this run {since} (sha256 {str(recorded)[:12]} then, "
                 f"{suite_sha256[:12]} now), or other --set, --where or --small are asked for: as it {since}, it "
-                f"goes on with `{runs.resume_command(content)}`; {way}, or resume all the same with --force"
+                f"goes on with `{runs.resume_command(content)}`; {way}"
             )
         attempt = len(content.get("attempts", ())) + 1
         for path in journal.log_files(run_folder)[-1:]:

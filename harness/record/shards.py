@@ -266,8 +266,10 @@ def merge(top: Path, *, take_over: bool = False, anew: bool = False) -> bool:
     except OSError as error:
         raise ResultsError(f"{top}: the shards cannot be merged there ({error.strerror}); they are kept") from error
     try:
-        ends = _ends(top, anew=anew)
-        return ends is not None and _merge(top, ends, ownership)
+        while (ends := _ends(top, anew=anew)) is not None:  # another, where one has gone on and ended meanwhile
+            if _merge(top, ends, ownership):
+                return True
+        return False
     finally:
         ownership.release()
 

@@ -7,13 +7,14 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harness.domain.component import did_you_mean
 from harness.domain.errors import SetupError, known
+from harness.slurm.inherited import inherited
 
 _ANSWER_S: Final = 10.0  # for what only asks
 _SUBMIT_S: Final = 60.0  # a controller with much to do may take a submission long after the usual time
@@ -26,16 +27,6 @@ _FIELDS: Final = {
     "TimeLimit": 20, "Reason": 120, "NodeList": 400,
 }  # fmt: skip
 _ACCOUNTED: Final = ("JobID", "State", "ExitCode", "Elapsed", "Timelimit", "NodeList")
-
-# Variables by which sbatch takes options: they win over the script's own lines, for which a profile stands.
-_INSTEAD_OF: Final = {
-    "account": "SBATCH_ACCOUNT", "array": "SBATCH_ARRAY_INX", "chdir": "SBATCH_CHDIR",
-    "constraint": "SBATCH_CONSTRAINT", "exclusive": "SBATCH_EXCLUSIVE", "gres": "SBATCH_GRES",
-    "job-name": "SBATCH_JOB_NAME", "mem": "SBATCH_MEM_PER_NODE", "no-kill": "SBATCH_NO_KILL",
-    "no-requeue": "SBATCH_NO_REQUEUE", "open-mode": "SBATCH_OPEN_MODE", "output": "SBATCH_OUTPUT",
-    "partition": "SBATCH_PARTITION", "qos": "SBATCH_QOS", "requeue": "SBATCH_REQUEUE",
-    "reservation": "SBATCH_RESERVATION", "signal": "SBATCH_SIGNAL", "time": "SBATCH_TIMELIMIT",
-}  # fmt: skip
 
 
 class UnsureError(SetupError):
@@ -69,10 +60,7 @@ def expect_slurm() -> None:
             "there is no Slurm here: sbatch is not on the PATH; run this where it is (a cluster's login node), or run "
             "the suite here with `harness run`"
         )
-    try:
-        done = _run("scontrol", "ping", timeout_s=_ANSWER_S)
-    except subprocess.TimeoutExpired as error:
-        raise _silent("scontrol ping", _ANSWER_S, error.stderr) from None
+    done = _ask(["scontrol", "ping"], _ANSWER_S)
     if done.returncode == 0 and " UP" in done.stdout:
         return
     raise _absent(_words(done))
@@ -87,10 +75,8 @@ def sbatch(script: Path, *, cwd: Path, array: str | None = None) -> str:
     """
     words = ["--parsable", *([f"--array={array}"] if array is not None else []), str(script)]
     text = script.read_text(encoding="utf-8")
-    without = {name for option, name in _INSTEAD_OF.items() if re.search(rf"(?m)^#SBATCH --{option}(=|$)", text)}
-    without |= {"SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_WAIT_ALL_NODES"}
     try:
-        done = _run("sbatch", *words, timeout_s=_SUBMIT_S, cwd=cwd, without=without)
+        done = _run("sbatch", *words, timeout_s=_SUBMIT_S, cwd=cwd, environ=inherited(os.environ, text))
     except subprocess.TimeoutExpired:
         raise _unsure(f"sbatch did not answer within {_SUBMIT_S:.0f} s", text) from None
     if done.returncode != 0:
@@ -147,13 +133,15 @@ def partitions() -> list[str]:
 
 
 def _run(
-    *words: str, timeout_s: float, cwd: Path | None = None, without: Iterable[str] = ()
+    *words: str, timeout_s: float, cwd: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in English, without what the user's environment would have it filter or lay out otherwise."""
-    dropped = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SLURM_TIME_FORMAT", *without)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    """Run a command; in English, and without what the user's environment would have it filter or lay out otherwise,
+    unless another is given."""
+    if environ is None:
+        dropped = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | {"LC_ALL": "C"}
     return subprocess.run(
-        words, env=environment | {"LC_ALL": "C"}, cwd=cwd, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL,
+        words, env=environ, cwd=cwd, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL,
         capture_output=True, encoding="utf-8", errors="replace",
     )  # fmt: skip
 
@@ -286,6 +274,7 @@ _WAYS_OUT: Final[dict[str, str | None]] = {
         'user="$USER" format=account,partition,qos` lists them'
     ),
     "partition specified|partition name|partition config|no partition|default partition": None,
+    "node name": "`sinfo --Node` lists the nodes: see to `sbatch` in the profile and to --sbatch",
     "node count|more nodes": "ask for fewer with --nodes: `sinfo` says how many a partition has",
     "qos": "name one that you may use, with --qos or in the profile: `sacctmgr show qos format=name` lists them",
     "time limit|time specification": (

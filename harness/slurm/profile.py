@@ -35,6 +35,7 @@ from harness.slurm.values import (
 
 _SITE: Final = Path("/etc/harness/slurm")  # what an administrator gives to all users
 _DEFAULT: Final = "default"
+_EARLY_S: Final = 60  # Slurm sends the warning up to so much before its time
 
 
 class Profile(Declaration):
@@ -238,8 +239,10 @@ def _expect_to_go_together(profile: Profile) -> None:
             "processor a node; say how many, with --cpus-per-node or the key cpus_per_node"
         )
     limit_s = None if profile.time is None else time_limit(profile.time)
-    if limit_s is not None and limit_s <= profile.warn_s:
+    if limit_s is not None and limit_s <= profile.warn_s + _EARLY_S:
+        early = "" if limit_s <= profile.warn_s else " and the minute by which Slurm may warn early"
+        where = "" if profile.source is None else f"profile {profile.name!r}: "
         raise SuiteError(
-            f"profile {profile.name!r}: the time {profile.time} is not more than warn, {profile.warn}: the run would "
+            f"{where}the time {profile.time} is not more than warn, {profile.warn}{early}: the run would "
             "be told to end as soon as it begins; ask for more --time, or give a shorter --warn"
         )

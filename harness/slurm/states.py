@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from harness.domain.errors import known
@@ -16,6 +17,7 @@ Kind = Literal["going on", "again", "well", "badly"]  # "again": pending, not fa
 # The exit codes of `harness run`.
 _COMPLETED, _SOME_FAILED, _WRONG, _LEFT, _INTERRUPTED = 0, 1, 2, 75, 130
 _KILLED: Final = 9
+_NO_LOG: Final = 53  # "signal" with which Slurm marks a job whose log it could not open
 _MORE_MEMORY: Final = "ask for more with --memory, or let fewer trials run at once with --workers"
 
 
@@ -38,6 +40,7 @@ def _again(words: str) -> Meaning:
 
 _GO_ON: Final = "`harness submit --again` goes on with what is left"
 _MORE_TIME: Final = f"{_GO_ON}; ask for more with --time"
+_NOT_SEEN: Final = "results have to be where all nodes see them (--results)"
 _HELD: Final = "`scontrol release JOB` lets it go"
 
 MEANINGS: Final[dict[str, Meaning]] = {
@@ -71,6 +74,18 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "REVOKED": Meaning(kind="badly", words="was taken back", way_out=_GO_ON),
 }
 
+# Why Slurm has a job wait that no waiting helps, as a pattern of its reason, and what to do about it.
+_STUCK: Final[dict[str, str]] = {
+    "PartitionNodeLimit|MaxNodePerJob": "ask for fewer with --nodes: `sinfo` says how many a partition has",
+    "PartitionTimeLimit|MaxWallDurationPerJob": "ask for less with --time: `sinfo --format='%P %l'` lists the longest",
+    "PartitionConfig|BadConstraints": (
+        "its partition cannot grant it: ask for less (--time, --nodes, --cpus-per-node, --memory), or for another"
+    ),
+    "^(Account|QOS)NotAllowed|^Invalid(Account|QOS)": "name another with --account, --qos or --partition",
+    "^Partition(Down|Inactive)": "its partition is closed: wait, or name another with --partition",
+    "^JobHeld": _HELD,
+}
+
 
 def meaning(job: Job) -> Meaning:
     """Return what a job's state means for its run; a state that is not known is one of a job that goes on."""
@@ -78,12 +93,23 @@ def meaning(job: Job) -> Meaning:
         return Meaning(
             kind="badly", words="was killed (signal 9), for want of memory as it seems", way_out=_MORE_MEMORY
         )
+    if job.state == "FAILED" and job.signal == _NO_LOG:
+        return Meaning(kind="badly", words="could not open its log on the node", way_out=_NOT_SEEN)
     if job.state == "FAILED" and job.exit_code in (_LEFT, _INTERRUPTED):
         return Meaning(kind="badly", words="has ended with something left")
     found = MEANINGS.get(job.state) or _on(f"is {job.state.lower()}")
+    if job.state == "PENDING":
+        return replace(found, way_out=stuck(job))
     if found.kind == "again" and job.past:
         return Meaning(kind="badly", words=f"{found.words} and did not start again", way_out=_GO_ON)
     return found
+
+
+def stuck(job: Job) -> str:
+    """Return what to do about a job that waits for what does not come by itself; empty for others."""
+    reason = job.reason if job.state == "PENDING" else ""
+    way_out = next((way for pattern, way in _STUCK.items() if re.search(pattern, reason)), "")
+    return f"it does not start as things are: {way_out}" if way_out else ""
 
 
 def going_on(state: str) -> bool:
@@ -110,6 +136,13 @@ def told(job: Job) -> str:
         spent = f", {job.used}" + (f" of {job.limit}" if job.limit not in ("", "UNLIMITED") else "") if job.used else ""
         return line + where + spent
     return f"{line}: {found.words}{_ended_with(job)}" if found.kind == "badly" else line
+
+
+def for_want_of_memory(jobs: Iterable[Job], said: str) -> str:
+    """Return that jobs that ended badly took too much memory, and what to do about it, where Slurm `said` so in their
+    logs and not by their states."""
+    bad = [job for job in jobs if meaning(job).kind == "badly" and meaning(job).way_out != _MORE_MEMORY]
+    return f"killed for want of memory (Slurm: {said}); {_MORE_MEMORY}" if said and bad else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +215,7 @@ def _all(jobs: list[Job]) -> str:
 
 
 def _ended_with(job: Job) -> str:
-    if job.state != "FAILED" or job.signal == _KILLED or job.exit_code in (_LEFT, _INTERRUPTED):
+    if job.state != "FAILED" or job.signal in (_KILLED, _NO_LOG) or job.exit_code in (_LEFT, _INTERRUPTED):
         return ""
     if job.signal:
         return f" by signal {job.signal}"

@@ -6,14 +6,12 @@ import contextlib
 import fcntl
 import ipaddress
 import os
-import re
 import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +26,6 @@ PORT: Final = "HARNESS_SLURM_PORT"  # where the first of them listens for the ot
 
 _LONGEST_TEMP_DIR: Final = 22  # characters: with "/t" it is what `harness.schedule.process.private_folder` takes
 _REAP_EVERY_S: Final = 5.0
-_SCANCEL_S: Final = 10.0
-_OVER: Final = re.compile(r"Invalid job id|already complet", re.IGNORECASE)  # what Slurm says of a job that has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +36,6 @@ class NodeOptions:
     ip: str
     join: str | None  # the first node's HOST:PORT; None: this is the first
     port: int
-    job: str  # as scancel takes it: an array's task by its number
     temp_dir: Path
     num_cpus: int | None
     num_gpus: int | None  # None: as many as Ray finds
@@ -80,18 +75,28 @@ def of_environment(
     resolve = resolve or resolved
     own_port = _number(environ, PORT) if port is None else port
     restart = _number(environ, "SLURM_RESTART_COUNT") if environ.get("SLURM_RESTART_COUNT") else 0
-    task = environ.get("SLURM_ARRAY_TASK_ID")
     gpus = granted_gpus(environ)
     return NodeOptions(
         name=name,
-        ip=resolve(places[name]),
+        ip=_own_ip(name, places, resolve),
         join=None if head == name else f"{resolve(places[head])}:{own_port}",
         port=own_port,
-        job=job if task is None else f"{environ.get('SLURM_ARRAY_JOB_ID', job)}_{task}",
         temp_dir=_temp_dir(environ, f"h{job}.{restart}.{environ['SLURM_NODEID']}"),
         num_cpus=_number(environ, "SLURM_CPUS_ON_NODE") if environ.get("SLURM_CPUS_ON_NODE") else None,
         num_gpus=None if gpus is None else len(gpus),
     )
+
+
+def _own_ip(name: str, places: Mapping[str, str], resolve: Callable[[str], str]) -> str:
+    """Return this node's address as the others see it: on many a system a host's own name stands for 127.0.1.1."""
+    own = resolve(places[name])
+    others = [place for other, place in places.items() if other != name]
+    if own == places[name] or not others or not ipaddress.ip_address(own).is_loopback:
+        return own
+    peer = resolve(others[0])
+    with socket.socket(socket.AF_INET6 if ":" in peer else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((peer, 9))  # which sends nothing, and chooses the way there
+        return str(probe.getsockname()[0])
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:
@@ -102,9 +107,10 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 
 def _temp_dir(environ: Mapping[str, str], name: str) -> Path:
-    """Return a short path of this start's own, below TMPDIR where that is short enough."""
+    """Return a short path of this start's own, below TMPDIR where that is short enough, and is on this node."""
     wanted = Path(environ.get("TMPDIR") or "/tmp", name)
-    return wanted if wanted.is_absolute() and len(str(wanted)) <= _LONGEST_TEMP_DIR else Path("/tmp", name)
+    good = wanted.is_absolute() and len(str(wanted)) <= _LONGEST_TEMP_DIR and os.access(wanted.parent, os.W_OK)
+    return wanted if good else Path("/tmp", name)
 
 
 def resolved(host: str) -> str:
@@ -194,7 +200,8 @@ def supervise(command: Sequence[str], options: NodeOptions) -> int:
     its input closed.
 
     Slurm sends SIGTERM to every process of a job that is to end, while the run still has to save. So it is blocked for
-    all that runs below; here it is passed on to the job's script, which a preemption would not tell.
+    all that runs below. A preemption tells the job's steps alone: its script hears of it by the line that is written
+    here.
     """
     processes.adopt_orphans()
     told = _signals_to_a_pipe()
@@ -205,7 +212,7 @@ def supervise(command: Sequence[str], options: NodeOptions) -> int:
             preexec_fn=processes.end_with_parent,
         )  # fmt: skip
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        closed = _follow(child, told, lambda: _pass_on(options))
+        closed = _follow(child, told, lambda: _say_terminated(options))
     finally:
         processes.end_below(os.getpid())
     if closed:
@@ -240,22 +247,7 @@ def _follow(child: subprocess.Popen[bytes], told: int, terminated: Callable[[], 
     return False
 
 
-def _pass_on(options: NodeOptions) -> None:
-    """Tell the job's script that it is to end; in a thread, since Slurm may be slow to answer."""
+def _say_terminated(options: NodeOptions) -> None:
+    """Write what the job's script waits for."""
     print(f"node {options.name}: Slurm tells it to end (SIGTERM); the run is told, and the node waits for it to end",
           file=sys.stderr, flush=True)  # fmt: skip
-
-    def tell() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # another must not end it
-        words = ["scancel", "--batch", "--signal=TERM", options.job]
-        try:
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=_SCANCEL_S, check=False
-            )
-            problem = done.stderr.strip() if done.returncode else ""
-        except (OSError, subprocess.TimeoutExpired) as error:
-            problem = str(error)
-        if problem and not _OVER.search(problem):
-            print(f"node {options.name}: the run could not be told: {problem}", file=sys.stderr, flush=True)
-
-    threading.Thread(target=tell, name="harness-scancel", daemon=True).start()

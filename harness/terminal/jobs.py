@@ -14,6 +14,7 @@ from harness.record import owner, shards
 from harness.record.owner import Owner
 from harness.record.runs import RunStatus
 from harness.slurm import client, jobfile, states
+from harness.slurm import logs as slurm_logs
 from harness.slurm.client import Job
 from harness.slurm.jobfile import JobFile
 
@@ -161,6 +162,7 @@ def lines(folder: Path, queued: Queued) -> list[str]:
     else:
         told = [states.told(job) for job in found]
     way_out = next((way for job in found if (way := states.meaning(job).way_out)), None)
+    way_out = states.for_want_of_memory(found, slurm_logs.out_of_memory(folder)) or way_out
     lines = [f"Slurm:  {line}" for line in told] + ([f"        {way_out}"] if way_out else [])
     return [*lines, *(f"{'Logs:' if not place else '':8}{log}" for place, log in enumerate(logs(folder)))]
 

@@ -17,7 +17,7 @@ from rich.status import Status
 
 from harness.domain.errors import HarnessError
 from harness.record import live, runs
-from harness.slurm import jobfile, states
+from harness.slurm import jobfile, logs, states
 from harness.slurm.client import Job
 from harness.slurm.states import Verdict
 from harness.terminal import jobs
@@ -175,7 +175,8 @@ def _without_time(job: Job) -> str:
     """Return a job as a line that stays the same while nothing happens."""
     told = states.told(replace(job, used=""))
     waits = " (it was started before, and goes on where it ended)" if states.waiting(job) and job.restarts else ""
-    return told + waits
+    way_out = states.meaning(job).way_out if states.waiting(job) else ""
+    return told + waits + (f": {way_out}" if way_out else "")
 
 
 def _conclude(folder: Path, follower: _Follower, *, as_json: bool) -> int:
@@ -210,6 +211,8 @@ def _conclude(folder: Path, follower: _Follower, *, as_json: bool) -> int:
     if begun:
         typer.echo(printable(f"Trials: {counts}"), err=as_json)
     typer.echo(printable(f"{folder.name}: {told.words}"), err=as_json or not begun)
+    if why := states.for_want_of_memory(queued.jobs, logs.out_of_memory(folder)):
+        typer.echo(printable(f"Memory: {why}"), err=as_json or not begun)
     if not begun:
         for line in why_not_begun(folder):
             typer.echo(printable(line), err=True)

@@ -72,7 +72,11 @@ class Command:
 
     def again(self, printed: str) -> subprocess.CompletedProcess[str]:
         """Run the command that a run's end, or `harness status`, tells the user to go on with."""
-        return self(*shlex.split(printed.split("-m harness ")[-1].splitlines()[0]))
+        return self(*told(printed))
+
+    def again_here(self, printed: str, *words: object) -> subprocess.CompletedProcess[str]:
+        """Do so, with these words more, within this process."""
+        return self.here(*told(printed), *words)
 
     def run_of(self, suite: str) -> RunStatus:
         """Return the latest run of a suite."""
@@ -111,6 +115,11 @@ class Command:
         """End whatever of this command still runs: only after a test that failed is there anything."""
         for told in self._processes():
             os.kill(int(told.split()[0]), signal.SIGKILL)
+
+
+def told(printed: str) -> list[str]:
+    """Return the words of the command that is told."""
+    return shlex.split(printed.split("-m harness ")[-1].splitlines()[0])
 
 
 @pytest.fixture(scope="module")

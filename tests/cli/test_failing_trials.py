@@ -119,7 +119,14 @@ def test_only_what_is_asked_for_is_retried(harness: Any, answer: subprocess.Comp
 # Trainings, on one worker with TensorFlow. -----------------------------------------------------------------------
 
 MODELS = """
+import sys
+
 from harness import Setting, Suite, cases
+
+
+def tells(input_shape, outputs):
+    held = ("tensorflow", "keras", "ray", "pandas", "pyarrow", "sklearn", "typer")
+    raise RuntimeError(" ".join(name for name in held if name in sys.modules))
 
 
 def too_big(input_shape, outputs):
@@ -130,7 +137,8 @@ def broken(input_shape, outputs):
     raise KeyError("no such layer")
 
 
-suite = Suite(name="models", base=Setting(dataset="mnist5k"), grid=cases({"model": too_big}, {"model": broken}))
+models = [{"model": model} for model in (too_big, broken, tells)]
+suite = Suite(name="models", base=Setting(dataset="mnist5k"), grid=cases(*models))
 """
 
 
@@ -139,9 +147,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, dict[
     """A node with one worker, and trials that fail on it."""
     path = tmp_path_factory.mktemp("suite") / "suite.py"
     path.write_text(MODELS)
-    too_big, broken = plan(load_suite(path)).trials
+    too_big, broken, tells = plan(load_suite(path)).trials
     diverging = Setting(dataset="mnist5k", model=mlp(8), optimizer=sgd(1e30), epochs=3)
-    trials = {"too_big": too_big, "broken": broken, "diverging": Trial(setting=diverging, seed=0, repeat=0)}
+    trials = {"too_big": too_big, "broken": broken, "tells": tells}
+    trials["diverging"] = Trial(setting=diverging, seed=0, repeat=0)
     node = Node(sources=sources.collected(), telemetry_hz=0)
     try:
         node.launch([Launch(name="0", body="harness.measure:Body", backend="tensorflow")])
@@ -149,6 +158,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, dict[
         yield node, trials
     finally:
         node.stop()
+
+
+def test_a_worker_that_trains_holds_its_back_end_and_none_of_the_drivers_packages(
+    node: tuple[Node, dict[str, Trial]],
+) -> None:
+    told = node[0].check("0", node[1]["tells"]).error or ""
+    assert told.endswith("RuntimeError: tensorflow keras")
 
 
 def test_a_training_that_diverges_fails_at_that_epoch_with_what_to_change(node: tuple[Node, dict[str, Trial]]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,7 +81,8 @@ def test_no_name_for_suites_is_that_of_a_package_inside() -> None:
     assert not inside & set(harness.__all__)
 
 
-# Workers. A function of the user's tells what its process holds, in the error that comes back. -------------------
+# A worker. A function of the user's tells what its process holds, in the error that comes back; for a worker that
+# trains, see `test_failing_trials.py`. ---------------------------------------------------------------------------
 
 TELLS = """
 import sys
@@ -91,43 +90,23 @@ import sys
 from harness import Setting, Suite, function
 
 
-def tells(*_, **__):
+def tells(trial):
     raise RuntimeError(" ".join(name for name in {heavy!r} if name in sys.modules) or "nothing")
 
 
-suite = Suite(name="tells", base=Setting({field}))
+suite = Suite(name="tells", base=Setting(workload=function(tells, kind="workload")))
 """
 
 
-@contextmanager
-def worker(backend: str) -> Iterator[Node]:
-    """A node with a worker process, named "0", as a run starts it."""
+def test_a_worker_for_functions_holds_no_back_end(tmp_path: Path) -> None:
+    (tmp_path / "suite.py").write_text(TELLS.format(heavy=HEAVY))
+    setting: Setting = load_suite(tmp_path / "suite.py").suite.base
     node = Node(sources=sources.collected(), telemetry_hz=0)
     try:
-        node.launch([Launch(name="0", body="harness.measure:Body", backend=backend)])
+        node.launch([Launch(name="0", body="harness.measure:Body", backend="none")])
         node.ready("0")
-        yield node
+        told = node.run("0", Trial(setting=setting, seed=0, repeat=0)).outcome.error or ""
     finally:
         node.stop()
-
-
-def declared(folder: Path, field: str) -> Trial:
-    (folder / "suite.py").write_text(TELLS.format(heavy=HEAVY, field=field))
-    setting: Setting = load_suite(folder / "suite.py").suite.base
-    return Trial(setting=setting, seed=0, repeat=0)
-
-
-def test_a_worker_that_trains_holds_its_back_end_and_none_of_the_drivers_packages(tmp_path: Path) -> None:
-    trial = declared(tmp_path, 'dataset="mnist5k", model=tells')
-    with worker("tensorflow") as node:
-        told = node.check("0", trial).error or ""
-    assert "tensorflow keras" in told
-    assert not {"ray", "pandas", "pyarrow", "sklearn", "typer"} & set(told.split())
-
-
-def test_a_worker_for_functions_holds_no_back_end(tmp_path: Path) -> None:
-    trial = declared(tmp_path, 'workload=function(tells, kind="workload")')
-    with worker("none") as node:
-        told = node.run("0", trial).outcome.error or ""
     assert told.startswith("RuntimeError: ")
     assert not {"tensorflow", "keras", "ray", "pandas", "pyarrow", "sklearn", "scipy"} & set(told.split())

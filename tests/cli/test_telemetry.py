@@ -19,7 +19,7 @@ from harness.record.runs import list_runs
 from harness.telemetry.cores import shares
 
 TRIALS = 7
-PAUSE_S = 1.5
+PAUSE_S = 1.0
 SUITE = f"""
 import time
 from harness import Setting, Suite, function, product

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 from cluster.hosts import FAST, HARNESS, PORT, Host, Hosts, start_cluster, wait_for
 
+from harness.record import live
+
 SUITE = Path(__file__).with_name("paced.py")
 
 
@@ -77,6 +79,12 @@ class Running:
         """Return the rows of its trials."""
         (path,) = self._results.glob("*/*/trials.parquet")
         return pd.read_parquet(path)
+
+    def busy(self) -> set[str]:
+        """Return the nodes on which a trial runs now."""
+        (path,) = self._results.glob("*/*/run.json")
+        now = live.read(path.parent)
+        return {trial.node for trial in now.running} if now else set()
 
     def nodes(self) -> set[Any]:
         return set(self.records()["node"])

@@ -59,6 +59,11 @@ CPUs=4 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={grace_s}
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
+KILL_FOR_MEMORY: Final = """\
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill,UsePss
+"""
 
 
 def why_not() -> str:
@@ -69,15 +74,19 @@ def why_not() -> str:
 
 
 class Slurm:
-    """A cluster of nodes n1, n2, … for as long as the context lasts; `environment` makes Slurm's commands mean it."""
+    """A cluster of nodes n1, n2, … for as long as the context lasts; `environment` makes Slurm's commands mean it.
 
-    def __init__(self, count: int = 4, *, grace_s: int = 8, kill_wait_s: int = 8) -> None:
+    `more` are further lines of its configuration.
+    """
+
+    def __init__(self, count: int = 4, *, grace_s: int = 8, kill_wait_s: int = 8, more: str = "") -> None:
         self.count = count
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.folder.chmod(0o755)
         self.environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
         self.environment = {name: value for name, value in self.environment.items() if not name.startswith("RAY_")}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self._more = more
         self._times = {"grace_s": grace_s, "kill_wait_s": kill_wait_s}
 
     def __enter__(self) -> Self:
@@ -106,7 +115,7 @@ class Slurm:
         port = _free_ports(self.count + 1)
         values = {"user": getpass.getuser(), "folder": self.folder, "count": self.count, "last": self.count + 1}
         values |= {"port": port, "first_port": port + 1, "last_port": port + self.count, **self._times}
-        (self.folder / "slurm.conf").write_text(_CONFIGURATION.format(**values))
+        (self.folder / "slurm.conf").write_text(_CONFIGURATION.format(**values) + self._more)
         gres = f"NodeName=n[1-{self.count}] Name=gpu File={self.folder}/dev/gpu[0-1]\n"
         (self.folder / "gres.conf").write_text(gres)
 

@@ -11,55 +11,60 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 WORKER = Path(__file__).parent / "backend_worker.py"
+BACKENDS = ("tensorflow", "jax", "torch")
 OF_TENSORFLOW = ("flops", "compilations", "first_steps", "resumed")
 Measured = dict[str, Any]
+
+
+def asked(name: str, folder: Path) -> Measured:
+    """Have a process measure a back end."""
+    checks = OF_TENSORFLOW if name == "tensorflow" else ()
+    log = folder / f"{name}.log"
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), "1")
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(folder / name), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    ran = subprocess.run(
+        [sys.executable, str(WORKER), *checks],
+        env={
+            **os.environ,
+            **one_thread,
+            **kept,
+            "KERAS_BACKEND": name,
+            "CUDA_VISIBLE_DEVICES": "",
+            "TF_CPP_MIN_LOG_LEVEL": "0",
+            "TF_CPP_VMODULE": "device_compilation_profiler=1",
+        },
+        stdout=subprocess.PIPE,
+        stderr=log.open("wb"),  # a file, as a worker has it
+        text=True,
+        timeout=290,
+    )
+    assert ran.returncode == 0, log.read_text(errors="replace")[-3000:]
+    return dict(json.loads(ran.stdout.splitlines()[-1]))
 
 
 @pytest.fixture(scope="session")
 def measure(
     tmp_path_factory: pytest.TempPathFactory, require: Callable[[object, str], None]
-) -> Callable[[str], Measured]:
-    """Return what a back end measures; each is asked once."""
-    known: dict[str, Measured] = {}
+) -> Iterator[Callable[[str], Measured]]:
+    """Return what a back end measures; each is asked once, and all at the same time."""
+    there = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    folder = tmp_path_factory.mktemp("backends")
+    with ThreadPoolExecutor(len(BACKENDS)) as pool:
+        going = {name: pool.submit(asked, name, folder) for name in there}
 
-    def measure(name: str) -> Measured:
-        require(importlib.util.find_spec(name), f"the back end {name} is not installed")
-        if name not in known:
-            checks = OF_TENSORFLOW if name == "tensorflow" else ()
-            log = tmp_path_factory.mktemp("log") / name
-            one_thread = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "NPROC"), "1")
-            kept = {
-                "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp(name)),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            }
-            ran = subprocess.run(
-                [sys.executable, str(WORKER), *checks],
-                env={
-                    **os.environ,
-                    **one_thread,
-                    **kept,
-                    "KERAS_BACKEND": name,
-                    "CUDA_VISIBLE_DEVICES": "",
-                    "TF_CPP_MIN_LOG_LEVEL": "0",
-                    "TF_CPP_VMODULE": "device_compilation_profiler=1",
-                },
-                stdout=subprocess.PIPE,
-                stderr=log.open("wb"),  # a file, as a worker has it
-                text=True,
-                timeout=290,
-            )
-            assert ran.returncode == 0, log.read_text(errors="replace")[-3000:]
-            known[name] = json.loads(ran.stdout.splitlines()[-1])
-        return known[name]
+        def measure(name: str) -> Measured:
+            require(name in going, f"the back end {name} is not installed")
+            return going[name].result()
 
-    return measure
+        yield measure
 
 
 @pytest.fixture(scope="session", params=["jax", "torch"])

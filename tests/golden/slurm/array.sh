@@ -29,7 +29,20 @@ say "start $restart on $SLURM_JOB_NODELIST, this script on $SLURMD_NODENAME"
 if [ ! -e "$job/job.json" ]; then
     say "$SLURMD_NODENAME does not see $job: the results folder has to be shared between the nodes (--results)"
     exit 2
+elif [ ! -e "$suite" ]; then
+    say "$SLURMD_NODENAME does not see $suite of $SLURM_SUBMIT_DIR: the suite has to be where all nodes see it"
+    exit 2
 fi
+
+# Slurm's SIGTERM (the time limit is near, preemption, requeue, scancel) goes to the run, which saves and ends. --------
+told=no driver=
+terminate() {
+    [ "$told" = no ] || return
+    told=yes
+    say "told to end (SIGTERM)"
+    [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null
+}
+trap terminate TERM
 
 # What Slurm granted, and a place of this job's own: several jobs may share a node. ------------------------------------
 set -u
@@ -37,6 +50,10 @@ HARNESS_SLURM_JOB=$(scontrol show job -d -o "$id")
 addresses=$(scontrol show node -o "$SLURM_JOB_NODELIST")
 HARNESS_SLURM_ADDRESSES=$(sed -nE 's/^NodeName=([^ ]+) .* NodeAddr=([^ ]+) .*/\1=\2/p' <<<"$addresses" | tr '\n' ' ')
 head=$(sed -nE "s/^NodeName=$SLURMD_NODENAME .* NodeAddr=([^ ]+) .*/\1/p" <<<"$addresses")
+if [ -z "$head" ]; then
+    say "Slurm does not tell where $SLURMD_NODENAME is: \`scontrol show node $SLURMD_NODENAME\` has to have a NodeAddr"
+    exit 2
+fi
 HARNESS_SLURM_PORT=$((20000 + SLURM_JOB_ID % 10000))
 while (exec 3<>"/dev/tcp/$head/$HARNESS_SLURM_PORT") 2>/dev/null; do
     HARNESS_SLURM_PORT=$((20000 + (HARNESS_SLURM_PORT + 1) % 10000))
@@ -44,11 +61,6 @@ done
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export HARNESS_SLURM_JOB HARNESS_SLURM_ADDRESSES HARNESS_SLURM_PORT RAY_AUTH_TOKEN
 unset RAY_AUTH_TOKEN_PATH RAY_ADDRESS
-
-# Slurm's SIGTERM (the time limit is near, preemption, requeue, scancel) goes to the run, which saves and ends. --------
-told=no driver=
-terminate() { told=yes; say "told to end (SIGTERM)"; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null; }
-trap terminate TERM
 
 # A Ray node on each node, which lives as long as this script holds the other end of its standard input. ---------------
 start_node='
@@ -59,8 +71,17 @@ exec "$@" node --slurm
 '
 [ ! -e "$log" ] || mv "$log" "$log.before"
 exec 9> >(trap '' TERM; exec srun --no-kill --kill-on-bad-exit=0 --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
-    --whole --mem=0 --cpu-bind=none --label bash -c "$start_node" node "$job" "${harness[@]}" >"$log" 2>&1)
+    --whole --mem=0 --cpu-bind=none --export=ALL --label bash -c "$start_node" node "$job" "${harness[@]}" >"$log" 2>&1)
 nodes=$!
+
+# A preemption tells the nodes alone, and they write so into their log; where all have ended, the run may not find out.
+watch() {
+    until grep -q "Slurm tells it to end" "$log"; do
+        kill -0 "$nodes" || { sleep 15; kill -TERM "$driver"; return; }
+        sleep 1
+    done
+    kill -TERM $$
+}
 
 # The run. -------------------------------------------------------------------------------------------------------------
 if [ "$told" = no ]; then
@@ -68,10 +89,9 @@ if [ "$told" = no ]; then
         --address "$head:$HARNESS_SLURM_PORT" --expect-nodes "$SLURM_JOB_NUM_NODES" \
         --expect-within 5m --nodes-log "$log" 9>&- &
     driver=$!
-    # All nodes have ended before the run has: where it does not find out by itself, it is told.
-    (while kill -0 "$nodes"; do sleep 1; done; sleep 15; kill -TERM "$driver") 9>&- >/dev/null 2>&1 &
-    watch=$!
     [ "$told" = no ] || kill -TERM "$driver"
+    watch 9>&- >/dev/null 2>&1 &
+    watcher=$!
 fi
 code=75
 while [ -n "$driver" ]; do  # a signal interrupts `wait`
@@ -83,11 +103,12 @@ if [ "$code" = 143 ]; then  # of that signal, or of the run itself
     wait "$driver" 2>/dev/null
     again=$?
     [ "$again" = 127 ] || code=$again
+    [ "$told$code" != yes143 ] || code=75  # it was told before it could listen: all is left
 fi
 
 # The end: the nodes go, and clean up. A second SIGTERM changes nothing. -----------------------------------------------
 trap '' TERM
-[ -z "$driver" ] || kill "$watch" 2>/dev/null
+[ -z "$driver" ] || kill "$watcher" 2>/dev/null
 exec 9>&-
 for _ in {1..100}; do kill -0 "$nodes" 2>/dev/null || break; sleep 0.2; done
 kill -KILL "$nodes" 2>/dev/null
