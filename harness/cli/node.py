@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import re
+import select
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -15,6 +17,7 @@ import typer
 _LONGEST_TEMP_DIR: Final = 43  # characters: Ray puts sockets below it, whose paths may have 107
 _FIXED_PORTS: Final = 6  # the first ones of a range are for Ray's own processes, the others for workers
 _HEAD_PATIENCE_S: Final = 20.0  # nodes may be started together
+_LOOK_EVERY_S: Final = 0.2
 _STEP_PATIENCE_S: Final = 60.0  # where Slurm starts them, perhaps from a slow network disk
 _PORT: Final = 6379
 _OBJECT_STORE_BYTES: Final = 100_000_000  # what passes through it is small
@@ -111,17 +114,39 @@ def _in_step(*, port: int | None, labels: list[str], ports: str | None) -> NoRet
         if options.join is None:
             _expect_free(options.port)
         _prepare()
+        if options.join is not None and not _head_answers(options.join, patience_s=_STEP_PATIENCE_S):
+            sys.exit(0)  # the run has ended meanwhile
         with own_folder(options) as made:
             command = node_command(
                 ip=made.ip, head=made.join is None, join=made.join, port=made.port, name=made.name, labels=labels,
                 num_cpus=made.num_cpus, num_gpus=made.num_gpus, temp_dir=made.ray_dir, ports=ports,
-                patience_s=_STEP_PATIENCE_S,
             )  # fmt: skip
             sys.stdout.flush()
             code = supervise([*_RAY, *command], made)
     except SetupError as error:
         raise SetupError(f"node {os.environ.get('SLURMD_NODENAME') or platform.node()}: {error}") from None
     sys.exit(code)
+
+
+def _head_answers(join: str, *, patience_s: float) -> bool:
+    """Wait for the first node; return False where standard input closes before, which ends this one.
+
+    Raises:
+        SetupError: when it does not answer for so long.
+    """
+    from harness.domain.errors import SetupError
+    from harness.schedule.join import probe
+
+    end_s = time.monotonic() + patience_s
+    while True:
+        try:
+            probe(join, patience_s=0.0)
+            return True
+        except SetupError as error:
+            if time.monotonic() > end_s:
+                raise SetupError(f"the first node, at {join}: {error}") from None
+        if select.select([0], [], [], _LOOK_EVERY_S)[0] and not os.read(0, 4096):
+            return False
 
 
 def _prepare() -> None:

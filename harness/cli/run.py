@@ -340,7 +340,9 @@ def _say_how_it_ended(request: Request, report: Report) -> None:
             "nodes": f"no node is left that can run the rest{_asking(report.unserved)}",
             "cluster": "what ran the trials was lost",
         }
-        typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. Go on:  {again}")
+        by_slurm = report.stopped == "SIGTERM" and "submitted_at" in content
+        go_on = "Unless Slurm starts the job again, go on" if by_slurm else "Go on"
+        typer.echo(f"Ended early: {why.get(report.stopped or '', 'unfinished')}. {go_on}:  {again}")
     elif bad:
         typer.echo(f"Try those again:  {again} --retry {bad}")
     else:

@@ -27,6 +27,7 @@ from harness.cli.options import (
 
 if TYPE_CHECKING:
     from harness.pipeline.submission import Submission
+    from harness.slurm.job import Job
 
 
 def submit(
@@ -214,10 +215,10 @@ def _go(made: Submission, *, wait: bool, dry_run: bool, as_json: bool) -> None:
         typer.echo(json.dumps(told, indent=2))
         return
     what = plural(made.trials, "trial") if made.info else f"what is left of {plural(made.trials, 'trial')}"
-    where = plural(job.profile.nodes, "node") if job.array is None else _in_jobs(job.array)
+    where = f"on {plural(job.profile.nodes, 'node')}" if job.array is None else _in_jobs(job, anew=bool(made.info))
     run = job.run_id if made.results == Path("results") else f"{job.run_id} --results {shlex.quote(str(made.results))}"
     lines = [
-        f"submitted job {job_id}: {what} of {job.suite} on {where} → {folder}",
+        f"submitted job {job_id}: {what} of {job.suite} {where} → {folder}",
         f"  harness status {run}      {folder}/{FOLDER}/{job.log.replace('%a', '*')} has what it says",
     ]
     for line in lines:
@@ -230,10 +231,13 @@ def _go(made: Submission, *, wait: bool, dry_run: bool, as_json: bool) -> None:
         typer.echo(printable(f"  {problem}; take it back with: harness stop {run}"), err=True)
 
 
-def _in_jobs(array: str) -> str:
-    """Return an array, as Slurm takes it, in words."""
-    numbers, _, most = array.partition("%")
-    return f"a node for each of the shards {numbers}" + (f", {most} at a time" if most else "")
+def _in_jobs(job: Job, *, anew: bool) -> str:
+    """Return an array in words."""
+    from harness.domain.naming import plural
+
+    numbers, _, most = str(job.array).partition("%")
+    jobs = f"in {plural(job.shards or 1, 'job')} of one node" if anew else f"in shards {numbers}"
+    return jobs + (f", {most} at a time" if most else "")
 
 
 def _command(profile: Any) -> list[str]:

@@ -149,7 +149,7 @@ def submit(submission: Submission) -> str:
         try:
             script.parent.mkdir(exist_ok=True)
             script.write_text(job.render(), encoding="utf-8")
-            script.chmod(0o755)
+            script.chmod(0o700)  # values of variables may be secrets
         except OSError as error:
             raise ResultsError(f"{script}: cannot be written ({error.strerror})") from error
         if submission.info:

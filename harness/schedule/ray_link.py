@@ -189,8 +189,10 @@ class Link:
     def close(self) -> None:
         """End the connection, and a Ray that was started for it; some 5 s where the head is gone."""
         self._gcs = None
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         with contextlib.suppress(Exception):
             ray.shutdown()
+        _take_back(handlers)
 
 
 def _given_name(node: Any) -> str:

@@ -116,6 +116,7 @@ def write(run: Path, content: JobFile) -> None:
     try:
         file.parent.mkdir(exist_ok=True)
         with hidden.open("w", encoding="utf-8") as out:
+            hidden.chmod(0o600)  # values of variables may be secrets
             json.dump(asdict(content), out, indent=2)
             out.write("\n")
             out.flush()

@@ -168,6 +168,8 @@ class _Follower:
 def _word(job: Job) -> str:
     if states.waiting(job):
         return "again" if job.restarts or states.meaning(job).kind == "again" else "pending"
+    if job.state == "COMPLETING":
+        return "ending"
     return {"going on": "started", "well": "ended", "badly": "ended", "again": "again"}[states.meaning(job).kind]
 
 

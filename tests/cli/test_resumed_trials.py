@@ -31,7 +31,7 @@ suite = Suite(name="long", base=Setting(epochs=5, workload=function(steps, gate=
 """
 
 
-def test_a_trial_begins_anew_where_its_state_is_damaged_and_goes_on_after_its_run_was_told_to_end(harness: Any) -> None:
+def test_a_trial_goes_on_after_its_driver_was_killed_and_begins_anew_where_its_state_is_damaged(harness: Any) -> None:
     gate, suite, results = (harness.folder / name for name in ("gate", "long.py", "resumed"))
     suite.write_text(SUITE.format(gate=str(gate), checkpoint="0.001s"))
     words = ("run", suite, "--results", results, "--no-calibrate")
@@ -42,7 +42,7 @@ def test_a_trial_begins_anew_where_its_state_is_damaged_and_goes_on_after_its_ru
     def saved(epochs: int) -> bool:
         return any(f'"epoch": {epochs}' in path.read_bytes().decode("latin-1") for path in states())
 
-    driver = harness.start(*words, "--inline")
+    driver = harness.start(*words)
     harness.wait(driver, lambda: saved(2))
     driver.kill()
     driver.communicate()

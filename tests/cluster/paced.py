@@ -7,7 +7,7 @@ from harness import Setting, Suite, function
 
 
 def work(trial, recorder, pause, gate=None):
-    while gate is not None and trial.repeat >= 12 and not Path(gate).exists():
+    while gate is not None and trial.seed >= 12 and not Path(gate).exists():
         time.sleep(0.05)
     recorder.untrained(val_loss=2.3, val_accuracy=0.1)
     for epoch in recorder.epochs():

@@ -199,6 +199,13 @@ def test_a_suite_that_was_edited_before_its_job_began_is_refused(slurm: Slurm, t
     assert "the suite has changed since" in run.log
 
 
+def test_a_first_node_without_the_package_is_named(slurm: Slurm, tmp_path: Path) -> None:
+    run = submit(slurm, *PART, "--command", "/nowhere/harness", "--sbatch=--nodelist=n2", cwd=tmp_path)
+    run.ends("FAILED")
+    assert "there is no /nowhere/harness on n2: name one that all nodes see (--command" in run.log
+    assert slurm.says("squeue", "-h", "-t", "all", "-j", run.job, "-O", "exit_code") == str(2 << 8)
+
+
 @contextmanager
 def blind(slurm: Slurm, folders: Mapping[str, Path]) -> Iterator[None]:
     """Have nodes see an empty folder in the place of one that the others see."""

@@ -57,6 +57,10 @@ export GREETING='it'"'"'s $HOME'
 ulimit -n 65536
 
 # What Slurm granted, and a place of this job's own: several jobs may share a node. ------------------------------------
+if ! command -v "${harness[0]}" >/dev/null; then
+    say "there is no ${harness[0]} on $SLURMD_NODENAME: name one that all nodes see (--command, --container)"
+    exit 2
+fi
 set -u
 HARNESS_SLURM_JOB=$(scontrol show job -d -o "$id")
 addresses=$(scontrol show node -o "$SLURM_JOB_NODELIST")
@@ -88,9 +92,8 @@ nodes=$!
 
 # A preemption tells the nodes alone, and they write so into their log; where all have ended, the run may not find out.
 watch() {
-    until grep -q "Slurm tells it to end" "$log"; do
+    until sleep 1; grep -q "Slurm tells it to end" "$log"; do
         kill -0 "$nodes" || { sleep 15; kill -TERM "$driver"; return; }
-        sleep 1
     done
     kill -TERM $$
 }
