@@ -194,7 +194,10 @@ def _again(
     folder = find_run(run, results)
     made = submission.again(folder, retry=retry, **changed)
     if made is None:
+        bad = sorted(status for status in submission.counts(folder) if status != "completed")
         typer.echo(f"{folder.name}: nothing is left to do; `harness show {shlex.quote(str(folder))}` shows it")
+        if bad and not retry:
+            typer.echo(f"Those that did not complete run once more with --retry {','.join(bad)}")
         return
     _go(made, wait=wait, dry_run=dry_run, as_json=as_json)
 

@@ -34,6 +34,7 @@ class Submission:
     results: Path
     trials: int
     info: Mapping[str, Any]  # for run.json; empty where the run is there already
+    asked: Mapping[str, Any]  # what the suite was planned with: overrides, where, small
 
     @property
     def folder(self) -> Path:
@@ -87,8 +88,13 @@ def prepare(
         shards=count,
         array=None if count is None else _numbers(range(count), limit),
     )
-    trials = len(made.trials)
-    return Submission(job=job, results=request.results, trials=trials, info=info | ({"shards": count} if count else {}))
+    return Submission(
+        job=job,
+        results=request.results,
+        trials=len(made.trials),
+        info=info | ({"shards": count} if count else {}),
+        asked={"overrides": list(request.overrides), "where": list(request.where), "small": request.small},
+    )
 
 
 def _expect_room(made: Plan, profile: Profile) -> None:
@@ -197,6 +203,7 @@ def _request(submission: Submission) -> dict[str, Any]:
         "shards": job.shards,
         "array": job.array,
         "trials": submission.trials,
+        "asked": submission.asked,
     }
 
 
@@ -214,8 +221,11 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
     if jobfile.path(folder).stat().st_uid != os.geteuid():  # it names what is run
         raise ResultsError(f"{folder}: somebody else submitted this run; submit the suite yourself")
     client.expect_slurm()
-    _expect_over(folder, kept.ids)
+    going = {job.id: job for job in client.jobs(kept.ids).values() if states.going_on(job.state)}
     request = dict(kept.request)
+    if going and request["shards"] is None:
+        raise ResultsError(_still_there(folder, going))
+    _expect_same(folder, request)
     request["profile"] = with_overrides(Profile(**request["profile"]), **changed)
     trials = request.pop("trials")
     words = [word for word in request["run_words"] if word != "--take-over"]
@@ -228,7 +238,12 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
         "cwd": Path(request["cwd"]),
     }
     if request["shards"] is not None:
-        left = [one.number for one in shards.standing(folder) if not one.whole or (retry and one.bad)]
+        there = {kept.job_of(number): number for number in range(request["shards"])}
+        busy = {there[name] for name in going if name in there}
+        bad = [one.number for one in shards.standing(folder) if not one.whole or (retry and one.bad)]
+        left = [number for number in bad if number not in busy]
+        if bad and not left:
+            raise ResultsError(_still_there(folder, going))
         if not left:
             shards.merge(folder, take_over=True)
             return None
@@ -236,7 +251,7 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
         request["array"] = _numbers(left, int(limit) if limit else None)
     elif not retry and _has_ended(runs.read_run(folder)):
         return None
-    return Submission(job=Job(**request), results=folder.parents[1], trials=trials, info={})
+    return Submission(job=Job(**request), results=folder.parents[1], trials=trials, info={}, asked={})
 
 
 def _has_ended(content: Mapping[str, Any]) -> bool:
@@ -244,11 +259,30 @@ def _has_ended(content: Mapping[str, Any]) -> bool:
     return content["state"] in ("completed", "failed") and not content.get("pending") and "wrong" not in content
 
 
-def _expect_over(folder: Path, ids: Sequence[str]) -> None:
-    """Raise if Slurm still has a job of the run."""
-    going = sorted(job.id for job in client.jobs(ids).values() if states.going_on(job.state))
-    if going:
+def counts(folder: Path) -> Mapping[str, int]:
+    """Return how many trials of a run ended as what."""
+    return runs.read_run(folder).get("counts") or {}
+
+
+def _still_there(folder: Path, going: Iterable[str]) -> str:
+    ids = sorted(going)
+    return (
+        f"{folder}: Slurm still has {plural(len(ids), 'job')} of this run ({', '.join(ids[:5])}); wait, or end it with "
+        f"`harness stop {folder.name}`"
+    )
+
+
+def _expect_same(folder: Path, request: dict[str, Any]) -> None:
+    """Raise if the suite is not the one that was submitted: the job would refuse it when it starts.
+
+    Raises:
+        ResultsError: with the way out.
+    """
+    asked = request.pop("asked")
+    with contextlib.chdir(request["cwd"]):
+        _, made = make_plan(Request(suite=Path(request["suite_file"]), **asked))
+    if made.sha256 != runs.read_run_file(folder).get("suite_sha256"):
         raise ResultsError(
-            f"{folder}: Slurm still has {plural(len(going), 'job')} of this run ({', '.join(going[:5])}); wait, or end "
-            f"it with `harness stop {folder.name}`"
+            f"{request['suite_file']}: the suite has changed since {folder.name} was submitted; undo the change, or "
+            "submit the suite as it is for a new run"
         )

@@ -33,7 +33,7 @@ from harness.schedule.node import Prestarted
 from harness.schedule.order import Demand
 from harness.schedule.process import START_TIMEOUT_S, Launch, Nursery, private_folder
 from harness.schedule.protocol import Done, Event, Gone, Progress, Ready, Saved, Worker
-from harness.schedule.ray_link import first_line
+from harness.schedule.ray_link import first_line, why_lost
 from harness.schedule.ray_node import Agent
 from harness.schedule.ray_nodes import Nodes
 from harness.schedule.shares import share_out
@@ -107,7 +107,7 @@ class RayExecutor:
             try:
                 ready |= {one.worker: one for one in ray.get(ref, timeout=START_TIMEOUT_S)}
             except RayError as error:
-                self._nodes.lose(agent, first_line(error))
+                self._nodes.lose(agent, why_lost(error))
         self._ready, self._events = ready, []
         for opened in self._opened.values():
             for node_id, workers in list(opened.items()):
@@ -167,7 +167,7 @@ class RayExecutor:
                 raise
             self._refused.setdefault(demand, {})[agent.node_id] = f"{agent.host}: {error.cause}"
         except RayError as error:
-            self._nodes.lose(agent, first_line(error))
+            self._nodes.lose(agent, why_lost(error))
         return []
 
     def _refusal(self, agent: Agent, demand: Demand) -> str | None:
@@ -181,7 +181,7 @@ class RayExecutor:
             except SetupError as error:
                 refused[agent.node_id] = str(error)
             except RayError as error:
-                self._nodes.lose(agent, first_line(error))
+                self._nodes.lose(agent, why_lost(error))
                 return "it is lost"
             else:
                 refused[agent.node_id] = None if why is None else f"{agent.host} {why}"
@@ -307,7 +307,7 @@ class RayExecutor:
         try:
             news = agent.heard()
         except RayError as error:
-            self._nodes.lose(agent, first_line(error))
+            self._nodes.lose(agent, why_lost(error))
             return
         self._keep(news, agent)
         for event in news.events:
@@ -323,7 +323,7 @@ class RayExecutor:
         try:
             agent.expect_arrived()
         except RayError as error:
-            self._nodes.lose(agent, f"a message to it was lost: {first_line(error)}")
+            self._nodes.lose(agent, f"a message to it was lost: {why_lost(error)}")
 
     def _keep(self, news: News, agent: Agent) -> None:
         for row in news.readings:

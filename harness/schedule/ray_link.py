@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
-from ray.exceptions import AuthenticationError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, AuthenticationError, GetTimeoutError
 
 from harness.domain.errors import SetupError
 from harness.schedule.join import probe
@@ -225,6 +225,15 @@ def _refused(address: str | None) -> str:
     return (
         f"the cluster at {address} refuses the token; set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to that of its nodes"
     )
+
+
+def why_lost(error: BaseException) -> str:
+    """Return in words why a node's agent cannot be used any more."""
+    if isinstance(error, GetTimeoutError | ActorUnavailableError):
+        return "it does not answer"
+    if isinstance(error, ActorDiedError):
+        return "Ray has lost it" if "node" in str(error).lower() else "the harness's process there has ended"
+    return first_line(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from harness.schedule.ray_node import Agent
 from harness.telemetry.cores import allowed_cpus
 
 _LOOK_EVERY_S: Final = 3.0  # how often to look for nodes that have joined or are gone
+_AGAIN_S: Final = 0.5
 _JOIN_S: Final = 20.0  # what the nodes have at the start to answer, and others to let go of them
 
 
@@ -111,14 +112,17 @@ class Nodes:
             self._join()
 
     def _join(self) -> None:
-        try:
-            self._look()
-            if self._folder is None:
-                self._wait()
-        except SetupError:
-            raise
-        except Exception as error:
-            raise SetupError(f"Ray does not say which nodes there are: {first_line(error)}") from error
+        end_s = time.monotonic() + _JOIN_S
+        while True:
+            try:
+                self._look()
+                break
+            except Exception as error:  # a head that is busy may be late
+                if time.monotonic() >= end_s:
+                    raise SetupError(f"Ray does not say which nodes there are: {first_line(error)}") from error
+                time.sleep(_AGAIN_S)
+        if self._folder is None:
+            self._wait()
 
     def _wait(self) -> None:
         """Wait until each node of the cluster is joined, or known to be of no use.
@@ -130,7 +134,8 @@ class Nodes:
         while self._joining and time.monotonic() < end_s:
             self._admit(timeout_s=0.5, tell=False)
             if time.monotonic() - self._looked_s > _LOOK_EVERY_S:
-                self._look()  # one that Ray has given up meanwhile is none
+                with contextlib.suppress(Exception):  # asked again soon
+                    self._look()  # one that Ray has given up meanwhile is none
         bad = dict(self._unusable)
         for agent in self._joining.values():
             agent.told_busy = True

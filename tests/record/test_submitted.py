@@ -74,7 +74,7 @@ def test_a_name_that_is_taken_is_refused_with_the_way_out(tmp_path: Path) -> Non
 
 def test_a_suite_that_was_edited_since_it_was_submitted_is_refused(tmp_path: Path) -> None:
     folder = reserve(tmp_path)
-    with pytest.raises(ResultsError, match=r"has changed since this run was submitted .*; submit it anew, or resume"):
+    with pytest.raises(ResultsError, match=r"has changed since this run was submitted .*; or submit it anew"):
         begin(folder, suite_sha256="b" * 64)
     begin(folder, suite_sha256="b" * 64, force=True).close()
 
