@@ -165,8 +165,8 @@ class Recorder:
             way = "submit it anew" if submitted else "begin a new run, or resume all the same with --force"
             raise ResultsError(
                 f"{run_folder}: the suite has changed since this run {since} (sha256 {str(recorded)[:12]} then, "
-                f"{suite_sha256[:12]} now), or other --set, --where or --small are asked for: undo the change and go on "
-                f"with `{runs.resume_command(content)}`; or {way}"
+                f"{suite_sha256[:12]} now), or other --set, --where or --small are asked for: undo the change and go "
+                f"on with `{runs.resume_command(content)}`; or {way}"
             )
         attempt = len(content.get("attempts", ())) + 1
         for path in journal.log_files(run_folder)[-1:]:
