@@ -18,7 +18,7 @@ _LONGEST_TEMP_DIR: Final = 43  # characters: Ray puts sockets below it, whose pa
 _FIXED_PORTS: Final = 6  # the first ones of a range are for Ray's own processes, the others for workers
 _HEAD_PATIENCE_S: Final = 20.0  # nodes may be started together
 _LOOK_EVERY_S: Final = 0.2
-_STEP_PATIENCE_S: Final = 60.0  # where Slurm starts them, perhaps from a slow network disk
+_STEP_PATIENCE_S: Final = 600.0  # in a step, which ends sooner where the run gives up
 _PORT: Final = 6379
 _OBJECT_STORE_BYTES: Final = 100_000_000  # what passes through it is small
 
@@ -121,6 +121,7 @@ def _in_step(*, port: int | None, labels: list[str], ports: str | None) -> NoRet
                 ip=made.ip, head=made.join is None, join=made.join, port=made.port, name=made.name, labels=labels,
                 num_cpus=made.num_cpus, num_gpus=made.num_gpus, temp_dir=made.ray_dir, ports=ports,
             )  # fmt: skip
+            typer.echo(f"node {made.name}: its Ray starts at {made.ip}")
             sys.stdout.flush()
             code = supervise([*_RAY, *command], made)
     except SetupError as error:

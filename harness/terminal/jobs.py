@@ -60,6 +60,11 @@ class Queued:
         """Those that run, or may yet start."""
         return [job for job in self.known.values() if states.going_on(job.state) and not job.past]
 
+    @property
+    def started(self) -> bool:
+        """Whether one of them has its nodes."""
+        return any(job.state == "RUNNING" for job in self.going)
+
 
 def ask(folders: Sequence[Path], *, by: Ask | None = None) -> dict[Path, Queued]:
     """Return what Slurm says of the runs in these folders, all asked for at once."""

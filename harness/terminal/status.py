@@ -101,7 +101,8 @@ def status_of(folder: Path, *, as_json: bool) -> None:
         return
     one = _with_slurm(one, queued)
     waits = one.state == jobs.PENDING
-    holds = ": Slurm starts it again" if waits else f", {one.owner}" if one.owner is not None else ""
+    coming = ": Slurm has started it" if queued is not None and queued.started else ": Slurm starts it again"
+    holds = coming if waits else f", {one.owner}" if one.owner is not None else ""
     typer.echo(printable(f"{one.suite}  {one.run_id}: {one.state}{holds}"))
     if queued is not None:
         _print_slurm(folder, queued)

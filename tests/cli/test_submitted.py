@@ -117,7 +117,8 @@ def test_a_run_that_slurm_starts_again_is_pending_and_nobody_is_to_go_on_with_it
     begun(folder, state="preempted")
     fake.knows(slurm)
     told = say("status", "r", "--results", tmp_path / "results").out
-    assert told.startswith("s  r: pending: Slurm starts it again\n")
+    coming = "Slurm has started it" if slurm == RUNNING else "Slurm starts it again"
+    assert told.startswith(f"s  r: pending: {coming}\n")
     assert line in told.splitlines()
     assert f"Logs:   {folder}/slurm/job.log" in told.splitlines()
     assert "Go on" not in told
