@@ -147,6 +147,16 @@ def submit(
     }  # fmt: skip
     changed = {key: value for key, value in changed.items() if value is not None}
     if suite is None:
+        idle = {
+            "--set": overrides, "--where": where, "--small": small, "--array": array, "--job-name": name,
+            "--workers": workers, "--fresh-workers": fresh_workers, "--max-fail": max_fail, "--budget": budget,
+            "--skip-bad-nodes": skip_bad_nodes, "--patience": patience != "5m", "--telemetry": telemetry != 5.0,
+            "--no-calibrate": not calibrate,
+        }  # fmt: skip
+        if given := [option for option, value in idle.items() if value]:
+            raise SuiteError(
+                f"{', '.join(given)}: --again goes on with a run as it was submitted; submit the suite for another run"
+            )
         _again(str(again), results=results or Path("results"), retry=retry, changed=changed, profile=profile, wait=wait,
                dry_run=dry_run, as_json=as_json)  # fmt: skip
         return

@@ -10,9 +10,10 @@ from slurm.daemons import Slurm, why_not
 from slurm.fake import FakeSlurm
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(require: Callable[[object, str], None]) -> Iterator[Slurm]:
-    """A Slurm of four nodes that the tests share."""
+    """A Slurm of four nodes that the tests of a file share; up within 2 s, and gone before other files look for what
+    they have left running."""
     reason = why_not()
     require(not reason, reason)
     with Slurm() as slurm:
