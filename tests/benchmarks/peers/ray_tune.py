@@ -22,7 +22,7 @@ def trainable(config: dict[str, Any], data: dict[str, np.ndarray]) -> None:
 
 def main() -> None:
     asked = request(__doc__)
-    ray.init(num_cpus=2, include_dashboard=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False)  # whatever an earlier cluster left in /tmp/ray
     with tempfile.TemporaryDirectory(prefix="tune-") as storage:
         found = tune.Tuner(
             tune.with_resources(tune.with_parameters(trainable, data=load()), {"cpu": 1}),
