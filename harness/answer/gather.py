@@ -132,7 +132,10 @@ def find_run(run: str | None, results: Path) -> Path:
         results, run = Path(run), None
     known = runs.list_runs(results)
     asked = None if run is None else run.rstrip("/")
-    found = [one for one in known if asked in (None, one.run_id, one.suite, f"{one.suite}/{one.run_id}")]
+    if asked is None:  # the latest that has begun, if any has
+        found = [one for one in known if one.state != runs.SUBMITTED] or known
+    else:
+        found = [one for one in known if asked in (one.run_id, one.suite, f"{one.suite}/{one.run_id}")]
     if not found:
         what = "no run is recorded"
         if asked is not None:

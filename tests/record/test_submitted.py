@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from record.finished import INFO, finished
 
+from harness.answer.gather import find_run as latest
 from harness.domain.errors import ResultsError
 from harness.record.owner import FILE, Owner, acquire
 from harness.record.reading import load
@@ -48,6 +49,8 @@ def test_a_run_that_was_submitted_does_not_hide_those_that_have_begun(tmp_path: 
     reserve(tmp_path)
     assert load(tmp_path).trials["run_id"].tolist() == ["other"]
     assert [one.run_id for one in list_runs(tmp_path)] == ["other", "run"]
+    assert latest(None, tmp_path).name == "other"
+    assert latest("suite", tmp_path).name == "run"
     assert find_run(tmp_path, suite="suite").name == "other"  # what waits in a queue is begun by its name alone
     assert find_run(tmp_path, suite="suite", run="run").name == "run"
 
