@@ -141,7 +141,7 @@ def _head_answers(join: str, *, patience_s: float) -> bool:
     end_s = time.monotonic() + patience_s
     while True:
         try:
-            probe(join, patience_s=0.0)
+            probe(join)
             return True
         except SetupError as error:
             if time.monotonic() > end_s:
@@ -209,9 +209,8 @@ def node_command(
     num_gpus: int | None = None,
     temp_dir: Path | None = None,
     ports: str | None = None,
-    patience_s: float = _HEAD_PATIENCE_S,
 ) -> list[str]:
-    """Return the words of `ray start` for a node; one that joins waits so long for the first one.
+    """Return the words of `ray start` for a node; one that joins waits a while for the first one.
 
     Raises:
         SetupError: when they do not go together.
@@ -233,7 +232,7 @@ def node_command(
         command += ["--head", "--port", str(port), "--include-dashboard", "false"]
     else:
         way_out = "start the first node there with `harness node --head`"
-        expect_answer("--join", join, way_out, patience_s=patience_s)
+        expect_answer("--join", join, way_out, patience_s=_HEAD_PATIENCE_S)
         command += ["--address", join]
     if name is not None and not _NAME.fullmatch(name):
         raise SetupError(f"--name {name!r}: a name is of letters, digits and _ . - inside, at most 63 characters")

@@ -319,8 +319,9 @@ def _conclude(request: Request, report: Report, *, check: bool, as_json: bool) -
 def _say_how_it_ended(request: Request, report: Report) -> None:
     from harness.record.runs import read_run_file, resume_command
     from harness.terminal.status import print_troubles
+    from harness.terminal.text import tally
 
-    told = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "none finished"
+    told = tally(report.counts)
     pending = f", {report.pending} not run" if report.pending else ""
     typer.echo(f"\nTrials: {told}{pending}")
     content = read_run_file(report.folder)

@@ -203,16 +203,16 @@ def _await_end(folder: Path, holder: Owner, *, patience_s: float | None = None) 
     """
     from harness.domain.errors import ResultsError
     from harness.record import live, owner, runs
-    from harness.terminal.text import printable
+    from harness.terminal.text import printable, tally
 
     heard, heard_s = live.read(folder), time.monotonic()
     end_s = heard_s + patience_s if patience_s is not None else float("inf")
     while time.monotonic() < end_s:
         content, present = runs.read_run(folder), owner.read(folder)
         if not runs.is_live(content):
-            told = ", ".join(f"{count} {status}" for status, count in sorted((content.get("counts") or {}).items()))
+            told = tally(content.get("counts") or {})
             left = f", {content['pending']} not run" if content.get("pending") else ""
-            typer.echo(printable(f"ended as {content['state']}: {told or 'none finished'}{left}{_go_on(content)}"))
+            typer.echo(printable(f"ended as {content['state']}: {told}{left}{_go_on(content)}"))
             return
         if present is not None and present.token != holder.token:
             typer.echo(printable(f"that attempt has ended; the run has gone on since: it belongs to {present}"))

@@ -216,7 +216,7 @@ def _go(made: Submission, *, wait: bool, dry_run: bool, as_json: bool) -> None:
     """Print the script, or submit it and tell of it, or follow the job to its end."""
     from harness.domain.naming import plural
     from harness.pipeline.submission import submit, why_stuck
-    from harness.slurm.job import FOLDER
+    from harness.slurm.jobfile import FOLDER
     from harness.terminal.text import printable
 
     if dry_run:

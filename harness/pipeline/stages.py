@@ -33,7 +33,7 @@ from harness.plan import Plan, in_full, parse_override, plan, shard
 from harness.record import shards
 from harness.record.live import LiveFile
 from harness.record.recorder import Recorder
-from harness.record.runs import read_run_file
+from harness.record.runs import find_run, read_run_file
 from harness.schedule.loop import Loop, Notice, Policy
 from harness.schedule.protocol import Executor
 from harness.telemetry.repository import git_state
@@ -327,7 +327,7 @@ def _recorded_nodes(request: Request, made: Plan) -> every_node.Names:
 
 def _to_resume(request: Request, made: Plan) -> Path:
     asked = None if request.force else made.sha256
-    found = Recorder.find(
+    found = find_run(
         request.results, suite=made.suite.name, run=request.run, noise=request.noise, asked=asked, shard=request.shard
     )
     if request.shard is None:

@@ -20,7 +20,8 @@ from harness.plan import Plan, shard
 from harness.record import runs, shards
 from harness.record.recorder import Recorder
 from harness.slurm import client, jobfile, states
-from harness.slurm.job import FOLDER, SCRIPT, Job
+from harness.slurm.job import Job
+from harness.slurm.jobfile import FOLDER, SCRIPT
 from harness.slurm.profile import Profile, with_overrides
 
 _ARRAY: Final = re.compile(r"(\d{1,6})(?:%(\d{1,6}))?")
@@ -228,8 +229,7 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
     _expect_same(folder, request)
     request["profile"] = with_overrides(Profile(**request["profile"]), **changed)
     trials = request.pop("trials")
-    words = [word for word in request["run_words"] if word != "--take-over"]
-    words += ["--take-over"]  # its jobs are over, as Slurm says
+    words = [*request["run_words"], "--take-over"]  # its jobs are over, as Slurm says
     words += ["--retry", retry] if retry else []
     request |= {
         "version": __version__,
@@ -238,8 +238,7 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
         "cwd": Path(request["cwd"]),
     }
     if request["shards"] is not None:
-        there = {kept.job_of(number): number for number in range(request["shards"])}
-        busy = {there[name] for name in going if name in there}
+        busy = {number for number, job_id in kept.jobs_of_shards.items() if job_id in going}
         bad = [one.number for one in shards.standing(folder) if not one.whole or (retry and one.bad)]
         left = [number for number in bad if number not in busy]
         if bad and not left:

@@ -120,23 +120,6 @@ class Recorder:
             raise _cannot_write(folder, error.strerror) from error
         return folder
 
-    @staticmethod
-    def find(
-        results: Path,
-        *,
-        suite: str,
-        run: str | None = None,
-        noise: bool = False,
-        asked: str | None = None,
-        shard: tuple[int, int] | None = None,
-    ) -> Path:
-        """Return the folder of the run to resume, as `runs.find_run` does.
-
-        Raises:
-            ResultsError: when there is none.
-        """
-        return runs.find_run(results, suite=suite, run=run, noise=noise, asked=asked, shard=shard)
-
     @classmethod
     def resume(
         cls,

@@ -132,6 +132,15 @@ def partitions() -> list[str]:
     return sorted(set(done.stdout.split()))
 
 
+def shown(*words: str) -> str:
+    """Return what `scontrol show` says of something; where there is no such thing, nothing.
+
+    Raises:
+        SetupError: when Slurm cannot be asked.
+    """
+    return _ask(["scontrol", "show", *words], _ANSWER_S).stdout
+
+
 def _run(
     *words: str, timeout_s: float, cwd: Path | None = None, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -235,8 +244,13 @@ def _code(text: str) -> tuple[int | None, int | None]:
     return (int(text) >> 8, int(text) & 127) if text.isdecimal() else (None, None)
 
 
+def _asked_for(option: str, script: str) -> str:
+    """Return the value of an option in a script's lines for sbatch; empty where it has none."""
+    return next(iter(re.findall(rf"(?m)^#SBATCH --{option}=(.*)$", script)), "").strip('"')
+
+
 def _unsure(what: str, script: str) -> UnsureError:
-    name = next(iter(re.findall(r"(?m)^#SBATCH --job-name=(.*)$", script)), "").strip('"')
+    name = _asked_for("job-name", script)
     look = f"squeue --me --name={shlex.quote(name)}" if name else "squeue --me"
     return UnsureError(
         f"{what}: the job may have been submitted all the same. `{look}` shows it if so, and `scancel` with its number "
@@ -259,7 +273,7 @@ def _refused(words: str, script: str) -> SetupError:
 
 def _partition(script: str) -> str:
     found = partitions()
-    asked = next(iter(re.findall(r"(?m)^#SBATCH --partition=(.*)$", script)), "").strip('"')
+    asked = _asked_for("partition", script)
     there = f"there are {known(found)}" if found else "`sinfo` lists them"
     near = did_you_mean(asked, found) if asked else ""
     return f"{near.strip()} {there}: choose one with --partition or in the profile".strip()

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
+from harness.domain.errors import SetupError
 from harness.telemetry.cgroup import ROOT, read_text
 from harness.telemetry.cores import allowed_cpus, cpu_list, physical_cores
 from harness.telemetry.relevant import GRANTED_GPUS
 
 JOB: Final = "HARNESS_SLURM_JOB"  # what `scontrol show job -d -o` says of the job, where somebody has asked already
 
-_ASK_S: Final = 10.0
 _GROUP: Final = re.compile(r"(?:^|\s)Nodes=(\S+)\s+CPU_IDs=([\d,-]+)")
 _NAMES: Final = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")  # between the commas that are outside brackets
 _NONE: Final = ("NoDevFiles", "-1", "void", "none")  # what stands for no GPU
@@ -151,11 +150,9 @@ def _job_text(environ: Mapping[str, str]) -> str:
 
 def _asked(*words: str) -> str:
     """Return what `scontrol show` says; nothing where it is not there or does not answer."""
+    from harness.slurm import client
+
     try:
-        answer = subprocess.run(
-            ["scontrol", "show", *words], capture_output=True, text=True, timeout=_ASK_S, check=False,
-            env={**os.environ, "LC_ALL": "C"}, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
+        return client.shown(*words)
+    except SetupError:
         return ""
-    return answer.stdout

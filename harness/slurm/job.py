@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from harness.domain.errors import SetupError
+from harness.slurm.jobfile import FOLDER
 from harness.slurm.profile import Profile, directives
 from harness.slurm.quoting import in_shell, output_path, quoted, unwritable
 
 _TEMPLATE: Final = "job.sh.j2"
-FOLDER: Final = "slurm"  # in the run's
-SCRIPT: Final = "job.sh"
 _PLAIN: Final = re.compile(r"[\w./:@%+-]+", re.ASCII)  # needs no quotes in a line for sbatch
 
 

@@ -8,7 +8,7 @@ import os
 import socket
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from harness.domain.errors import ResultsError
 
 FOLDER: Final = "slurm"  # in the run's
 FILE: Final = "job.json"
-_SCRIPT: Final = "job.sh"
+SCRIPT: Final = "job.sh"
 _VERSION: Final = 1
 
 
@@ -44,7 +44,7 @@ class Submission:
         return frozenset(found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class JobFile:
     """All submissions of a run, the first first."""
 
@@ -57,12 +57,15 @@ class JobFile:
         """Return the ids of all jobs."""
         return tuple(one.job_id for one in self.submissions if one.job_id is not None)
 
+    @cached_property
+    def jobs_of_shards(self) -> dict[int, str]:
+        """The job that each shard was last submitted with, as ``12_3``."""
+        submitted = [(one.job_id, one.tasks() or ()) for one in self.submissions if one.job_id is not None]
+        return {task: f"{job_id}_{task}" for job_id, tasks in submitted for task in tasks}
+
     def job_of(self, task: int) -> str | None:
         """Return the job that a shard was last submitted with, as ``12_3``."""
-        for one in reversed(self.submissions):
-            if one.job_id is not None and task in (one.tasks() or ()):
-                return f"{one.job_id}_{task}"
-        return None
+        return self.jobs_of_shards.get(task)
 
 
 def path(run: Path) -> Path:
@@ -139,7 +142,7 @@ def add(run: Path, *, job_id: str | None, array: str | None = None, script: Path
         job_id=job_id,
         array=array,
         submitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        script=str(script or run / FOLDER / _SCRIPT),
+        script=str(script or run / FOLDER / SCRIPT),
         host=socket.gethostname(),
     )
     write(run, replace(before, submissions=(*before.submissions, submission)))

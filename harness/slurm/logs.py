@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from harness.slurm.job import FOLDER
+from harness.slurm.jobfile import FOLDER
 
 # "error: StepId=12.0 exceeded memory limit (…), being killed", or "error: Detected 1 oom_kill event in StepId=12.0 …"
 _NO_MEMORY: Final = re.compile(r"slurmstepd.*?(exceeded (?:job |step )?memory limit.*|detected \d+ oom.kill.*)", re.I)

@@ -167,9 +167,16 @@ def lines(folder: Path, queued: Queued) -> list[str]:
     else:
         told = [states.told(job) for job in found]
     way_out = next((way for job in found if (way := states.meaning(job).way_out)), None)
-    way_out = states.for_want_of_memory(found, slurm_logs.out_of_memory(folder)) or way_out
+    way_out = want_of_memory(folder, found) or way_out
     lines = [f"Slurm:  {line}" for line in told] + ([f"        {way_out}"] if way_out else [])
     return [*lines, *(f"{'Logs:' if not place else '':8}{log}" for place, log in enumerate(logs(folder)))]
+
+
+def want_of_memory(folder: Path, found: Sequence[Job]) -> str:
+    """Return that jobs of a run took too much memory, where Slurm says so in their logs alone, and what to do about it.
+    These are read only where a job has ended badly: an array has many."""
+    bad = any(states.meaning(job).kind == "badly" for job in found)
+    return states.for_want_of_memory(found, slurm_logs.out_of_memory(folder)) if bad else ""
 
 
 def logs(folder: Path) -> list[str]:

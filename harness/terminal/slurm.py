@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.status import Status
 
 from harness.domain.errors import HarnessError
+from harness.pipeline import EXIT_INTERRUPTED, EXIT_WRONG
 from harness.record import live, runs
-from harness.slurm import jobfile, logs, states
+from harness.slurm import jobfile, states
 from harness.slurm.client import Job
 from harness.slurm.states import Verdict
 from harness.terminal import jobs
 from harness.terminal.jobs import Queued
-from harness.terminal.text import about, plural, printable
+from harness.terminal.text import about, plural, printable, tally
 
 _EVERY_S: Final = 1.0  # the files are looked at
 _ASK_EVERY: Final = 5  # looks: Slurm is asked
@@ -30,8 +31,6 @@ _AGAIN_LOOKS: Final = 60  # for so many Slurm may leave a job as preempted befor
 _LAG_LOOKS: Final = 15  # for so many a file system may show old files after the job's end
 _SAY_EVERY: Final = 30  # looks: progress in a log
 _TAIL: Final = 20  # lines
-_INTERRUPTED: Final = 130
-_WRONG: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +78,7 @@ def follow(
             ),
             err=True,
         )
-        return _INTERRUPTED
+        return EXIT_INTERRUPTED
     return _conclude(folder, follower, as_json=as_json)
 
 
@@ -188,7 +187,7 @@ def _conclude(folder: Path, follower: _Follower, *, as_json: bool) -> int:
     seen, queued = follower.seen, follower.queued
     state, left = jobs.state_of(folder, seen.state, queued), max(0, seen.total - seen.done)
     told = states.verdict(state, counts=seen.counts, pending=left, jobs=queued.jobs, silent=follower.silent)
-    begun = told.exit_code != _WRONG
+    begun = told.exit_code != EXIT_WRONG
     try:
         table = show.summary(folder) if seen.counts else None
     except HarnessError as error:
@@ -209,11 +208,10 @@ def _conclude(folder: Path, follower: _Follower, *, as_json: bool) -> int:
     elif table is not None:
         table.print()
         typer.echo("")
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(seen.counts.items())) or "none finished"
     if begun:
-        typer.echo(printable(f"Trials: {counts}"), err=as_json)
+        typer.echo(printable(f"Trials: {tally(seen.counts)}"), err=as_json)
     typer.echo(printable(f"{folder.name}: {told.words}"), err=as_json or not begun)
-    if why := states.for_want_of_memory(queued.jobs, logs.out_of_memory(folder)):
+    if why := jobs.want_of_memory(folder, queued.jobs):
         typer.echo(printable(f"Memory: {why}"), err=as_json or not begun)
     if not begun:
         for line in why_not_begun(folder):

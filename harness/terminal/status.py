@@ -17,7 +17,7 @@ from harness.record.runs import RunStatus
 from harness.slurm import jobfile
 from harness.terminal import jobs
 from harness.terminal.jobs import Queued
-from harness.terminal.text import about, plural, print_table, printable, significant, speed
+from harness.terminal.text import about, plural, print_table, printable, significant, speed, tally
 
 _NAMED = 5  # nodes of a kind
 _OVER = ("completed", "failed")  # of which Slurm is not asked
@@ -202,7 +202,7 @@ def print_state(folder: Path, queued: Queued | None = None) -> None:
     """
     (run,) = runs.list_runs(folder)
     run = _with_slurm(run, queued)
-    told = ", ".join(f"{count} {status}" for status, count in sorted(run.counts.items())) or "none finished"
+    told = tally(run.counts)
     left = 0 if run.planned is None else run.planned - sum(run.counts.values())
     ended = "" if run.state == "completed" else f" ({run.state})"
     typer.echo("\n" + printable(f"Trials: {told}{f', {left} left' if left else ''}{ended}"))

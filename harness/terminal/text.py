@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 
 from rich.cells import cell_len
@@ -17,6 +17,11 @@ from harness.domain.duration import seconds as seconds
 from harness.domain.duration import significant as significant
 from harness.domain.naming import label as label
 from harness.domain.naming import plural as plural
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Return how many trials ended as what: ``3 completed, 1 failed``."""
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none finished"
 
 
 def about(value: float) -> str:
