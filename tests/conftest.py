@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +47,28 @@ def scripted_nvml(tmp_path_factory: pytest.TempPathFactory, require: Callable[[o
     shared = ["-shared", "-fPIC", "-o", str(library), str(source), "-lm"]
     subprocess.run([str(compiler), *warnings, *shared], check=True)
     return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a command that runs nothing said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """The command line in this very process, for what ends before anything is started."""
+    from harness import cli
+
+    def say(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["harness", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        code: Any = ended.value.code
+        return Said(code=int(code or 0), out=told.out, err=told.err)
+
+    return say

@@ -130,28 +130,3 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     yield command
     command.end_all()
     shutil.rmtree(temporary, ignore_errors=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What a command that runs nothing said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """The command line in this very process, for what ends before anything is started."""
-    from harness import cli
-
-    def say(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["harness", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        code: Any = ended.value.code
-        return Said(code=int(code or 0), out=told.out, err=told.err)
-
-    return say
