@@ -83,12 +83,12 @@ def below(pid: int) -> list[int]:
     return all_below([pid])[pid]
 
 
-def all_below(roots: Collection[int]) -> dict[int, list[int]]:
-    """Return, for each of these processes, every process below it that runs."""
+def all_below(roots: Collection[int], *, spare: Collection[int] = ()) -> dict[int, list[int]]:
+    """Return, for each of these processes, every process below it that runs, but for `spare` and those below them."""
     if _LISTS_CHILDREN:
-        return {root: _walk(root, lambda pid: _children({pid})[pid]) for root in roots}
+        return {root: _walk(root, lambda pid: _children({pid})[pid], spare) for root in roots}
     table = _children(None)  # one look at all processes serves all roots
-    return {root: _walk(root, lambda pid: table.get(pid, [])) for root in roots}
+    return {root: _walk(root, lambda pid: table.get(pid, []), spare) for root in roots}
 
 
 def usage(pids: Iterable[int]) -> Usage:
@@ -178,12 +178,8 @@ class Tree:
 
 
 def find(root: int, spare: Collection[int] = ()) -> list[int]:
-    """Return every process below `root` that runs, but for those in `spare` and below them."""
-    found = below(root)
-    if not spare or not found:
-        return found
-    spared = set(spare).union(*all_below(list(spare)).values())
-    return [pid for pid in found if pid not in spared]
+    """Return every process below `root` that runs, but for those in `spare` and below them, which are not looked at."""
+    return all_below([root], spare=spare)[root]
 
 
 def end_below(root: int, *, spare: Collection[int] = ()) -> None:
@@ -234,9 +230,9 @@ def reap(spare: Collection[int] = ()) -> None:
                 os.waitpid(pid, os.WNOHANG)
 
 
-def _walk(root: int, under: Callable[[int], list[int]]) -> list[int]:
+def _walk(root: int, under: Callable[[int], list[int]], spare: Collection[int] = ()) -> list[int]:
     found: list[int] = []
-    seen = {root}
+    seen = {root, *spare}
     waiting = [root]
     while waiting:
         for pid in under(waiting.pop()):
