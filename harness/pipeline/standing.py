@@ -21,6 +21,8 @@ from harness.schedule.protocol import Progress
 _LAST: Final = 32  # trials of a node that its speed is taken from
 _LABEL: Final = 200  # letters of a trial's place in the grid, for others to see
 _MOST_TROUBLES: Final = 200  # that are kept for run.json
+_SILENT_S: Final = 60.0  # a trial that tells nothing for so long,
+_SILENT_TIMES: Final = 3.0  # and for so many times as long as the longest one took, may hang
 
 _TROUBLE: Final = {"lost": "lost_nodes", "set aside": "set_aside"}  # a node's state -> its list in run.json
 
@@ -36,6 +38,9 @@ class WorkerNow:
     trial: Trial | None = None
     since: float = 0.0  # when that began, in seconds since the Unix epoch
     before: Progress | None = None  # what its last trial left, until this one says more
+    told: Progress | None = None  # what was heard of it last
+    told_s: float = 0.0  # when, by the clock of the standing,
+    told_at: float = 0.0  # and in seconds since the Unix epoch
 
     @property
     def node(self) -> str:
@@ -97,6 +102,7 @@ class Standing:
         self._spent: dict[str, tuple[float, int]] = {}  # wall time and number of the trials that ended, by setting
         self._ends_s: deque[float] = deque(maxlen=200)
         self._first_s: float | None = None
+        self._longest_s: float | None = None  # of the trials that came to an end of their own
 
     @property
     def done(self) -> int:
@@ -149,14 +155,15 @@ class Standing:
         self._first_s = self._clock() if self._first_s is None else self._first_s
         self._demands.append(worker.demand)
         worker.state, worker.trial, worker.since, worker.before = "busy", trial, time.time(), before
+        worker.told, worker.told_s, worker.told_at = before, self._clock(), worker.since
 
     def _gone(self, worker: WorkerNow, nodes: Iterable[str], why: str) -> None:
         self._drop(worker)
         for name in nodes:
             node = self._nodes[name]
             if not node.workers and not node.aside:
-                node.why = why
-                self._trouble("lost", name, why)
+                node.why = why_lost(name, why)
+                self._trouble("lost", name, node.why)
 
     def _aside(self, name: str, why: str) -> None:
         node = self._nodes.setdefault(name, _Node(name=name))
@@ -187,6 +194,8 @@ class Standing:
         self._spent[setting] = (total_s + outcome.watches.wall_s, count + 1)
         self._less(setting, 1)
         self._ends_s.append(now_s)
+        if outcome.status != "lost":
+            self._longest_s = max(self._longest_s or 0.0, outcome.watches.wall_s)
         worker = self.workers.get(place.worker)
         if worker is not None:
             worker.trial = None
@@ -204,6 +213,10 @@ class Standing:
     def tick(self, progress: Mapping[str, Progress]) -> None:
         """Take in how far the trials that run have come."""
         self._progress = progress
+        for worker in self.workers.values():
+            told = progress.get(worker.name)
+            if told is not worker.told and told != worker.told:
+                worker.told, worker.told_s, worker.told_at = told, self._clock(), time.time()
 
     def _less(self, setting_id: str, fewer: int) -> None:
         self._waiting[setting_id] = max(0, self._waiting[setting_id] - fewer)
@@ -227,6 +240,19 @@ class Standing:
         """Return how far the trial on a worker is; None before it has told anything."""
         progress = self._progress.get(worker.name)
         return None if progress == worker.before else progress
+
+    @property
+    def longest_s(self) -> float:
+        """The longest that a trial took which came to an end of its own."""
+        return self._longest_s or 0.0
+
+    def silent_s(self, worker: WorkerNow) -> float | None:
+        """Return for how long the trial on a worker has told nothing, where that is much longer than any trial took, so
+        that it may hang; None where it is not, and where a timeout will end it."""
+        if worker.trial is None or worker.trial.timeout_s is not None or self._longest_s is None:
+            return None
+        silent_s = self._clock() - worker.told_s
+        return silent_s if silent_s > max(_SILENT_S, _SILENT_TIMES * self._longest_s) else None
 
     def left_s(self) -> float | None:
         """Return the seconds left on the workers there are, by the wall time of the trials that ended: of the same
@@ -305,7 +331,14 @@ class Standing:
             val_accuracy=last.val_accuracy if last is not None else None,
             val_loss=last.val_loss if last is not None else None,
             since=worker.since,
+            silent_since=None if self.silent_s(worker) is None else worker.told_at,
         )
+
+
+def why_lost(node: str, reason: str) -> str:
+    """Return why a node is lost, from the reason why a worker is, perhaps on several nodes, which names them."""
+    found = [part for part in reason.split("; ") if part.startswith(f"node {node} was lost: ")]
+    return found[0].partition(" was lost: ")[2] if found else reason
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

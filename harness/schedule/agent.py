@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -23,7 +25,7 @@ from harness import processes
 from harness.domain.errors import SetupError
 from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
-from harness.schedule import join
+from harness.schedule import join, reaper
 from harness.schedule.node import Node
 from harness.schedule.order import Demand
 from harness.schedule.process import START_TIMEOUT_S, Launch, Nursery, Surroundings
@@ -85,6 +87,7 @@ class AgentNode(Node):
         roots = [os.getppid()] if driver is None else [os.getppid(), driver]
         super().__init__(sources=sources, telemetry_hz=telemetry_hz, folder=folder, roots=roots)
         self._own_roots = roots
+        self._reaper: subprocess.Popen[bytes] | None = None
         self._queues: dict[str, SimpleQueue[Request | None]] = {}  # None: nothing more comes
         self._events: list[Event] = []
         self._news = threading.Condition()
@@ -116,8 +119,19 @@ class AgentNode(Node):
 
     def launch(self, launches: Sequence[Launch], nurseries: Sequence[Nursery] = ()) -> None:
         super().launch(launches, nurseries)
+        if self._within is None and self._folder is not None and self._reaper is None:  # else the driver's own does it
+            self._reaper = _start_reaper(self._folder)
         for launch in launches:
             self._do(Request(what="ready", worker=launch.name))
+
+    def stop(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        last = super().stop()
+        if self._reaper is not None and self._reaper.stdin is not None:
+            with contextlib.suppress(OSError):  # it is gone
+                self._reaper.stdin.write(b"done")
+                self._reaper.stdin.close()
+            self._reaper = None
+        return last
 
     def begin_run(self, run: Run) -> dict[str, Any]:
         """Get ready for another run, after `rest`; return what `about` does."""
@@ -249,6 +263,17 @@ class AgentNode(Node):
             with self._news:
                 self._events.append(event)
                 self._news.notify_all()
+
+
+def _start_reaper(folder: Path) -> subprocess.Popen[bytes]:
+    """Start what ends this node's workers and removes their folder where Ray kills this process, nurseries and all."""
+    marker = f"HARNESS_WORKER_FOLDER={folder}"  # which all that they start inherits
+    words = [sys.executable, "-I", "-S", reaper.__file__, "--apart", marker, str(folder)]
+    started = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    started.wait()  # the one that goes on is no child of this process
+    return started
 
 
 def capacity() -> dict[str, Any]:

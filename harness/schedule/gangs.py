@@ -186,8 +186,10 @@ class Gangs:
         """Start a gang's members; False, with the gang gone, where one of its nodes is."""
         gang.generation += 1
         gang.ready, gang.answers, gang.running, gang.deadline_s, gang.members = {}, {}, False, None, []
+        addresses: list[str] = []
         try:
-            addresses = [self._inner.free_address(part.node) for part in gang.parts]
+            for part in gang.parts:
+                addresses.append(self._inner.free_address(part.node))
             for rank, (part, address) in enumerate(zip(gang.parts, addresses, strict=True)):
                 ip = address.rpartition(":")[0]
                 group = Group(rank=rank, size=len(gang.parts), coordinator=addresses[0], ip=ip)
@@ -196,7 +198,7 @@ class Gangs:
                 gang.members.append(launch.name)
                 self._of[launch.name] = gang
         except SetupError as error:
-            self._lose(gang, str(error))
+            self._lose(gang, str(error), (part.node,))
             return False
         return True
 
@@ -295,7 +297,7 @@ class Gangs:
                 place = gang.parts[gang.members.index(event.worker)]
                 if not gang.up:
                     self._failed.setdefault((place.node, place.share.name), []).append(event.reason)
-                self._lose(gang, f"{_member(gang, event.worker)}: {event.reason}", (place.node,))
+                self._lose(gang, _told(gang, event.worker, event.reason), (place.node,))
             case Done() | Gone():
                 self._answered(gang, event)
 
@@ -370,9 +372,13 @@ class Gangs:
         self._inner.close(leaving=leaving)
 
 
-def _member(gang: _Gang, member: str) -> str:
+def _told(gang: _Gang, member: str, reason: str) -> str:
+    """Return a reason why a member could not go on, with where it is."""
     rank = gang.members.index(member)
-    return f"process {rank} of {len(gang.parts)}, on node {gang.parts[rank].node}"
+    node = f"node {gang.parts[rank].node}"
+    if reason.startswith(f"{node} was lost"):
+        return reason
+    return f"process {rank} of {len(gang.parts)}, on {node}: {reason}"
 
 
 def _cause(gang: _Gang) -> Cause:
@@ -409,11 +415,11 @@ def _outcome(gang: _Gang, done: Mapping[str, Done]) -> Outcome:
     own = answered[0] if answered else Outcome(status="lost", ended_at=time.time())
     lost = _first_lost(gang)
     if lost:
-        told = "; ".join(f"{_member(gang, name)}: {lost[name]}" for name in gang.members if name in lost)
+        told = "; ".join(_told(gang, name, lost[name]) for name in gang.members if name in lost)
         return replace(own, status="lost", error=told, files={})
     wrong = [name for name in gang.members if name in done and done[name].outcome.status != "completed"]
     if not wrong or wrong[0] == gang.members[0]:
         return own
     said = done[wrong[0]].outcome
-    error = f"{_member(gang, wrong[0])}: {said.error}"
+    error = _told(gang, wrong[0], str(said.error))
     return replace(own, status=said.status, error=error, error_detail=said.error_detail, step=said.step, files={})

@@ -42,6 +42,16 @@ def probe(address: str, *, patience_s: float = 0.0, within_s: float = 10.0) -> N
         time.sleep(0.2)
 
 
+def listens(address: str, *, within_s: float) -> bool:
+    """Whether something listens at HOST:PORT, be it too busy to answer."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=within_s).close()
+    except OSError:
+        return False
+    return True
+
+
 def expect_answer(option: str, address: str, way_out: str, *, patience_s: float = 0.0) -> None:
     """Raise, naming the option that gave the address, unless a Ray answers there: Ray itself would try for minutes."""
     try:

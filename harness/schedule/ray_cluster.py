@@ -33,12 +33,13 @@ from harness.schedule.node import Prestarted
 from harness.schedule.order import Demand
 from harness.schedule.process import START_TIMEOUT_S, Launch, Nursery, private_folder
 from harness.schedule.protocol import Done, Event, Gone, Progress, Ready, Saved, Worker
-from harness.schedule.ray_link import first_line, why_lost
+from harness.schedule.ray_link import why_lost
 from harness.schedule.ray_node import Agent
 from harness.schedule.ray_nodes import Nodes
 from harness.schedule.shares import share_out
 
 _OPEN_S: Final = 30.0  # a node that has not cut itself into shares by then counts as lost: it takes milliseconds
+_NAMED: Final = 6  # nodes that are named with why they cannot hold a trial
 _END_S: Final = 4.0  # what all nodes have at the end for their last readings
 
 
@@ -188,10 +189,15 @@ class RayExecutor:
         return refused[agent.node_id]
 
     def _cannot_hold(self, demand: Demand) -> str:
-        whys = [why for agent in self._agents if (why := self._refusal(agent, demand)) is not None]
+        agents = sorted(self._agents, key=lambda agent: agent.host)
+        whys = [why for agent in agents if (why := self._refusal(agent, demand)) is not None]
+        if demand.node and demand.node not in {agent.host for agent in agents}:
+            whys = [f"no node is called {demand.node}"]
         whys += [f"{name} is held by others" for name in self._nodes.held_by_others]
-        there = what_there_is([agent.known() for agent in self._agents])
-        return f"no node can hold a trial that needs {demand}: {'; '.join(dict.fromkeys(whys))}\nthere is:\n{there}"
+        whys = list(dict.fromkeys(whys))
+        told = "; ".join(whys[:_NAMED]) + (f"; and {len(whys) - _NAMED} more" if len(whys) > _NAMED else "")
+        there = what_there_is([agent.known() for agent in agents])
+        return f"no node can hold a trial that needs {demand}: {told}\nthere is:\n{there}"
 
     def _ask_open(self, agent: Agent, demand: Demand) -> Any:
         """Begin to open a node's workers for a demand; return their launches, or the promise of them."""
@@ -211,8 +217,9 @@ class RayExecutor:
     # For workers that work together (see `harness.schedule.gangs`), which are started one by one. ------------------
 
     def hosts(self, demand: Demand) -> list[str]:
-        """Return the names of the nodes that could hold a part of such a trial."""
-        found = [agent.host for agent in self._agents if not agent.aside and self._refusal(agent, demand) is None]
+        """Return the names of the nodes that could hold a part of such a trial; of those that are silent, none."""
+        agents = [agent for agent in self._agents if not (agent.aside or agent.silent)]
+        found = [agent.host for agent in agents if self._refusal(agent, demand) is None]
         if found:
             self._held.add(demand)
         return found
@@ -235,12 +242,13 @@ class RayExecutor:
         return str(self._told(node, "free_address", self._nodes.named(node).address))
 
     def _told(self, node: str, method: str, *arguments: Any) -> Any:
+        agent = self._nodes.named(node)
         try:
-            return ray.get(self._nodes.named(node).call(method, *arguments), timeout=_OPEN_S)
+            return agent.answer(agent.call(method, *arguments), _OPEN_S)
         except RayTaskError as error:
             raise SetupError(str(error.cause)) from None
         except RayError as error:
-            raise SetupError(f"node {node} does not answer: {first_line(error)}") from None
+            raise SetupError(f"node {node}: {why_lost(error)}") from None
 
     def start_worker(self, node: str, launch: Launch, demand: Demand) -> Worker:
         """Start a worker with this very share; it is `Ready` later, and no part of what `open` returns."""

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import ray
+import ray._private.worker
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import ActorDiedError, ActorUnavailableError, AuthenticationError, GetTimeoutError
 
 from harness.domain.errors import SetupError
-from harness.schedule.join import probe
+from harness.schedule.join import listens, probe
 
 _ASK_S: Final = 2.0  # the head answers in milliseconds
 _LOST_AFTER_S: Final = 5.0  # where nothing listens at the head's address any more
@@ -73,7 +74,7 @@ class Link:
         Raises:
             SetupError: when that fails.
         """
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        _hush()
         handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
             context = ray.init(
@@ -98,7 +99,7 @@ class Link:
         Raises:
             SetupError: when that fails, with why.
         """
-        logging.getLogger("ray").setLevel(logging.ERROR)
+        _hush()
         handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
             self._gcs = GcsClient(address=self.address)  # it says at once what Ray takes 20 s for and leaves out
@@ -176,7 +177,7 @@ class Link:
         failing_s = time.monotonic() - self._failing_since
         if _ANOTHER in self._failure or failing_s > _SILENT_AFTER_S:
             return True
-        return failing_s > _LOST_AFTER_S and not self.answers()
+        return failing_s > _LOST_AFTER_S and not listens(self.address, within_s=_ASK_S)  # one that is busy does
 
     def answers(self) -> bool:
         """Whether a Ray listens at the cluster's address."""
@@ -198,6 +199,13 @@ class Link:
 def _given_name(node: Any) -> str:
     """Return what a node was named by whoever started it: Ray names one by its address otherwise."""
     return "" if node.node_name == node.node_manager_address else str(node.node_name)
+
+
+def _hush() -> None:
+    """Have Ray print nothing here: what happens to nodes is told anyway, and Ray tells it on standard output, amid what
+    other programs are to read."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray._private.worker._worker_logs_enabled = False
 
 
 def _take_back(handlers: Mapping[signal.Signals, Any]) -> None:
@@ -232,7 +240,7 @@ def why_lost(error: BaseException) -> str:
     if isinstance(error, GetTimeoutError | ActorUnavailableError):
         return "it does not answer"
     if isinstance(error, ActorDiedError):
-        return "Ray has lost it" if "node" in str(error).lower() else "the harness's process there has ended"
+        return "Ray has lost it" if "node has died" in str(error) else "the harness's process there has ended"
     return first_line(error)
 
 

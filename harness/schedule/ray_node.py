@@ -21,6 +21,7 @@ from harness.schedule.ray_link import Seen, first_line
 _LISTEN_S: Final = 0.25  # a call that has nothing to tell returns after so long, with the progress,
 _LISTEN_EACH_S: Final = 0.005  # or after so long for each node, so that many are no more than 200 answers a second
 _ANSWER_S: Final = 10.0
+_SILENT_S: Final = 5.0  # later than promised, and the node may be cut off: Ray notices that after some 20 s
 
 
 class Agent:
@@ -61,6 +62,7 @@ class Agent:
         self.ready = self.call("about")  # the promise of its first answer
         self._about = self.ready
         self._listening: Any = None
+        self._due_s = 0.0  # when what is listened for was to be there
         self._requests: list[Request] = []
         self._number = 0
         self._sent: list[Any] = []  # promises that requests have arrived
@@ -133,7 +135,28 @@ class Agent:
             wait_s = max(_LISTEN_S, nodes * _LISTEN_EACH_S)
             asked = self._numbered() if self._requests else ()  # which saves a call for each trial
             self._listening = self._actor.listen.options(concurrency_group="listen").remote(wait_s, *asked)
+            self._due_s = time.monotonic() + wait_s
         return self._listening
+
+    @property
+    def silent(self) -> bool:
+        """Whether the agent has owed its news for long."""
+        if self._listening is None or time.monotonic() - self._due_s < _SILENT_S:
+            return False
+        return not ray.wait([self._listening], timeout=0)[0]  # else nobody has taken them yet
+
+    def answer(self, promise: Any, timeout_s: float) -> Any:
+        """Return what was promised.
+
+        Raises:
+            RayError: when the agent is gone, is silent, or has not answered within `timeout_s`.
+        """
+        self.listen()
+        end_s = time.monotonic() + timeout_s
+        while not ray.wait([promise], timeout=0.5)[0]:
+            if self.silent or time.monotonic() > end_s:
+                raise GetTimeoutError("it does not answer")
+        return ray.get(promise, timeout=timeout_s)
 
     def _numbered(self) -> tuple[int, list[Request]]:
         numbered = (self._number, self._requests)

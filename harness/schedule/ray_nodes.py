@@ -144,7 +144,9 @@ class Nodes:
             raise SetupError(f"the cluster at {self._link.address} has no node with CPUs for trials")
         if bad and not (self._skip_bad and self.agents):
             way_out = "; --skip-bad-nodes goes on without" if self.agents else ""
-            raise SetupError(f"the cluster at {self._link.address}: {'; '.join(bad.values())}{way_out}")
+            if not self.agents and all(agent.held() for agent in self._joining.values()) and not self._unusable:
+                way_out = "; try again once they let go, as a run does when it ends"
+            raise SetupError(f"the cluster at {self._link.address}: {'; '.join(sorted(bad.values()))}{way_out}")
         for why in bad.values():
             self._say(f"{why}; going on without it")
 

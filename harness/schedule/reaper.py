@@ -1,12 +1,15 @@
-"""Cleans up after a driver: run as a script of its own, with nothing but the standard library.
+"""Cleans up after a driver, or after what supervises a node for one: run as a script of its own, with nothing but the
+standard library.
 
-    python reaper.py MARKER FOLDER …
+    python reaper.py [--apart] MARKER FOLDER …
 
 Its standard input is a pipe from the driver. If the driver says "done", there is nothing to do. If it says "now", it
 leaves, and if the pipe closes without a word, it was killed. In both cases every process that is the driver's is ended,
 and its temporary folders are removed. A process is the driver's if it inherited MARKER (``NAME=value``, unique to the
 driver) in its environment or has a file in one of the folders open. Most of Ray's processes end by themselves
 within a second of their driver, but some take long, and those overwrite their environment with their title.
+
+With --apart it leaves its parent at once: Ray kills the children of an actor that it ends.
 """
 
 from __future__ import annotations
@@ -25,7 +28,12 @@ _LIMIT_S = 20.0
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    marker, folders = sys.argv[1].encode(), sys.argv[2:]
+    words = sys.argv[1:]
+    if words[0] == "--apart":
+        if os.fork():
+            os._exit(0)
+        del words[0]
+    marker, folders = words[0].encode(), words[1:]
     said = b""
     while data := os.read(0, 64):
         said += data

@@ -8,13 +8,19 @@ from typing import Final
 from rich.markup import escape
 
 from harness.domain.outcome import Finished
-from harness.pipeline.standing import Standing
+from harness.pipeline.standing import Standing, why_lost
 from harness.schedule.loop import Notice
-from harness.terminal.text import label, plural
+from harness.terminal.text import about, label, plural
 
 _ALIKE: Final = 3  # trials or workers of one kind that are named
 _MOST: Final = 200  # lines about single trials and workers; nodes always have theirs
 _OWN: Final = frozenset(("opened", "ready", "calibrated", "started", "settled"))  # kinds that need no line
+
+
+def named(finished: Finished, *, several: bool) -> str:
+    """Return what a trial is called, with its node where there are `several` and that does not say it."""
+    node, name = finished.placement.node, label(finished.trial)
+    return name if not several or ("node", node) in finished.trial.axes else f"{name} on {node}"
 
 
 class Lines:
@@ -28,6 +34,7 @@ class Lines:
         self._again: dict[tuple[str, str], list[str]] = {}  # by node and reason: the trials
         self._joined: dict[str, int] = {}  # by node: how many workers
         self._known: set[str] = set()  # nodes
+        self._silent: set[tuple[str, float]] = set()  # workers, and when what they run began
 
     def notice(self, notice: Notice) -> None:
         """Take in a notice that the standing knows of already."""
@@ -62,10 +69,8 @@ class Lines:
         """Take in a trial that is done."""
         outcome = finished.outcome
         if outcome.status != "completed":
-            where = f" on {finished.placement.node}" if self._standing.several else ""
-            self._one(
-                f"[red]{outcome.status:8}[/] {escape(label(finished.trial) + where)}: {escape(outcome.error or '')}"
-            )
+            whose = named(finished, several=self._standing.several)
+            self._one(f"[red]{outcome.status:8}[/] {escape(whose)}: {escape(outcome.error or '')}")
 
     def flush(self) -> None:
         """Say what has been gathered since the last time."""
@@ -81,7 +86,8 @@ class Lines:
                 self._known.discard(node)
                 trials = sum(len(again.pop(key)) for key in list(again) if key[0] == node)
                 once_more = f"; {plural(trials, 'trial')} to run again" if trials else ""
-                what = f"node {node} with {plural(len(reasons), 'worker')}{once_more}: {next(iter(reasons.values()))}"
+                why = why_lost(node, next(iter(reasons.values())))
+                what = f"node {node} with {plural(len(reasons), 'worker')}{once_more}: {why}"
                 self._say(f"[red]lost[/]     {escape(what)}")
             else:
                 self._gone_alone(node, reasons)
@@ -89,6 +95,19 @@ class Lines:
             where = f" of node {node}" if self._standing.several else ""
             named = "; ".join(labels[:_ALIKE]) + (f"; and {len(labels) - _ALIKE} more" if len(labels) > _ALIKE else "")
             self._one(f"[yellow]again[/]    {escape(named + where)}: {escape(reason)}")
+
+        self._tell_silent()
+
+    def _tell_silent(self) -> None:
+        """Name, once, a trial that may hang."""
+        for worker in list(self._standing.workers.values()):
+            silent_s, key = self._standing.silent_s(worker), (worker.name, worker.since)
+            if silent_s is None or worker.trial is None or key in self._silent:
+                continue
+            self._silent.add(key)
+            what = f"{label(worker.trial)} on worker {worker.name}: nothing heard for {about(silent_s)}"
+            took = f"no trial so far took longer than {about(self._standing.longest_s)}"
+            self._one(f"[yellow]silent[/]   {escape(what)}, and {took}; a `timeout` in the suite ends such trials")
 
     def _gone_alone(self, node: str, reasons: Mapping[str, str]) -> None:
         for worker, reason in list(reasons.items())[:_ALIKE]:

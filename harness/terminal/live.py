@@ -26,7 +26,7 @@ from harness.record.live import NodeNow
 from harness.record.stop import StopRequest
 from harness.schedule.loop import Notice
 from harness.schedule.protocol import Progress
-from harness.terminal.lines import Lines
+from harness.terminal.lines import Lines, named
 from harness.terminal.text import about, label, plural, printable, seconds, significant, speed
 
 _LINES_EVERY_S: Final = 10.0  # at first; a twentieth of a run's age later, up to:
@@ -93,11 +93,15 @@ class _Base:
         self._console.print("\n".join(map(printable, text.split("\n"))), highlight=False, soft_wrap=True)
 
     def _told(self, worker: WorkerNow) -> str:
-        return describe_epoch(self._standing.progress_of(worker), worker.trial) if worker.trial is not None else ""
+        if worker.trial is None:
+            return ""
+        silent_s = self._standing.silent_s(worker)
+        silent = "" if silent_s is None else f", silent for {about(silent_s)}"
+        return describe_epoch(self._standing.progress_of(worker), worker.trial) + silent
 
     def _left(self) -> str:
         left_s = self._standing.left_s()
-        unfinished = self._standing.done < self._standing.total
+        unfinished = self._standing.done < self._standing.total and not self._standing.ending
         return f", about {about(left_s)} left" if left_s is not None and unfinished else ""
 
     def _running(self) -> list[WorkerNow]:
@@ -129,8 +133,8 @@ class PlainDisplay(_Base):
             last = Progress(epochs=len(epochs), last=epochs[-1]) if epochs else None
             told = describe_epoch(last, finished.trial) if last is not None else "no epochs"
             spent = seconds(finished.outcome.watches.wall_s)
-            where = f" on {finished.placement.node}" if standing.several else ""
-            self._say(f"{standing.done}/{standing.total}  {escape(label(finished.trial) + where)}: {told} in {spent}")
+            whose = escape(named(finished, several=standing.several))
+            self._say(f"{standing.done}/{standing.total}  {whose}: {told} in {spent}")
             self._spoke = time.monotonic()
 
     def tick(self) -> None:
@@ -270,7 +274,7 @@ class LiveDisplay(_Base):
             return node.why
         if not running:
             return ""
-        first = running[0]
+        first = next((one for one in running if self._standing.silent_s(one) is not None), running[0])
         told = f"{label(first.trial) if first.trial is not None else ''}, {self._told(first)}"
         return told if len(running) == 1 else f"{len(running)} trials: {told}; …"
 

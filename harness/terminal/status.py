@@ -158,7 +158,8 @@ _NODE_COLUMNS = [
 def _print_live(seen: Live, *, age_s: float) -> None:
     told = ", ".join(f"{count} {state}" for state, count in sorted(seen.counts.items()) if count)
     rate = f", {significant(seen.trials_per_min)} trials/min" if seen.trials_per_min is not None else ""
-    left_s = max(0.0, seen.left_s - age_s) if seen.left_s is not None and seen.done < seen.total else None
+    goes_on = seen.doing == "running" and seen.done < seen.total
+    left_s = max(0.0, seen.left_s - age_s) if seen.left_s is not None and goes_on else None
     left = f", about {about(left_s)} left" if left_s is not None else ""
     typer.echo(f"{_DOING.get(seen.doing, printable(seen.doing))}, as of {about(age_s)} ago")
     typer.echo(f"{seen.done}/{seen.total} trials{f' ({printable(told)})' if told else ''}, ", nl=False)
@@ -186,13 +187,20 @@ def _print_live(seen: Live, *, age_s: float) -> None:
         print_table([(heading, "left") for heading in headings], rows)
         if seen.running_more:
             typer.echo(f"… and {plural(seen.running_more, 'more trial')}")
+        if any(one.silent_since is not None for one in seen.running):
+            typer.echo(
+                "Silent: for far longer than any trial took, it may hang; a `timeout` in the suite ends such trials"
+            )
 
 
 def _far(trial: TrialNow) -> str:
     told = f"{trial.epochs}/{trial.of_epochs}"
     if trial.val_accuracy is not None:
-        return f"{told}, val_accuracy {trial.val_accuracy:.4f}"
-    return f"{told}, val_loss {trial.val_loss:.4g}" if trial.val_loss is not None else told
+        told += f", val_accuracy {trial.val_accuracy:.4f}"
+    elif trial.val_loss is not None:
+        told += f", val_loss {trial.val_loss:.4g}"
+    silent = trial.silent_since
+    return told if silent is None else f"{told}, silent for {about(max(0.0, time.time() - silent))}"
 
 
 def print_state(folder: Path, queued: Queued | None = None) -> None:

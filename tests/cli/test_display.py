@@ -173,7 +173,7 @@ def test_several_nodes_have_a_line_each_the_lost_ones_first(made: Plan) -> None:
     rows = [line.split() for line in drawn(display)]
     display.close()
     assert rows[0] == ["node", "state", "busy", "done", "speed", "runs"]
-    assert rows[1] == ["n1", "lost", "0/0", "0", "node", "n1", "was", "lost:", "its", "network", "is", "down"]
+    assert rows[1] == ["n1", "lost", "0/0", "0", "its", "network", "is", "down"]
     assert rows[2][:6] == ["n0", "ok", "1/2", "1", "1.00", "s/epoch"]
     assert rows[3] == ["n2", "ok", "1/2", "0", "batch_size=16", "seed=0,", "starting"]
 
@@ -203,6 +203,18 @@ def test_a_log_has_a_line_a_trial_and_names_what_failed(made: Plan) -> None:
     assert lines[2] == "failed   batch_size=16 seed=1: out of memory " + "x" * 80
 
 
+def test_a_trial_that_may_hang_is_named_once_with_the_way_out(made: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    display = PlainDisplay(console(terminal=False, width=60))
+    run = Run(display, made)
+    run.finish(ended(made.trials[0]))
+    run.tell("started", "1", trial=made.trials[1])
+    monkeypatch.setattr(run.standing, "silent_s", lambda worker: 300.0)
+    told = "batch_size=16 seed=1 on worker 1: nothing heard for 5 min 00 s, and no trial so far took longer than 2 s"
+    assert said(display)[2:] == [f"silent   {told}; a `timeout` in the suite ends such trials"]
+    assert len(said(display)) == 3
+    assert display._told(run.standing.workers["1"]) == "starting, silent for 5 min 00 s"
+
+
 def test_a_log_tells_of_nodes_and_not_of_each_of_their_workers(made: Plan) -> None:
     display = PlainDisplay(console(terminal=False))
     run = Run(display, made, nodes=2, workers=50)
@@ -224,7 +236,7 @@ def test_a_log_tells_of_nodes_and_not_of_each_of_their_workers(made: Plan) -> No
     assert sorted(lines[3:]) == sorted([
         "aside    node n0 is used no more: 5 of its last 5 trials were lost",
         "joined   node n2 with 8 workers",
-        "lost     node n1 with 50 workers; 50 trials to run again: node n1 was lost: cut off",
+        "lost     node n1 with 50 workers; 50 trials to run again: cut off",
         "again    batch_size=16 seed=1 of node n0: the worker was killed",
     ])  # fmt: skip
     assert run.standing.troubles()["lost_nodes"][0]["node"] == "n1"

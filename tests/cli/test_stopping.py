@@ -76,6 +76,15 @@ def test_status_of_a_run_says_what_each_node_does_and_what_runs_where(tmp_path: 
     assert document["live"]["running"][0]["epochs"] == 3
 
 
+def test_status_names_a_trial_that_may_hang(tmp_path: Path, say: Say) -> None:
+    now = moment()
+    (trial,) = now.running
+    live_run(tmp_path, now=replace(now, running=(replace(trial, silent_since=time.time() - 3000),)))
+    shown = say("status", "r", "--results", tmp_path)
+    assert "val_accuracy 0.7500, silent for 50 min" in shown.out
+    assert "a `timeout` in the suite ends such trials" in shown.out
+
+
 def test_status_says_when_the_driver_is_gone(tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = live_run(tmp_path, now=moment(written_at=time.time() - 500, doing="finishing"))
     mine = json.loads((folder / owner.FILE).read_text())

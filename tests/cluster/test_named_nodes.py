@@ -55,7 +55,7 @@ def test_a_run_waits_for_the_nodes_it_expects_and_calls_them_by_their_names(fold
                     [*command, "--temp-dir", str(folder / name)], stdout=log, stderr=subprocess.STDOUT, **how
                 )  # type: ignore[call-overload]
             nodes.append(started)
-        said, _ = run.communicate(timeout=120)
+        said, _ = run.communicate(timeout=240)
     finally:
         for one in (run, *nodes):
             one.terminate()

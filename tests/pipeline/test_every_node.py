@@ -241,6 +241,13 @@ def test_show_names_the_slow_node(suite: Path) -> None:
     assert fleet["told"] == ["n3 is 12 % slower than the fleet's median (98 % interval 12 to 12)"]
 
 
+def test_trials_of_one_label_are_told_apart_by_their_nodes(suite: Path) -> None:
+    asked = ("label=a,b", "cpus=1", "repeats=1")
+    report, _, _ = ran(suite, Hosts({"n1": 1, "n2": 1}), overrides=asked)
+    shown = {one.label for one in summary(report.folder).doubts.trials}
+    assert shown == {f"label={label} node={node} seed=0" for label in "ab" for node in ("n1", "n2")}
+
+
 def test_the_nodes_change_nothing_of_what_is_asked_for(suite: Path) -> None:
     loaded = load_suite(suite)
     made = plan(loaded)

@@ -101,3 +101,28 @@ def test_what_others_read_is_bounded_however_many_nodes_and_trials_there_are() -
 
 def test_names_are_in_the_order_in_which_people_count() -> None:
     assert sorted(["n10", "n9", "n1", "b2.10", "b2.9", "²"], key=natural) == ["b2.9", "b2.10", "n1", "n9", "n10", "²"]
+
+
+def test_a_trial_that_tells_nothing_for_far_longer_than_any_took_is_silent_until_it_tells_something() -> None:
+    clock = Clock()
+    trials = [finished(seed).trial for seed in range(3)]
+    standing = Standing(trials, clock=clock)
+    for number in ("0", "1"):
+        opened(standing, number, "here")
+        tell(standing, "started", number, trial=trials[int(number)])
+    worker = standing.workers["0"]
+    clock.now_s = 1000.0
+    assert standing.silent_s(worker) is None  # there is none to hold it against
+    standing.finished(ended(1, worker="1", wall_s=100.0))
+    assert standing.silent_s(worker) == 1000.0
+    (running,) = standing.live().running
+    assert running.silent_since == running.since
+    standing.tick({"0": Progress(epochs=1, last=epoch(1))})
+    assert standing.silent_s(worker) is None
+    clock.now_s = 1299.0
+    assert standing.silent_s(worker) is None
+    clock.now_s = 1301.0
+    assert standing.silent_s(worker) == 301.0
+    tell(standing, "started", "0", trial=replace(trials[2], timeout_s=5000.0))  # which ends it
+    clock.now_s = 5000.0
+    assert standing.silent_s(worker) is None

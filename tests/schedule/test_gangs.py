@@ -138,7 +138,7 @@ def test_a_node_that_is_lost_takes_its_gang_along_and_others_form_another(
     assert [type(event) for event in events] == [Done, Gone]
     assert isinstance(events[0], Done)
     assert isinstance(events[1], Gone)
-    assert events[0].outcome.error == "process 1 of 2, on node h2: node h2 was lost"
+    assert events[0].outcome.error == "node h2 was lost"
     assert events[0].blamed == events[1].blamed == ("h2",)  # the other node has lost nothing of its own
     (second,) = executor.open(first.demand)
     assert second.nodes == ("h1", "h3")
@@ -146,6 +146,28 @@ def test_a_node_that_is_lost_takes_its_gang_along_and_others_form_another(
     nodes.lose("h1")
     until(executor, Gone)
     assert executor.open(first.demand) == []  # it may come back
+
+
+def test_a_node_that_is_cut_off_while_a_gang_is_formed_anew_is_blamed_alone_and_another_takes_its_place(
+    make: Callable[..., tuple[Gangs, LocalNodes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, nodes = make("h1", "h2", "h3")
+    (first,) = executor.open(Demand.of(a_trial()))
+    until(executor, Ready)
+    address = nodes.free_address
+
+    def silent(node: str) -> str:
+        if node == "h2":
+            raise SetupError("node h2: it does not answer")
+        return address(node)
+
+    monkeypatch.setattr(nodes, "free_address", silent)
+    executor.replace(first.name)
+    (gone,) = until(executor, Gone)
+    assert gone == Gone(worker=first.name, reason="node h2: it does not answer", blamed=("h2",))
+    monkeypatch.setattr(nodes, "hosts", lambda demand: ["h1", "h3"])
+    (second,) = executor.open(first.demand)
+    assert second.nodes == ("h1", "h3")
 
 
 def test_nodes_with_two_shares_are_in_two_gangs(make: Callable[..., tuple[Gangs, LocalNodes]]) -> None:

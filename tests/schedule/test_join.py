@@ -69,9 +69,13 @@ def test_nothing_that_listens_is_told_apart_from_what_is_no_ray() -> None:
         join.probe("somewhere")
 
 
-def test_a_listener_that_says_nothing_is_not_waited_for() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(SetupError, match="is no Ray"):
-        join.probe(f"127.0.0.1:{server.getsockname()[1]}", within_s=0.2)
+def test_a_listener_that_says_nothing_is_not_waited_for_and_listens_all_the_same() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(SetupError, match="is no Ray"):
+            join.probe(address, within_s=0.2)
+        assert join.listens(address, within_s=0.2)
+    assert not join.listens(address, within_s=0.2)
 
 
 def test_a_cluster_without_a_token_is_refused_with_how_to_make_one(tmp_path: Path) -> None:
