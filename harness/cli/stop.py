@@ -14,6 +14,8 @@ from harness.cli.options import Results
 
 if TYPE_CHECKING:
     from harness.record.owner import Owner
+    from harness.record.shards import ShardStanding
+    from harness.slurm.client import Job
     from harness.terminal.jobs import Queued
 
 _LOOK_EVERY_S = 0.25
@@ -114,10 +116,10 @@ def _stop_job(folder: Path, *, now: bool, wait: bool, results: Path) -> None:
 
 
 def _stop_array(folder: Path, queued: Queued, *, now: bool, wait: bool) -> None:
-    """Ask each shard that runs to end, and cancel those that wait to start."""
+    """Ask each shard that runs to end, and cancel those that wait to start, or whose job has yet to begin its shard."""
     from harness.domain.errors import ResultsError
     from harness.domain.naming import plural
-    from harness.record import owner, shards
+    from harness.record import shards
     from harness.slurm import client, states
     from harness.terminal import jobs
     from harness.terminal.text import printable
@@ -126,17 +128,16 @@ def _stop_array(folder: Path, queued: Queued, *, now: bool, wait: bool) -> None:
     waiting = any(map(states.waiting, queued.going))
     if ids:
         client.cancel(ids, pending=True)  # first, so that none starts in the place of one that ends
-    asked = 0
-    for one in shards.standing(folder):
-        holder = owner.read(one.folder)
-        if holder is not None and jobs.state_of_shard(one, queued) == "running":
-            _ask(one.folder, holder, now=now)
-            asked += 1
+    asked = sum(_ask_shard(one, queued, now=now) for one in shards.standing(folder))
+    starting = [job.id for one in shards.standing(folder) if (job := _starting(one, queued)) is not None]
+    if starting:
+        client.cancel(starting)
     if not asked and not ids:
         raise ResultsError(f"{folder}: no shard of this run runs, and Slurm has none: there is nothing to stop")
     what = "and the trials that run are ended too" if now else "those that run end first"
     told = [f"asked {plural(asked, 'shard')} to end: no further trial starts, {what}"] if asked else []
     told += [f"cancelled what waits to start of {_named(ids)}"] if waiting else []
+    told += [f"cancelled {_named(starting)}, which had not begun"] if starting else []
     typer.echo(printable(f"{folder.name}: {'; '.join(told) or 'its jobs are about to end'}"))
     if not wait:
         return
@@ -153,6 +154,28 @@ def _stop_array(folder: Path, queued: Queued, *, now: bool, wait: bool) -> None:
     if now and ids:
         client.cancel(ids)
     typer.echo(printable(f"no shard runs any more{_go_on_of(folder)}"))
+
+
+def _ask_shard(one: ShardStanding, queued: Queued, *, now: bool) -> bool:
+    """Ask a shard to end, if it runs; tell whether it does."""
+    from harness.record import owner
+    from harness.terminal import jobs
+
+    holder = owner.read(one.folder)
+    if holder is None or jobs.state_of_shard(one, queued) != "running":
+        return False
+    _ask(one.folder, holder, now=now)
+    return True
+
+
+def _starting(one: ShardStanding, queued: Queued) -> Job | None:
+    """Return the job of a shard that loads its modules or starts Ray: nobody is there yet who could be asked."""
+    from harness.slurm import states
+    from harness.terminal import jobs
+
+    job = queued.of_shard(one.number)
+    left = jobs.state_of_shard(one, queued) in ("submitted", jobs.PENDING)
+    return job if left and job in queued.going and not states.waiting(job) else None
 
 
 def _expect_begun(folder: Path, queued: Queued) -> None:

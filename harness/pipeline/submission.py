@@ -23,6 +23,7 @@ from harness.slurm import client, jobfile, states
 from harness.slurm.job import Job
 from harness.slurm.jobfile import FOLDER, SCRIPT
 from harness.slurm.profile import Profile, with_overrides
+from harness.slurm.refusals import UnsureError
 
 _ARRAY: Final = re.compile(r"(\d{1,6})(?:%(\d{1,6}))?")
 
@@ -36,6 +37,7 @@ class Submission:
     trials: int
     info: Mapping[str, Any]  # for run.json; empty where the run is there already
     asked: Mapping[str, Any]  # what the suite was planned with: overrides, where, small
+    earlier: tuple[str, ...] = ()  # the run's jobs so far
 
     @property
     def folder(self) -> Path:
@@ -144,39 +146,50 @@ def submit(submission: Submission) -> str:
     Raises:
         SetupError: when there is no Slurm, or it refuses; nothing is left behind then. Where it stays open whether the
             job was submitted, the run stays.
-        ResultsError: when the results cannot be written.
+        ResultsError: when the results cannot be written, or another process submits the run.
     """
     client.expect_slurm()
     folder, job = submission.folder, submission.job
     if submission.info:
         again = ["harness", "submit", "--again", job.run_id, "--results", str(submission.results)]
         Recorder.reserve(submission.results, suite=job.suite, info=submission.info, run_id=job.run_id, again=again)
-    try:
-        script = folder / FOLDER / SCRIPT
+    with contextlib.ExitStack() as alone:
         try:
-            script.parent.mkdir(exist_ok=True)
-            script.write_text(job.render(), encoding="utf-8")
-            script.chmod(0o700)  # values of variables may be secrets
-        except OSError as error:
-            raise ResultsError(f"{script}: cannot be written ({error.strerror})") from error
-        if submission.info:
-            jobfile.write(folder, jobfile.JobFile(request=_request(submission)))
-        job_id = client.sbatch(script, cwd=job.cwd)
-    except client.UnsureError:  # the job would need what is there
-        raise
-    except HarnessError:
-        if submission.info:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()  # the suite's, unless it holds other runs
-        raise
-    try:
-        jobfile.add(folder, job_id=job_id, array=job.array)
-    except ResultsError as error:
-        raise ResultsError(
-            f"job {job_id} was submitted and cannot be noted: {error}; scancel {job_id} ends it"
-        ) from error
+            if submission.info:
+                jobfile.write(folder, jobfile.JobFile(request=_request(submission)))
+            alone.enter_context(jobfile.submitting(folder))
+            job_id = _hand_over(submission)
+        except UnsureError:  # the job would need what is there
+            raise
+        except HarnessError:
+            if submission.info:
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    folder.parent.rmdir()  # the suite's, unless it holds other runs
+            raise
+        try:
+            jobfile.add(folder, job_id=job_id, array=job.array)
+        except ResultsError as error:
+            raise ResultsError(
+                f"job {job_id} was submitted and cannot be noted: {error}; scancel {job_id} ends it"
+            ) from error
     return job_id
+
+
+def _hand_over(submission: Submission) -> str:
+    """Write the script and submit it, unless another process has submitted the run since; return the job's id."""
+    folder, job = submission.folder, submission.job
+    if since := jobfile.ids(folder)[len(submission.earlier) :]:
+        raise ResultsError(
+            f"{folder}: it was submitted meanwhile, as job {', '.join(since)}; `harness status {folder}` shows it"
+        )
+    script = folder / FOLDER / SCRIPT
+    try:
+        script.write_text(job.render(), encoding="utf-8")
+        script.chmod(0o700)  # values of variables may be secrets
+    except OSError as error:
+        raise ResultsError(f"{script}: cannot be written ({error.strerror})") from error
+    return client.sbatch(script, cwd=job.cwd)
 
 
 def why_stuck(job_id: str) -> str:
@@ -250,7 +263,7 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
         request["array"] = _numbers(left, int(limit) if limit else None)
     elif not retry and _has_ended(runs.read_run(folder)):
         return None
-    return Submission(job=Job(**request), results=folder.parents[1], trials=trials, info={}, asked={})
+    return Submission(job=Job(**request), results=folder.parents[1], trials=trials, info={}, asked={}, earlier=kept.ids)
 
 
 def _has_ended(content: Mapping[str, Any]) -> bool:
@@ -267,7 +280,7 @@ def _still_there(folder: Path, going: Iterable[str]) -> str:
     ids = sorted(going)
     return (
         f"{folder}: Slurm still has {plural(len(ids), 'job')} of this run ({', '.join(ids[:5])}); wait, or end it with "
-        f"`harness stop {folder.name}`"
+        f"`harness stop {folder}`"
     )
 
 

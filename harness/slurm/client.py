@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.domain.component import did_you_mean
-from harness.domain.errors import SetupError, known
+from harness.domain.errors import SetupError
+from harness.domain.naming import plural
 from harness.slurm.inherited import inherited
+from harness.slurm.refusals import absent, asked_for, one_line, refused, said, unsure
 
 _ANSWER_S: Final = 10.0  # for what only asks
 _SUBMIT_S: Final = 60.0  # a controller with much to do may take a submission long after the usual time
-_SILENT: Final = "Unable to contact|Connection refused|connect failure|connection failure"
-_LOST: Final = "timed out|Unexpected message|eceive"  # it may have heard the question all the same
 
 # What squeue tells of a job: the field, and the most letters of it. No name is among them: one may hold anything.
 _FIELDS: Final = {
@@ -27,10 +25,6 @@ _FIELDS: Final = {
     "TimeLimit": 20, "Reason": 120, "NodeList": 400,
 }  # fmt: skip
 _ACCOUNTED: Final = ("JobID", "State", "ExitCode", "Elapsed", "Timelimit", "NodeList")
-
-
-class UnsureError(SetupError):
-    """It stays open whether a job was submitted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +57,7 @@ def expect_slurm() -> None:
     done = _ask(["scontrol", "ping"], _ANSWER_S)
     if done.returncode == 0 and " UP" in done.stdout:
         return
-    raise _absent(_words(done))
+    raise absent(said(done))
 
 
 def sbatch(script: Path, *, cwd: Path, array: str | None = None) -> str:
@@ -75,21 +69,53 @@ def sbatch(script: Path, *, cwd: Path, array: str | None = None) -> str:
     """
     words = ["--parsable", *([f"--array={array}"] if array is not None else []), str(script)]
     text = script.read_text(encoding="utf-8")
+    environ = inherited(os.environ, text)
+    _expect_nodes(asked_for("nodes", text), asked_for("partition", text) or environ.get("SBATCH_PARTITION", ""))
     try:
-        done = _run("sbatch", *words, timeout_s=_SUBMIT_S, cwd=cwd, environ=inherited(os.environ, text))
+        done = _run("sbatch", *words, timeout_s=_SUBMIT_S, cwd=cwd, environ=environ)
     except subprocess.TimeoutExpired:
-        raise _unsure(f"sbatch did not answer within {_SUBMIT_S:.0f} s", text) from None
+        raise unsure(f"sbatch did not answer within {_SUBMIT_S:.0f} s", text) from None
     if done.returncode != 0:
-        raise _refused(_words(done), text)
-    job_id = done.stdout.strip().split(";")[0]
-    if not job_id.isdecimal():
-        raise _unsure(f"sbatch answered {_words(done)!r}, which is no job's id", text)
-    return job_id
+        raise refused(said(done), text, partitions)
+    told = re.findall(r"(?m)^(\d+)(?:;\S*)?\s*$", done.stdout)  # a site may have it say more, on lines before
+    if not told:
+        raise unsure(f"sbatch answered {said(done)!r}, which is no job's id", text)
+    return str(told[-1])
 
 
-def jobs(ids: Iterable[str], *, timeout_s: float = _ANSWER_S) -> dict[str, Job]:
+def _expect_nodes(nodes: str, partition: str) -> None:
+    """Raise SetupError for more nodes than a partition has: Slurm would take the job, and never start it.
+
+    Those that are down or switched off count; where nodes may be added while Slurm runs, nothing is refused, and so
+    where Slurm does not tell. `partition` may be several, with commas between; empty for the default one.
+    """
+    if not nodes.isdecimal():
+        return
+    sizes = {}
+    for line in shown("partition", "-o").splitlines():
+        told = dict(word.partition("=")[::2] for word in line.split())
+        name, count = told.get("PartitionName", ""), told.get("TotalNodes", "")
+        wanted = name in partition.split(",") if partition else told.get("Default") == "YES"
+        if wanted and count.isdecimal():
+            sizes[name] = int(count)
+    if not sizes or int(nodes) <= max(sizes.values()) or _grows():
+        return
+    has = " and ".join(f"partition {name} has {plural(count, 'node')}" for name, count in sizes.items())
+    raise SetupError(f"the job asks for {nodes} nodes, and {has}: ask for fewer with --nodes, or for another partition")
+
+
+def _grows() -> bool:
+    """Tell whether Slurm is set up for more nodes than it has."""
+    most = re.search(r"(?m)^MaxNodeCount\s*= (\d+)", shown("config"))
+    return most is not None and int(most[1]) > len(shown("node", "-o").splitlines())
+
+
+def jobs(ids: Iterable[str], *, ended: Mapping[str, Job] | None = None, timeout_s: float = _ANSWER_S) -> dict[str, Job]:
     """Return what Slurm knows of these jobs by their ids, of an array each task as ``12_3``: those it has forgotten are
     not there. Tasks that were cancelled together before they began are one job, ``12``.
+
+    A task that is asked for by its own id is looked up in the accounting once the controller has forgotten it, which
+    it does while others of its array still run; unless it is among those that are known to have `ended`.
 
     Raises:
         SetupError: when Slurm cannot be asked.
@@ -97,15 +123,23 @@ def jobs(ids: Iterable[str], *, timeout_s: float = _ANSWER_S) -> dict[str, Job]:
     asked = sorted(set(ids))
     if not asked:
         return {}
+    ended = ended or {}
     layout = ",".join(f"{name}:{most}|" for name, most in _FIELDS.items())
-    words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(asked)}", f"--Format={layout}"]
-    done = _ask(words, timeout_s)
+    words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(_whole(asked))}"]
+    done = _ask([*words, f"--Format={layout}"], timeout_s)
     if done.returncode != 0 and "nvalid job id" not in done.stderr:
-        raise _absent(_words(done))
+        raise absent(said(done))
     found = {job.id: job for line in done.stdout.splitlines() if (job := _of_squeue(line)) is not None}
-    known_ids = {name.partition("_")[0] for name in found}
-    forgotten = [one for one in asked if one not in known_ids]
-    return found | (_accounted(forgotten, timeout_s) if forgotten else {})
+    listed = {*found, *_whole(found)}  # by an array's id, any of its tasks is meant
+    forgotten = [one for one in asked if one not in listed]
+    unknown = [one for one in forgotten if one not in ended]
+    known = {one: ended[one] for one in forgotten if one in ended} | found
+    return (_accounted(unknown, timeout_s) if unknown else {}) | known
+
+
+def _whole(ids: Iterable[str]) -> list[str]:
+    """Return the ids of jobs, and for tasks those of their arrays."""
+    return sorted({one.partition("_")[0] for one in ids})
 
 
 def cancel(ids: Iterable[str], *, pending: bool = False) -> None:
@@ -120,7 +154,7 @@ def cancel(ids: Iterable[str], *, pending: bool = False) -> None:
         return
     done = _ask(["scancel", *(["--state=PENDING"] if pending else []), *asked], _ANSWER_S)
     if done.returncode != 0 and "nvalid job id" not in done.stderr and "already" not in done.stderr:
-        raise SetupError(f"scancel {' '.join(asked)}: {_words(done)}; say `scancel {' '.join(asked)}` yourself later")
+        raise SetupError(f"scancel {' '.join(asked)}: {said(done)}; say `scancel {' '.join(asked)}` yourself later")
 
 
 def partitions() -> list[str]:
@@ -169,29 +203,8 @@ def _ask(words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[
 def _silent(command: str, seconds: float, said: str | bytes | None) -> SetupError:
     """Return that a command took too long, with what it had said by then."""
     text = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
-    told = f": {_line(text)}" if text.strip() else ""
-    return _absent(f"{command} took longer than {seconds:.0f} s{told}")
-
-
-def _absent(words: str) -> SetupError:
-    if re.search("configuration file|ClusterName|cannot stat|DNS SRV", words):
-        return SetupError(
-            f"Slurm's commands find no configuration ({words}); run this where Slurm is set up, or set SLURM_CONF to "
-            "its slurm.conf"
-        )
-    return SetupError(f"Slurm's controller does not answer ({words}); try again later, or ask who runs the cluster")
-
-
-def _words(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a command says as one line."""
-    return _line(f"{done.stderr}\n{done.stdout}") or f"exit code {done.returncode}, without a word"
-
-
-def _line(text: str) -> str:
-    """Return what a command says without its own name and the frames that it puts around."""
-    lines = [line.strip(" *") for line in text.splitlines()]
-    lines = [re.sub(r"^(sbatch|squeue|scontrol|scancel|sacct): ((error|fatal): )?", "", line) for line in lines]
-    return "; ".join(dict.fromkeys(line for line in lines if line))
+    told = f": {one_line(text)}" if text.strip() else ""
+    return absent(f"{command} took longer than {seconds:.0f} s{told}")
 
 
 def _of_squeue(line: str) -> Job | None:
@@ -209,7 +222,7 @@ def _of_squeue(line: str) -> Job | None:
 
 def _accounted(ids: Sequence[str], timeout_s: float) -> dict[str, Job]:
     """Return what the accounting has of jobs that the controller has forgotten; nothing where there is none."""
-    words = ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}"]
+    words = ["sacct", "--noheader", "--parsable2", "--allocations", "--allusers", f"--jobs={','.join(_whole(ids))}"]
     try:
         done = _ask([*words, f"--format={','.join(_ACCOUNTED)}"], timeout_s)
     except SetupError:
@@ -220,6 +233,8 @@ def _accounted(ids: Sequence[str], timeout_s: float) -> dict[str, Job]:
         if len(fields) != len(_ACCOUNTED):
             continue
         job_id, state, code, used, limit, nodes = fields
+        if "[" in job_id and _state(state) == "PENDING":  # the controller knows better: it lists them one by one
+            continue
         if not re.fullmatch(r"\d+(_\d+)?", job_id):  # "12_[3-5]": tasks that never began, as one
             job_id = job_id.partition("_")[0]
         task = job_id.partition("_")[2]
@@ -242,64 +257,3 @@ def _code(text: str) -> tuple[int | None, int | None]:
         code, _, signal = text.partition(":")
         return (int(code), int(signal)) if code.isdecimal() and signal.isdecimal() else (None, None)
     return (int(text) >> 8, int(text) & 127) if text.isdecimal() else (None, None)
-
-
-def _asked_for(option: str, script: str) -> str:
-    """Return the value of an option in a script's lines for sbatch; empty where it has none."""
-    return next(iter(re.findall(rf"(?m)^#SBATCH --{option}=(.*)$", script)), "").strip('"')
-
-
-def _unsure(what: str, script: str) -> UnsureError:
-    name = _asked_for("job-name", script)
-    look = f"squeue --me --name={shlex.quote(name)}" if name else "squeue --me"
-    return UnsureError(
-        f"{what}: the job may have been submitted all the same. `{look}` shows it if so, and `scancel` with its number "
-        "takes it back; submit again only if it is not there"
-    )
-
-
-def _refused(words: str, script: str) -> SetupError:
-    """Return what sbatch's refusal means and what to do about it."""
-    if re.search(_SILENT, words):
-        return _absent(words)
-    if re.search(_LOST, words):
-        return _unsure(f"sbatch lost its way to Slurm's controller ({words})", script)
-    low = words.lower()
-    for told, way in _WAYS_OUT.items():
-        if re.search(told, low):
-            return SetupError(f"Slurm refuses the job: {words}; {_partition(script) if way is None else way}")
-    return SetupError(f"Slurm refuses the job: {words}; change what the profile or the options ask for")
-
-
-def _partition(script: str) -> str:
-    found = partitions()
-    asked = _asked_for("partition", script)
-    there = f"there are {known(found)}" if found else "`sinfo` lists them"
-    near = did_you_mean(asked, found) if asked else ""
-    return f"{near.strip()} {there}: choose one with --partition or in the profile".strip()
-
-
-# What Slurm says, in lower case, and what is to be done; None: the partitions that there are.
-_WAYS_OUT: Final[dict[str, str | None]] = {
-    "violates accounting|submit limit": "ask for less, or wait until fewer of your jobs are queued",
-    "not permitted|access|denied": "ask who runs the cluster for the right to, or use another partition or account",
-    "invalid account|account/partition|account.*specif": (
-        "name an account that you may use, with --account or in the profile: `sacctmgr show associations "
-        'user="$USER" format=account,partition,qos` lists them'
-    ),
-    "partition specified|partition name|partition config|no partition|default partition": None,
-    "node name": "`sinfo --Node` lists the nodes: see to `sbatch` in the profile and to --sbatch",
-    "node count|more nodes": "ask for fewer with --nodes: `sinfo` says how many a partition has",
-    "qos": "name one that you may use, with --qos or in the profile: `sacctmgr show qos format=name` lists them",
-    "time limit|time specification": (
-        "ask for less with --time, or for another partition: `sinfo --format='%P %l'` lists their longest times"
-    ),
-    "node configuration|memory specification|generic resource|gres|cpu count|processor": (
-        "no node has what is asked for: ask for less (--memory, --cpus-per-node, --gpus-per-node), or for another "
-        "partition: `sinfo --format='%P %D %c %m %G'` lists what their nodes have"
-    ),
-    "feature": "`sinfo --format='%P %f'` lists the features that there are: see to --constraint",
-    "reservation": "`scontrol show reservation` lists them: see to --reservation",
-    "array": "`scontrol show config | grep MaxArraySize` says how large an array may be: see to --array",
-    "unrecognized option|invalid option": "see to `sbatch` in the profile and to --sbatch",
-}

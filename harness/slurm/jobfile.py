@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -19,6 +21,7 @@ from harness.domain.errors import ResultsError
 FOLDER: Final = "slurm"  # in the run's
 FILE: Final = "job.json"
 SCRIPT: Final = "job.sh"
+_LOCK: Final = "submit.lock"
 _VERSION: Final = 1
 
 
@@ -62,6 +65,16 @@ class JobFile:
         """The job that each shard was last submitted with, as ``12_3``."""
         submitted = [(one.job_id, one.tasks() or ()) for one in self.submissions if one.job_id is not None]
         return {task: f"{job_id}_{task}" for job_id, tasks in submitted for task in tasks}
+
+    @property
+    def each(self) -> tuple[str, ...]:
+        """Return the ids of all jobs, and of an array that of each task."""
+        numbered = [(one.job_id, one.tasks()) for one in self.submissions if one.job_id is not None]
+        return tuple(
+            one
+            for job_id, tasks in numbered
+            for one in ([job_id] if tasks is None else [f"{job_id}_{n}" for n in tasks])
+        )
 
     def job_of(self, task: int) -> str | None:
         """Return the job that a shard was last submitted with, as ``12_3``."""
@@ -129,6 +142,36 @@ def write(run: Path, content: JobFile) -> None:
         with contextlib.suppress(OSError):
             hidden.unlink()
         raise ResultsError(f"{file}: cannot be written ({error.strerror}); make room, or see to the rights") from error
+
+
+@contextlib.contextmanager
+def submitting(run: Path) -> Iterator[None]:
+    """Be the only process that submits jobs of a run, until the context ends.
+
+    It is the kernel's lock of a file that stays, so that nothing is left to remove after a kill. Where the file system
+    knows no locks, there is none.
+
+    Raises:
+        ResultsError: when another process is at it, or the file cannot be made.
+    """
+    file = run / FOLDER / _LOCK
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # NFS locks only what may be written
+    except OSError as error:
+        raise ResultsError(f"{file}: cannot be made ({error.strerror}); make room, or see to the rights") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ResultsError(
+            f"{run}: another `harness submit` is just submitting this run; `harness status {run}` shows its job soon"
+        ) from None
+    except OSError:  # no locks here
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def add(run: Path, *, job_id: str | None, array: str | None = None, script: Path | None = None) -> None:

@@ -83,7 +83,17 @@ _STUCK: Final[dict[str, str]] = {
     ),
     "^(Account|QOS)NotAllowed|^Invalid(Account|QOS)": "name another with --account, --qos or --partition",
     "^Partition(Down|Inactive)": "its partition is closed: wait, or name another with --partition",
-    "^JobHeld": _HELD,
+    "Max\\w+Per(Job|Node)|^MaxMemPerLimit": (
+        "no job may have so much there: ask for less (--time, --nodes, --cpus-per-node, --memory, --gpus-per-node)"
+    ),
+    "^QOSMin": "ask for more, or name another with --qos: `sacctmgr show qos format=name,mintres` lists the least",
+    "Grp\\w*(?<!Run)Minutes": "what may be spent is used up: name another with --account or --qos, or ask who runs it",
+    "^DependencyNeverSatisfied": "what it waits for has failed: `scontrol update JobId=JOB Dependency=` lets it go",
+    "^ReqNodeNotAvail": (
+        "nodes that it needs are down or reserved: `sinfo --list-reasons` and `scontrol show reservation` say which; "
+        "before a maintenance a shorter --time may do"
+    ),
+    "^JobHeld|[Hh]eld$|^JobHoldMaxRequeue": _HELD,
 }
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,10 @@ PORT: Final = "HARNESS_SLURM_PORT"  # where the first of them listens for the ot
 
 _LONGEST_TEMP_DIR: Final = 22  # characters: with "/t" it is what `harness.schedule.process.private_folder` takes
 _REAP_EVERY_S: Final = 5.0
+_SLOW_START_S: Final = (
+    30.0  # Ray waits for so long for its own parts, as its files come from a busy disk, and gives up:
+)
+_START_OVER_S: Final = 120.0  # where it ended with an error no later than this, that is likely why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +202,7 @@ def _locked(folder: Path) -> int | None:
 
 def supervise(command: Sequence[str], options: NodeOptions) -> int:
     """Run a command until standard input closes or it ends, and then end all below it; return the exit code, 0 where
-    its input closed.
+    its input closed. A Ray that seems to have given up on a slow start is started once more.
 
     Slurm sends SIGTERM to every process of a job that is to end, while the run still has to save. So it is blocked for
     all that runs below. A preemption tells the job's steps alone: its script hears of it by the line that is written
@@ -205,6 +210,21 @@ def supervise(command: Sequence[str], options: NodeOptions) -> int:
     """
     processes.adopt_orphans()
     told = _signals_to_a_pipe()
+    began_s = time.monotonic()
+    code = _supervised(command, options, told)
+    if code is not None and code > 0 and _SLOW_START_S <= time.monotonic() - began_s <= _START_OVER_S:
+        print(f"node {options.name}: its Ray did not start in time (exit code {code}), and is started once more",
+              file=sys.stderr, flush=True)  # fmt: skip
+        code = _supervised(command, options, told)
+    if code is None:
+        return 0
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    print(f"harness: node {options.name}: its Ray {how}", file=sys.stderr, flush=True)
+    return 128 - code if code < 0 else code or 1
+
+
+def _supervised(command: Sequence[str], options: NodeOptions, told: int) -> int | None:
+    """Return the exit code of a command that ended by itself; None where standard input closed before."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         child = subprocess.Popen(
@@ -215,12 +235,7 @@ def supervise(command: Sequence[str], options: NodeOptions) -> int:
         closed = _follow(child, told, lambda: _say_terminated(options))
     finally:
         processes.end_below(os.getpid())
-    if closed:
-        return 0
-    code = child.wait()
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    print(f"harness: node {options.name}: its Ray {how}", file=sys.stderr, flush=True)
-    return 128 - code if code < 0 else code or 1
+    return None if closed else child.wait()
 
 
 def _signals_to_a_pipe() -> int:

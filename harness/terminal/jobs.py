@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -61,13 +61,22 @@ class Queued:
         return [job for job in self.known.values() if states.going_on(job.state) and not job.past]
 
     @property
+    def ended(self) -> dict[str, Job]:
+        """Those that have ended, by id."""
+        return {job_id: job for job_id, job in self.known.items() if not states.going_on(job.state) or job.past}
+
+    @property
     def started(self) -> bool:
         """Whether one of them has its nodes."""
         return any(job.state == "RUNNING" for job in self.going)
 
 
-def ask(folders: Sequence[Path], *, by: Ask | None = None) -> dict[Path, Queued]:
-    """Return what Slurm says of the runs in these folders, all asked for at once."""
+def ask(
+    folders: Sequence[Path], *, by: Ask | None = None, ended: Mapping[str, Job] | None = None
+) -> dict[Path, Queued]:
+    """Return what Slurm says of the runs in these folders, all asked for at once; `ended` are jobs that it has told of
+    before, and may have forgotten.
+    """
     files: dict[Path, JobFile] = {}
     found: dict[Path, Queued] = {}
     for folder in folders:
@@ -78,8 +87,8 @@ def ask(folders: Sequence[Path], *, by: Ask | None = None) -> dict[Path, Queued]
     known: dict[str, Job] = {}
     why = None
     try:
-        wanted = [job_id for file in files.values() for job_id in file.ids]
-        known = by(wanted) if by is not None else client.jobs(wanted, timeout_s=_PATIENCE_S)
+        wanted = [job_id for file in files.values() for job_id in file.each]
+        known = by(wanted) if by is not None else client.jobs(wanted, ended=ended, timeout_s=_PATIENCE_S)
     except SetupError as error:
         why = str(error)
     for folder, file in files.items():

@@ -66,7 +66,7 @@ def follow(
     left, as after a preemption for good; 2 when the job ended before the run began; 130 when the user leaves. `ask`,
     `look` and `pause` are how Slurm, the files and the clock are consulted.
     """
-    follower = _Follower(folder, as_json=as_json, ask=ask or _ask, look=look or look_at)
+    follower = _Follower(folder, as_json=as_json, ask=ask or Asker(), look=look or look_at)
     try:
         with follower.shown():
             while not follower.over():
@@ -91,8 +91,16 @@ def look_at(folder: Path) -> Seen:
     return Seen(state=one.state, counts=one.counts, total=one.planned or 0)
 
 
-def _ask(folder: Path) -> Queued:
-    return jobs.ask([folder])[folder]
+class Asker:
+    """Asks Slurm of a run, time and again: a job that has ended is not looked up in the accounting each time."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, Job] = {}
+
+    def __call__(self, folder: Path) -> Queued:
+        queued = jobs.ask([folder], ended=self._ended)[folder]
+        self._ended |= queued.ended
+        return queued
 
 
 class _Follower:

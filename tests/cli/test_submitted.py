@@ -240,18 +240,21 @@ def test_stopping_now_cancels_the_job_of_a_driver_that_does_not_end_in_time(
     assert "cancelled job 12, if it has not ended by itself" in told.out
 
 
-def test_each_shard_that_runs_is_asked_and_what_waits_is_cancelled(tmp_path: Path, say: Say, fake: FakeSlurm) -> None:
-    folder = reserved(tmp_path, array="0-3", shards=4, trials=4)
+def test_each_shard_that_runs_is_asked_and_what_waits_or_has_not_begun_is_cancelled(
+    tmp_path: Path, say: Say, fake: FakeSlurm
+) -> None:
+    folder = reserved(tmp_path, array="0-4", shards=5, trials=5)
     for number in (0, 1):
         begun(shards.reserve(folder, number, trials=1, settings=1))
-    running = [f"12|{task}|RUNNING|0|0|0:01|1:00|None|n1" for task in (0, 1)]
+    running = [f"12|{task}|RUNNING|0|0|0:01|1:00|None|n1" for task in (0, 1, 4)]  # the last one's Ray still starts
     fake.knows(*running, "12|2|PENDING|0|0|0:00|1:00|Priority|", "12|3|PENDING|0|0|0:00|1:00|Priority|")
     told = say("stop", "r", "--results", tmp_path / "results", "--no-wait")
     assert (told.code, told.err) == (0, "")
     assert (
         "r: asked 2 shards to end: no further trial starts, those that run end first; cancelled what wait" in told.out
     )
-    assert fake.calls("scancel") == ["--state=PENDING 12"]
+    assert "cancelled job 12_4, which had not begun" in told.out
+    assert fake.calls("scancel") == ["--state=PENDING 12", "12_4"]
     for number in (0, 1):
         assert stop.asked(shards.shard_folder(folder, number), attempt=1) is not None
 

@@ -65,7 +65,7 @@ def test_a_silent_controller_is_given_up_on(fake: FakeSlurm, monkeypatch: pytest
 def test_sbatch_gives_the_jobs_number_without_the_clusters_name(
     fake: FakeSlurm, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake.says("sbatch", "12;big\n")
+    fake.says("sbatch", "Welcome!\n--> 5 hours are left of 100\n12;big\n")
     monkeypatch.setenv("SBATCH_WAIT", "1")
     monkeypatch.setenv("SBATCH_PARTITION", "other")
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
@@ -94,6 +94,8 @@ def test_sbatch_gives_the_jobs_number_without_the_clusters_name(
         ("Requested reservation is invalid", "--reservation"),
         ("Invalid job array specification", "MaxArraySize"),
         ("User's group not permitted to use this partition", "the right to"),
+        ("Required partition not available (inactive or drain)", "it is closed: wait"),
+        ("Invalid license specification", "scontrol show licenses"),
         ("something new", "Slurm refuses the job: something new; change what"),
         ("Unable to contact slurm controller (connect failure)", "controller does not answer"),
         ("Socket timed out on send/recv operation", "may have been submitted all the same. `squeue --me --name='a b'`"),
@@ -113,6 +115,35 @@ def test_an_sbatch_that_does_not_answer_may_have_submitted_the_job(
     fake.hangs("sbatch")
     with pytest.raises(SetupError, match=r"may have been submitted all the same. `squeue --me --name='a b'` shows"):
         client.sbatch(script, cwd=script.parent)
+
+
+PARTITIONS = """\
+PartitionName=main Default=YES MaxNodes=UNLIMITED TotalNodes=4
+PartitionName=big Default=NO MaxNodes=UNLIMITED TotalNodes=9
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("", "asks for 7 nodes, and partition main has 4 nodes: ask for fewer with --nodes"),
+        ("#SBATCH --partition=main\n", "partition main has 4 nodes"),
+        ("#SBATCH --partition=main,big\n", ""),
+        ("#SBATCH --partition=unheard-of\n", ""),
+    ],
+)
+def test_more_nodes_than_a_partition_has_are_refused_before_slurm_takes_the_job_for_ever(
+    fake: FakeSlurm, script: Path, asked: str, told: str
+) -> None:
+    fake.says("scontrol", PARTITIONS)
+    script.write_text(f"#!/bin/bash\n{asked}#SBATCH --nodes=7\n")
+    if not told:
+        assert client.sbatch(script, cwd=script.parent) == "12"
+        return
+    with pytest.raises(SetupError, match=told):
+        client.sbatch(script, cwd=script.parent)
+    fake.says("scontrol", f"{PARTITIONS}MaxNodeCount            = 64\n")  # nodes may join while Slurm runs
+    assert client.sbatch(script, cwd=script.parent) == "12"
 
 
 # Asking. ------------------------------------------------------------------------------------------------------
@@ -145,6 +176,22 @@ def test_the_accounting_is_asked_for_what_squeue_has_forgotten(fake: FakeSlurm) 
     assert (found["11"].state, found["11"].signal, found["11"].past, found["12"].past) == ("CANCELLED", 15, True, False)
     assert (found["9_3"].state, found["9_3"].task) == ("OUT_OF_MEMORY", 3)
     assert "--jobs=11,9" in fake.calls("sacct")[-1]
+
+
+def test_a_task_that_the_controller_forgot_while_others_of_its_array_go_on_is_looked_up_once(fake: FakeSlurm) -> None:
+    fake.knows("12|2|RUNNING|0|0|0:12|2:00:00|None|n1")
+    ended = "12_0|OUT_OF_MEMORY|0:125|0:10|1:00|n1\n12_1|COMPLETED|0:0|0:10|1:00|n1\n"
+    fake.says("sacct", ended + "12_2|RUNNING|0:0|0:10|1:00|n1\n12_[3-9%2]|PENDING|0:0|0:00|1:00|None assigned\n")
+    found = client.jobs(["12_0", "12_1", "12_2"])
+    assert {name: (job.state, job.past) for name, job in found.items()} == {
+        "12_0": ("OUT_OF_MEMORY", True), "12_1": ("COMPLETED", True), "12_2": ("RUNNING", False)
+    }  # fmt: skip
+    assert "--jobs=12 " in fake.calls("squeue")[0]
+    assert "--jobs=12 " in fake.calls("sacct")[0]
+    again = client.jobs(["12_0", "12_1", "12_2"], ended={name: found[name] for name in ("12_0", "12_1")})
+    assert again == found
+    assert len(fake.calls("sacct")) == 1
+    assert set(client.jobs(["12"])) == {"12_2"}  # any task is meant
 
 
 def test_a_job_that_slurm_does_not_know_is_not_there_and_no_mistake(fake: FakeSlurm) -> None:

@@ -35,6 +35,18 @@ def test_a_shard_belongs_to_the_job_that_it_was_last_submitted_with(tmp_path: Pa
     assert found is not None
     assert found.submissions[0].tasks() == {0, 2, 4, 6, 8}
     assert [found.job_of(number) for number in (0, 3, 4)] == ["12_0", None, "14_4"]
+    assert set(found.each) == {"12_0", "12_2", "12_4", "12_6", "12_8", "14_4"}
+
+
+def test_one_process_alone_submits_a_run_and_the_next_one_can_once_it_has(tmp_path: Path) -> None:
+    jobfile.write(tmp_path, JobFile())
+    refused = pytest.raises(ResultsError, match="another `harness submit` is just submitting this run")
+    with jobfile.submitting(tmp_path), refused, jobfile.submitting(tmp_path):
+        pass
+    with jobfile.submitting(tmp_path):
+        pass
+    with pytest.raises(ResultsError, match=r"submit\.lock: cannot be made"), jobfile.submitting(tmp_path / "none"):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def test_only_of_a_job_that_ended_badly_and_whose_state_does_not_tell_is_it_said
         ("InvalidAccount", "--account"),
         ("PartitionDown", "--partition"),
         ("JobHeldUser", "scontrol release"),
+        ("launch_failed_requeued_held", "scontrol release"),
+        ("QOSMaxCpuPerJobLimit", "ask for less"),
+        ("QOSMinNode", "ask for more"),
+        ("AssocGrpCPUMinutesLimit", "--account"),
+        ("DependencyNeverSatisfied", "Dependency="),
+        ("ReqNodeNotAvail, UnavailableNodes:n4", "sinfo --list-reasons"),
     ],
 )
 def test_a_job_that_waits_for_what_does_not_come_is_said_to_with_the_way_out(reason: str, way_out: str) -> None:
@@ -64,7 +70,10 @@ def test_a_job_that_waits_for_what_does_not_come_is_said_to_with_the_way_out(rea
     assert way_out in told
 
 
-@pytest.mark.parametrize("reason", ["", "Resources", "Priority", "BeginTime", "QOSMaxNodePerUserLimit", "Dependency"])
+@pytest.mark.parametrize(
+    "reason",
+    ["", "Resources", "Priority", "BeginTime", "QOSMaxNodePerUserLimit", "AssocGrpCPURunMinutesLimit", "Dependency"],
+)
 def test_a_job_that_has_only_to_wait_is_left_in_peace(reason: str) -> None:
     assert states.meaning(Job(id="12", task=None, state="PENDING", reason=reason)).way_out == ""
     assert states.stuck(Job(id="12", task=None, state="RUNNING", reason="PartitionNodeLimit")) == ""

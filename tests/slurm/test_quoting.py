@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slurm.daemons import Slurm
+from slurm.submitted import Submitted
 
 from harness.domain.errors import SetupError
 from harness.slurm.quoting import in_shell, output_path, quoted
@@ -62,11 +63,12 @@ def test_slurm_writes_the_log_where_it_was_meant_to_be(slurm: Slurm, tmp_path: P
     for folder in ("it's $(touch x) `y` # grün %j %% %", "back\\slash \\\\ 100% %j", 'say "hi"'):
         (tmp_path / folder).mkdir()
         log = output_path(str(tmp_path / folder), "job.log")
-        _submitted(slurm, f"#SBATCH --output={quoted(log)}", "--wait")
+        _submitted(slurm, f"#SBATCH --output={quoted(log)}")
         meant.append(tmp_path / folder / "job.log")
     tasks = output_path(str(tmp_path), "%%job-%a.log")
-    _submitted(slurm, f"#SBATCH --array=1-2 --output={quoted(tasks)}", "--wait")
+    _submitted(slurm, f"#SBATCH --array=1-2 --output={quoted(tasks)}")
     meant += [tmp_path / "%job-1.log", tmp_path / "%job-2.log"]
+    Submitted(slurm, tmp_path, "").waits(lambda: all(log.exists() for log in meant))
     assert sorted(tmp_path.rglob("*.log")) == sorted(meant)
 
 

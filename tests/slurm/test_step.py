@@ -128,8 +128,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 SUPERVISE = """
 import sys
 from pathlib import Path
+from harness.slurm import step
 from harness.slurm.step import NodeOptions, own_folder, supervise
-folder, script = Path(sys.argv[1]), sys.argv[2]
+folder, script, step._SLOW_START_S = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 made = NodeOptions(name="n2", ip="", join=None, port=1, temp_dir=folder, num_cpus=1, num_gpus=None)
 with own_folder(made) as made:
     code = supervise(["bash", "-c", script], made)
@@ -140,13 +141,13 @@ _FAMILY = 'touch "$TMPDIR/left"; (setsid sleep 600 & echo $! >> pids); sleep 600
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Start a supervisor of a script."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(script: str) -> subprocess.Popen[str]:
+    def start(script: str, slow_s: float = 30.0) -> subprocess.Popen[str]:
         made = subprocess.Popen(
-            [sys.executable, "-c", SUPERVISE, str(tmp_path / "h12.0.1"), script],
+            [sys.executable, "-c", SUPERVISE, str(tmp_path / "h12.0.1"), script, str(slow_s)],
             cwd=tmp_path, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         started.append(made)
@@ -178,7 +179,7 @@ def nothing_is_left(tmp_path: Path) -> bool:
     return len(pids) == 2 and not any(map(alive, pids)) and not (tmp_path / "h12.0.1").exists()
 
 
-Start = Callable[[str], subprocess.Popen[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 def test_a_node_ends_with_all_below_it_and_well_once_its_script_lets_go(start: Start, tmp_path: Path) -> None:
@@ -197,6 +198,13 @@ def test_a_node_whose_ray_ends_says_so_and_cleans_up(
     assert said.startswith("harness: node n2: its Ray ")
     assert how in said
     assert nothing_is_left(tmp_path)
+
+
+def test_a_ray_that_gives_up_on_a_slow_start_is_started_once_more(start: Start) -> None:
+    found, said = ended(start("echo up; exit 1", slow_s=0.0), close=False)
+    first, last = said.splitlines()
+    assert first == "node n2: its Ray did not start in time (exit code 1), and is started once more"
+    assert (found, last) == (1, "harness: node n2: its Ray ended with exit code 1")
 
 
 def test_a_node_outlives_the_signal_that_slurm_sends_to_all_and_says_so_once(start: Start, tmp_path: Path) -> None:

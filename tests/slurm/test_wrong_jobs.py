@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from record.finished import INFO
 from slurm.daemons import KILL_FOR_MEMORY, Slurm, why_not
-from slurm.fake import FakeSlurm
+from slurm.fake import COMPLETED, FakeSlurm
 from slurm.submitted import HARNESS, LIMIT_S, SUITE, Submitted, harness, submit
 
 from harness.record.recorder import Recorder
-from harness.terminal.slurm import follow
+from harness.slurm import jobfile
+from harness.terminal.slurm import Asker, follow
 
 HUNGRY = Path(__file__).with_name("hungry.py")
 PART = ("--cpus-per-node", "1", "--memory", "1000", "--no-calibrate", "--set", "repeats=2", "--set", "epochs=2")
@@ -154,14 +155,23 @@ def test_only_a_run_that_was_submitted_can_be_submitted_again(say: Say, tmp_path
     assert "--profile: a run goes on with the profile that it was submitted with" in told.err
 
 
+def test_how_a_job_ended_is_kept_where_slurm_forgets_it_between_two_questions(fake: FakeSlurm, tmp_path: Path) -> None:
+    jobfile.add(tmp_path, job_id="12")
+    ask = Asker()
+    fake.knows(COMPLETED)
+    before = ask(tmp_path)
+    fake.knows()
+    assert ask(tmp_path).jobs == before.jobs != []
+
+
 # Submitted, and then it cannot be. --------------------------------------------------------------------------------
 
 
 def test_a_job_that_asks_for_more_than_there_is_is_said_not_to_start(slurm: Slurm, say: Say) -> None:
-    told = say("submit", SUITE, "--nodes", "9")  # a Slurm that keeps to its defaults takes it
+    expect_refusal(say("submit", SUITE, "--nodes", "9"), "partition main has 4 nodes", "--nodes")
+    told = say("submit", SUITE, "--sbatch=--hold")
     assert told.code == 0
     assert "it does not start as things are: " in told.err
-    assert "--nodes" in told.err
     assert "take it back with: harness stop" in told.err
 
 

@@ -50,7 +50,10 @@ if ! command -v "${harness[0]}" >/dev/null; then
 fi
 set -u
 HARNESS_SLURM_JOB=$(scontrol show job -d -o "$id")
-addresses=$(scontrol show node -o "$SLURM_JOB_NODELIST")
+for _ in {1..6}; do  # a controller may be busy, or just be started anew
+    addresses=$(scontrol show node -o "$SLURM_JOB_NODELIST") && break
+    sleep 5
+done
 HARNESS_SLURM_ADDRESSES=$(sed -nE 's/^NodeName=([^ ]+) .* NodeAddr=([^ ]+) .*/\1=\2/p' <<<"$addresses" | tr '\n' ' ')
 head=$(sed -nE "s/^NodeName=$SLURMD_NODENAME .* NodeAddr=([^ ]+) .*/\1/p" <<<"$addresses")
 if [ -z "$head" ]; then
