@@ -118,7 +118,7 @@ def test_ctrl_c_keeps_what_finished_and_says_how_to_go_on(harness: Any) -> None:
     driver = harness.start("run", FUNCTIONS, *gated(gate), "--results", "interrupted")
     harness.wait(driver, lambda: _recorded(results) >= 4)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to the driver and whatever is in its group
-    out, err = driver.communicate(timeout=30)
+    out, err = driver.communicate(timeout=120)
     assert driver.returncode == 130
     assert "SIGINT: ending, what has finished is kept" in err
     assert "Ended early: interrupted." in out
@@ -139,7 +139,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(harness: Any) -> None:
     for _ in range(2):
         os.killpg(driver.pid, signal.SIGINT)
         time.sleep(0.02)
-    out, err = driver.communicate(timeout=30)
+    out, err = driver.communicate(timeout=120)
     assert driver.returncode == 130
     assert "Traceback" not in out + err
     assert harness.left() == []
@@ -150,7 +150,7 @@ def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:
     driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "early")
     harness.wait(driver, lambda: (harness.folder / "early").exists())
     os.killpg(driver.pid, signal.SIGINT)
-    out, err = driver.communicate(timeout=30)
+    out, err = driver.communicate(timeout=120)
     assert driver.returncode == 130
     assert f"Trials: none finished, {TRIALS} not run" in out
     assert "Traceback" not in out + err
@@ -162,7 +162,7 @@ def test_sigterm_while_ray_starts_is_answered_at_once(harness: Any) -> None:
     harness.wait(driver, lambda: (harness.folder / "starting").exists())
     time.sleep(1.0)
     driver.terminate()
-    out, err = driver.communicate(timeout=30)
+    out, err = driver.communicate(timeout=120)
     assert driver.returncode == 75
     assert f"Trials: none finished, {TRIALS} not run" in out
     assert "Traceback" not in out + err

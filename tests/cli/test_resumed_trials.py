@@ -61,7 +61,7 @@ def test_a_trial_goes_on_after_its_driver_was_killed_and_begins_anew_where_its_s
         said.split()
     ), said
     gate.touch()
-    ended = harness(*words, "--resume")
+    ended = harness.here(*words, "--resume", "--inline", "--telemetry", "0")  # what was saved needs no Ray
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "goes on after epoch 2" in ended.stdout
     recorded = api.load(results)

@@ -19,7 +19,7 @@ from harness.record.runs import list_runs
 from harness.telemetry.cores import shares
 
 TRIALS = 7
-PAUSE_S = 1.0
+PAUSE_S = 0.6
 SUITE = f"""
 import time
 from harness import Setting, Suite, function, product
@@ -101,7 +101,8 @@ def test_trials_beside_a_foreign_load_carry_the_warning_and_those_before_it_do_n
     contended = trials["warnings"].map(lambda names: "contended" in list(names))
     assert (beside > 0.9).sum() >= 2
     assert contended[beside > 0.9].all()
-    assert not contended[beside < -0.5].all()
+    alone = (beside < -0.5) & (trials["foreign_percent"] < 2)  # others may load this machine meanwhile
+    assert not contended[alone].any()
     assert (trials.loc[beside > 0.9, "foreign_percent"] > 20).all()
 
 
