@@ -23,7 +23,7 @@ from harness.domain.repeats import Auto
 from harness.domain.setting import OBSERVATION, Setting
 from harness.domain.suite import OWN_PATHS, LoadedSuite, Suite, Target, located
 from harness.domain.trial import Trial
-from harness.workloads import program
+from harness.workloads.program.command import fill
 
 Override = tuple[str, tuple[Any, ...]]  # a path, and the plain values that replace whatever the grid says of it
 _Fields = Mapping[str, Field]
@@ -318,7 +318,7 @@ class _Checks:
                         f"a training needs a {name}, and {show(point)} has none; say {name}=... in the base"
                     )
         if setting.workload.name == "program":
-            program.fill(setting.workload.args["command"], setting)
+            fill(setting.workload.args["command"], setting)
         if setting.dataset is None:
             return
         key = self._resolver.identity(fields, ("dataset",))

@@ -167,7 +167,7 @@ def test_a_saved_state_that_holds_a_pickle_is_not_unpickled(tmp_path: Path, monk
 
 # Where text of the user's own suite is run, and where processes of one command speak with each other through pipes and
 # sockets in folders of the user's alone.
-RUNS_TEXT = {"domain/beside.py", "domain/sources.py", "workloads/training/torch_graph.py"}
+RUNS_TEXT = {"domain/beside.py", "domain/sources.py", "workloads/training/torch_graph/loop.py"}
 UNPICKLES = {"schedule/child.py", "schedule/resident/server.py"}
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.analyse.described import described
-from harness.analyse.match import Match, match
+from harness.analyse.match import match
+from harness.analyse.matched import Match
 from harness.analyse.pairing import MIXABLE
 from harness.domain.errors import ResultsError
 

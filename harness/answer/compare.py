@@ -14,7 +14,7 @@ from harness.domain.naming import axis, place, plural
 from harness.domain.setting import EXECUTION
 
 if TYPE_CHECKING:
-    from harness.analyse.match import Match, Matched
+    from harness.analyse.matched import Match, Matched
     from harness.domain.suite import Target
 
 _SHOWN: Final = 4  # settings in a message

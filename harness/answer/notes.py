@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from harness.domain.naming import commonest, plural
 
 if TYPE_CHECKING:
-    from harness.analyse.match import Match
+    from harness.analyse.matched import Match
     from harness.answer.sides import Side
 
 _SHOWN: Final = 4  # values in a note

@@ -190,7 +190,8 @@ def draw(found: Tables, names: Sequence[str] = (), *, size: Size | None = None) 
 
 def _coloured(found: Tables) -> Tables:
     """Return the tables with a colour for each group, so that it has the same one in all figures."""
-    from harness.report.figures.basis import MOST, colours
+    from harness.report.figures.basis import MOST
+    from harness.report.figures.groups import colours
 
     # Figures draw the first groups; a scale over all of them would give these next to the same colour.
     colour = colours(found.settings.head(MOST)).set_index("key")["colour"]

@@ -10,6 +10,7 @@ from harness.domain.applied import Applied, applied
 from harness.domain.component import text
 from harness.domain.duration import significant
 from harness.domain.errors import ResultsError, SuiteError
+from harness.domain.metrics import goal_text
 from harness.domain.reference import TIME_TO_TARGET, Alike, Direction, Reference
 from harness.record import runs
 
@@ -78,8 +79,7 @@ def _quantity(row: Judged) -> str:
 
 
 def _goal(target: Mapping[str, Any]) -> str:
-    sign, value = ("≥", target["at_least"]) if target.get("at_least") is not None else ("≤", target["at_most"])
-    return f"{target['metric']} {sign} {_exact(value)}"
+    return goal_text(target["metric"], target.get("at_least"), target.get("at_most"))
 
 
 def _published(row: Judged) -> str:

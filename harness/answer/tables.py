@@ -65,7 +65,7 @@ class Tables:
     def goal_text(self) -> str:
         """The target for people, as "val_accuracy ≥ 0.9"; empty without one."""
         target = self.gathered.target
-        return "" if target is None else f"{target.metric} {'≥' if target.at_least is not None else '≤'} {self.goal:g}"
+        return "" if target is None else str(target)
 
     @property
     def of_settings(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import processes
-from harness.doctor.findings import Busy, ByteCode, Clocks, Finding, Seen, can_pin, findings
+from harness.doctor.findings import findings
+from harness.doctor.seen import Busy, ByteCode, Clocks, Finding, Seen
 from harness.domain.noise_floor import newest_floor
 from harness.telemetry.cgroup import ROOT, read_text
 from harness.telemetry.cores import allowed_cpus, quota_note, shares
@@ -279,3 +281,18 @@ def _byte_code() -> tuple[ByteCode, ...]:
             ByteCode(package=package, folder=Path(spec.origin).parent, compiled=cached.is_file(), writable=writable)
         )
     return tuple(found)
+
+
+def can_pin(cpus: tuple[int, ...]) -> str | None:
+    """Return why this process cannot be pinned to each of its hardware threads; None: it can. Leaves it as it was."""
+    if not hasattr(os, "sched_setaffinity"):
+        return "this system cannot"
+    try:
+        for cpu in cpus:
+            os.sched_setaffinity(0, {cpu})
+    except OSError as problem:
+        return str(problem)
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cpus)
+    return None

@@ -40,3 +40,8 @@ def better(name: str) -> Literal["higher", "lower"]:
     if name in METRICS:
         return METRICS[name].better
     return "lower" if name.endswith(_LESS_IS_BETTER) and not name.endswith("_per_s") else "higher"
+
+
+def goal_text(metric: str, at_least: float | None, at_most: float | None) -> str:
+    """Return a target for people, its value as it was declared: "val_accuracy ≥ 0.9"."""
+    return f"{metric} ≤ {at_most:.12g}" if at_least is None else f"{metric} ≥ {at_least:.12g}"

@@ -22,7 +22,7 @@ from harness.domain.component import Declaration, plain_value
 from harness.domain.duration import duration
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import MOST_TRIALS, Grid
-from harness.domain.metrics import METRICS
+from harness.domain.metrics import METRICS, goal_text
 from harness.domain.reference import KINDS, AnyReference
 from harness.domain.repeats import LEAST, Auto
 from harness.domain.setting import Setting
@@ -90,9 +90,7 @@ class Target(Declaration):
         )
 
     def __str__(self) -> str:
-        if self.at_least is not None:
-            return f"{self.metric} ≥ {self.at_least:g}"
-        return f"{self.metric} ≤ {self.at_most:g}"
+        return goal_text(self.metric, self.at_least, self.at_most)
 
 
 def reach(metric: str, *, at_least: float | None = None, at_most: float | None = None) -> Target:

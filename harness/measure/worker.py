@@ -78,7 +78,7 @@ def _load(setting: Setting) -> Workload:
 
             return Function(_data)
         case "program":
-            from harness.workloads.program import Program
+            from harness.workloads.program.workload import Program
 
             return Program()
         case "minimise":

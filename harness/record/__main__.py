@@ -1,5 +1,5 @@
 """``python -m harness.record``: print docs/results.md."""
 
-from harness.record.schema import document
+from harness.record.page import document
 
 print(document(), end="")

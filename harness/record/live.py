@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.record.whole import write_whole
+
 FILE: Final = "live.json"
 EVERY_S: Final = 1.0
 BEAT_S: Final = 10.0
@@ -55,6 +57,7 @@ class TrialNow:
     val_accuracy: float | None = None
     val_loss: float | None = None
     since: float  # seconds since the Unix epoch
+    silent_since: float | None = None  # it may hang: it has told nothing since, far longer than any other trial took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,10 @@ class Live:
 
     def document(self) -> dict[str, Any]:
         """Return it as plain JSON, instants as text."""
-        running = [{**asdict(trial), "since": instant(trial.since)} for trial in self.running]
+        running = [
+            asdict(trial) | {name: instant(getattr(trial, name)) for name in ("since", "silent_since")}
+            for trial in self.running
+        ]
         return asdict(self) | {"written_at": instant(self.written_at), "running": running}
 
 
@@ -109,10 +115,8 @@ class LiveFile:
         if same and now_s - self._wrote_s < BEAT_S:
             return
         self._wrote_s, self._last = now_s, live
-        hidden = self._path.with_name(f".{FILE}.tmp")
         with contextlib.suppress(OSError):
-            hidden.write_text(json.dumps(asdict(live), separators=(",", ":")), encoding="utf-8")
-            hidden.replace(self._path)
+            write_whole(self._path, json.dumps(asdict(live), separators=(",", ":")).encode())
 
     def __enter__(self) -> Self:
         return self
@@ -137,8 +141,10 @@ def _reader() -> TypeAdapter[Live]:
     return TypeAdapter(Live)  # which takes 10 ms to make
 
 
-def instant(unix_s: float) -> str | None:
+def instant(unix_s: float | None) -> str | None:
     """Return an instant as text, in UTC to the second; None for one that there is not."""
+    if unix_s is None:
+        return None
     try:
         return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError):

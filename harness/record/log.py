@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.domain.errors import ResultsError
+from harness.record.whole import sync_folder
 
 COMMIT_INTERVAL_S = 0.025  # a record is committed at most this long, and one sync, after it was written
 
@@ -142,7 +143,7 @@ class LogWriter:
         self._length = 0  # offset behind the last committed record
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             raise ResultsError(f"{path}: the run's log cannot be created ({error.strerror}); {way_out}") from error
         self._thread = threading.Thread(target=self._commit_all, name="harness-log", daemon=True)
@@ -248,12 +249,3 @@ class LogWriter:
         )
         failure.__cause__ = error
         return failure
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -97,7 +97,7 @@ def _each(folders: Sequence[Path], table: str) -> Iterator[Iterator[Path]]:
         yield parts()
     except (pa.ArrowException, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
-        call = f"from harness.record.recorder import rebuild; rebuild(Path({str(last[0].parent)!r}))"
+        call = f"from harness.record.compact import rebuild; rebuild(Path({str(last[0].parent)!r}))"
         way = f'the log can rebuild it: python -c "from pathlib import Path; {call}"'
         if table == "telemetry":
             way = "the log does not hold readings: restore it from a copy"

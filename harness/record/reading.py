@@ -246,7 +246,7 @@ def _way_out(path: Path) -> str:
     if path.name == "telemetry.parquet" and not (folder / shards.FOLDER).is_dir():
         return "the log does not hold readings: restore it from a copy, or remove it to read the other tables"
     if journal.log_files(folder) or (folder / shards.FOLDER).is_dir():
-        call = f"from harness.record.recorder import rebuild; rebuild(Path({str(folder)!r}))"
+        call = f"from harness.record.compact import rebuild; rebuild(Path({str(folder)!r}))"
         what = "the log" if journal.log_files(folder) else "its shards"
         return f'{what} can rebuild it: python -c "from pathlib import Path; {call}"'
     return "the run's log is gone too, so it cannot be rebuilt: restore it from a copy"

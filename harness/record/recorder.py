@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import shlex
 import shutil
-import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,19 +14,15 @@ from typing import Any, Self
 from harness.domain.errors import ResultsError
 from harness.domain.outcome import Finished
 from harness.domain.trial import Trial
-from harness.record import journal, owner, runs, shards
+from harness.record import begin, journal, owner, runs, shards
+from harness.record.compact import compact
 from harness.record.journal import Index, Key
-from harness.record.log import Damage, Entry, LogWriter, encode, scan
-from harness.record.rows import axis_type, merge_types, node_record, trial_record
-from harness.record.schema import AXIS_COLUMNS, SCHEMA_VERSION
+from harness.record.log import Damage, LogWriter, encode
+from harness.record.parts import Parts
+from harness.record.rows import node_record, trial_record
+from harness.record.runfile import cannot_write
 from harness.record.states import StateFiles, stem
-
-PART_TRIALS = 500  # trials of a part
-PART_INTERVAL_S = 5.0  # at first; parts of a long run come at a twentieth of its age, up to:
-PART_INTERVAL_MOST_S = 60.0
-PREPARE_AFTER_S = 2.0
-
-_READING = ("node", "time", "device", "metric", "value")
+from harness.record.whole import write_whole
 
 
 class Recorder:
@@ -48,12 +40,6 @@ class Recorder:
         self._index = index
         self._retrying: set[Key] = set()
         self._lock = threading.Lock()
-        self._readings: dict[str, list[Any]] = {name: [] for name in _READING}
-        self._part_place = (0, 0)  # file number, offset: what the parts of trials hold already
-        self._parts = 0
-        self._new_trials = 0
-        self._wake = threading.Event()
-        self._stopping = False
         self._closed = False
         self._states = StateFiles(folder, run_attempt=ownership.owner.attempt, guard=ownership.check)
         self._states.remove(index.statuses)  # of trials that were recorded right before a kill
@@ -66,8 +52,9 @@ class Recorder:
             trials_before=len(index.statuses),
             way_out=f"free space or repair the disk, then go on with: {self._resume_hint()}",
         )
-        self._part_thread = threading.Thread(target=self._write_parts, name="harness-parts", daemon=True)
-        self._part_thread.start()
+        self._parts = Parts(
+            folder, run_id=self.run_id, index=index, log=self._log, lock=self._lock, guard=ownership.check
+        )
 
     @classmethod
     def create(
@@ -90,7 +77,7 @@ class Recorder:
         Raises:
             ResultsError: when the folder exists, or cannot be written.
         """
-        folder, content = _new(results, suite, run_id)
+        folder, content = begin.new_run(results, suite, run_id)
         content |= {"state": "running", "started_at": runs.now_text(), **info}
         return cls._begin(folder, content, Index(), attempt=1, take_over=False, attempt_info=attempt_info)
 
@@ -111,13 +98,13 @@ class Recorder:
         Raises:
             ResultsError: when the folder exists, or cannot be written.
         """
-        folder, content = _new(results, suite, run_id)
+        folder, content = begin.new_run(results, suite, run_id)
         content |= {"state": runs.SUBMITTED, "submitted_at": runs.now_text(), "again": list(again), **info}
         try:
             runs.write_run_file(folder, content)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise _cannot_write(folder, error.strerror) from error
+            raise cannot_write(folder, error.strerror) from error
         return folder
 
     @classmethod
@@ -141,24 +128,13 @@ class Recorder:
             ResultsError: when the suite changed, the run has another owner, or its files cannot be read.
         """
         content = runs.read_run_file(run_folder)
-        recorded = content.get("suite_sha256")
-        if recorded != suite_sha256 and not force:
-            submitted = "submitted_at" in content
-            since = "was submitted" if submitted else "began"
-            way = "submit it anew" if submitted else "begin a new run, or resume all the same with --force"
-            raise ResultsError(
-                f"{run_folder}: the suite has changed since this run {since} (sha256 {str(recorded)[:12]} then, "
-                f"{suite_sha256[:12]} now), or other --set, --where or --small are asked for: undo the change and go "
-                f"on with `{runs.resume_command(content)}`; or {way}"
-            )
-        attempt = len(content.get("attempts", ())) + 1
-        for path in journal.log_files(run_folder)[-1:]:
-            attempt = max(attempt, int(path.stem.rpartition("-")[2]) + 1)
+        if not force:
+            begin.refuse_another_suite(run_folder, content, suite_sha256)
         return cls._begin(
             run_folder,
             content | dict(info or {}),
             None,
-            attempt=attempt,
+            attempt=begin.next_attempt(run_folder, content),
             take_over=take_over,
             suite_sha256=suite_sha256,
             attempt_info=attempt_info,
@@ -179,43 +155,15 @@ class Recorder:
         try:
             ownership = owner.acquire(folder, attempt=attempt, take_over=take_over)
         except OSError as error:
-            raise _cannot_write(folder, error.strerror) from error
+            raise cannot_write(folder, error.strerror) from error
         try:
-            (folder / journal.FOLDER).mkdir(exist_ok=True)
-            if index is None:
-                index = journal.read_index(folder)
-                _clear_parts(folder, ended=not runs.is_live(content))
-            axes = content.get("axes")
-            for path, values in axes.items() if isinstance(axes, dict) else ():
-                kinds = [axis_type(value) for value in values] if isinstance(values, list) else []
-                if path not in AXIS_COLUMNS and kinds:
-                    index.axes[path] = merge_types([index.axes.get(path, "null"), *kinds])
-            me = ownership.owner
-            content["state"] = "running"
-            content.setdefault("started_at", runs.now_text())
-            content["schema_version"] = SCHEMA_VERSION  # of a run that an older harness began, from here on
-            if suite_sha256 is not None:
-                content["suite_sha256"] = suite_sha256
-            content["attempts"] = [
-                *content.get("attempts", ()),
-                {
-                    "attempt": attempt,
-                    "host": me.host,
-                    "pid": me.pid,
-                    "slurm_job_id": me.slurm_job_id,
-                    "slurm_restart": me.slurm_restart,
-                    "suite_sha256": content.get("suite_sha256"),
-                    "started_at": runs.now_text(),
-                    **(attempt_info or {}),
-                },
-            ]
-            for name in ("ended_at", "counts", "pending", "stopped", "unserved", "wrong"):  # of the attempt before
-                content.pop(name, None)
-            runs.write_run_file(folder, content)
+            index = begin.enter(
+                folder, content, index, ownership.owner, suite_sha256=suite_sha256, attempt_info=attempt_info
+            )
             return cls(folder, ownership, content, index)
         except OSError as error:
             ownership.release()
-            raise _cannot_write(folder, error.strerror) from error
+            raise cannot_write(folder, error.strerror) from error
         except BaseException:
             ownership.release()
             raise
@@ -287,9 +235,7 @@ class Recorder:
             if len(self._states):
                 self._outdated.append((offset + len(line), key))
                 self._remove_states()
-            self._new_trials += 1
-            if self._new_trials >= PART_TRIALS:
-                self._wake.set()
+            self._parts.count_trial()
 
     def save_state(self, key: Key, attempt: int, state: bytes) -> str | None:
         """Keep the state of a trial that is running, in its how-manieth `attempt` of this process, instead of the one
@@ -339,11 +285,9 @@ class Recorder:
                 raise ResultsError(f"{self.folder}: a trial's file {path!r} would lie outside {folder}; it is not kept")
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                hidden = place.with_name(f".{place.name}.tmp")
-                hidden.write_bytes(content)
-                hidden.replace(place)
+                write_whole(place, content)
             except OSError as error:
-                raise _cannot_write(self.folder, error.strerror) from error
+                raise cannot_write(self.folder, error.strerror) from error
             kept.append(str(folder / path))
         return kept
 
@@ -356,15 +300,7 @@ class Recorder:
 
         A reading may name its ``node``; otherwise it is `node`, or this host.
         """
-        default = node or socket.gethostname()
-        with self._lock:
-            for row in rows:
-                value = row["value"]
-                self._readings["node"].append(str(row.get("node") or default))
-                self._readings["time"].append(float(row["time"]))
-                self._readings["device"].append(str(row["device"]))
-                self._readings["metric"].append(str(row["metric"]))
-                self._readings["value"].append(None if value is None else float(value))
+        self._parts.add_telemetry(rows, node=node)
 
     def flush(self) -> None:
         """Return once every trial and node given so far is committed.
@@ -383,16 +319,16 @@ class Recorder:
         if state not in runs.ENDED:
             raise ValueError(f"a run ends as one of {', '.join(runs.ENDED)}, got {state!r}")
         self.flush()
-        self._stop_parts()
+        self._parts.stop()
         try:
             self._ownership.check()
             self._remove_states()
-            self._write_readings()
+            self._parts.write_readings()
             told = dict(extra or {})
             if "sampling" in told:
                 told["sampling"] = shards.merged_sampling(self._content.get("sampling") or {}, told["sampling"])
             contents = ({**self._content, **told},)
-            index = _compact(self.folder, self.run_id, self._index.axes, contents=contents, ends=True)
+            index = compact(self.folder, self.run_id, self._index.axes, contents=contents, ends=True)
             self._ownership.check()
             self._content |= {
                 **told,
@@ -407,8 +343,7 @@ class Recorder:
                 f"{len(self._index.statuses)} finished trials are safe in the log; free space, then go on with: "
                 f"{self._resume_hint()}"
             ) from error
-        shutil.rmtree(self.folder / "parts", ignore_errors=True)
-        self._readings = {name: [] for name in _READING}
+        self._parts.remove()
         self.close()
 
     def discard_if_empty(self, wrong: str = "") -> None:
@@ -431,10 +366,10 @@ class Recorder:
             return
         self._closed = True
         self._log.close()
-        self._stop_parts()
+        self._parts.stop()
         with contextlib.suppress(OSError, ResultsError):
             self._ownership.check()
-            self._write_readings()
+            self._parts.write_readings()
         self._ownership.release()
 
     def __enter__(self) -> Self:
@@ -447,181 +382,3 @@ class Recorder:
 
     def _resume_hint(self) -> str:
         return runs.resume_command(self._content)
-
-    def _stop_parts(self) -> None:
-        self._stopping = True
-        self._wake.set()
-        self._part_thread.join()
-
-    def _write_parts(self) -> None:
-        """The thread that writes parts. A full disk does not end it: the log says so, and to more effect."""
-        started = time.monotonic()
-        if not self._wake.wait(PREPARE_AFTER_S):
-            _prepare()
-        while not self._stopping:
-            interval = (time.monotonic() - started) / 20
-            self._wake.wait(min(max(interval, PART_INTERVAL_S), PART_INTERVAL_MOST_S))
-            self._wake.clear()
-            if self._stopping:
-                return
-            try:
-                self._ownership.check()
-                self._write_readings()
-                while self._write_trial_part():
-                    pass
-            except (OSError, ResultsError):
-                continue
-
-    def _write_trial_part(self) -> bool:
-        """Write the next trials that are committed as a part, and tell whether there were as many as fit one."""
-        from harness.record import tables
-
-        with self._lock:
-            axes = dict(self._index.axes)
-            self._new_trials = 0
-        entries, place = self._next_entries()
-        if not entries:
-            return False
-        paths = {table: self.folder / "parts" / table / f"{self._parts:05d}.parquet" for table in ("trials", "epochs")}
-        for path in paths.values():
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with tables.aside(paths) as hidden:
-            records = ((entry.head, entry.body()) for entry in entries)  # what is made of readings comes at the end
-            tables.write_tables(records, run_id=self.run_id, axes=axes, paths=hidden)
-        self._parts += 1
-        self._part_place = place
-        return len(entries) == PART_TRIALS
-
-    def _next_entries(self) -> tuple[list[Entry], tuple[int, int]]:
-        number, offset = self._part_place
-        entries: list[Entry] = []
-        last = len(self._index.files) - 1
-        while True:
-            end = self._log.length if number == last else self._index.ends[number]
-            for entry in scan(self._index.files[number], start=offset, end=end):
-                offset = entry.offset + entry.length
-                if entry.head["kind"] == "trial":
-                    entries.append(entry)
-                if len(entries) == PART_TRIALS:
-                    return entries, (number, offset)
-            if number == last:
-                return entries, (number, offset)
-            number, offset = number + 1, 0
-
-    def _write_readings(self) -> None:
-        """Write the readings gathered since the last time as a part."""
-        from harness.record import tables
-
-        with self._lock:
-            readings, self._readings = self._readings, {name: [] for name in _READING}
-        if not readings["time"]:
-            return
-        folder = self.folder / "parts" / "telemetry"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            number = 1 + max((int(path.stem) for path in folder.glob("*.parquet")), default=-1)
-            with tables.aside({"telemetry": folder / f"{number:05d}.parquet"}) as hidden:
-                tables.write_telemetry(readings, hidden["telemetry"], run_id=self.run_id)
-        except OSError:
-            with self._lock:
-                for name, values in readings.items():
-                    self._readings[name][:0] = values
-            raise
-
-
-def _new(results: Path, suite: str, run_id: str | None) -> tuple[Path, dict[str, Any]]:
-    """Make the folder of a new run; return it, and how its run.json begins."""
-    run_id = run_id or runs.new_run_id()
-    folder = runs.run_folder(results, suite, run_id)
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        if folder.is_dir():
-            way = f"go on with it by --resume --run {shlex.quote(run_id)}, or give the new one another name"
-            raise ResultsError(f"{folder}: this run exists already; {way}") from None
-        raise _cannot_write(folder, "there is a file of that name") from None
-    except OSError as error:
-        raise _cannot_write(folder, error.strerror) from error
-    return folder, {"schema_version": SCHEMA_VERSION, "suite": suite, "run_id": run_id}
-
-
-def rebuild(run_folder: Path) -> None:
-    """Write trials, epochs and nodes of a run that nobody is writing anew from its log and its readings.
-
-    The readings themselves are not in the log and stay as they are; without them, what is made of them is null.
-
-    Raises:
-        ResultsError: when the log is gone, the run has an owner, or the readings cannot be read.
-    """
-    content = runs.read_run_file(run_folder)
-    if "shards" in content:
-        if not shards.merge(run_folder, anew=True):
-            raise ResultsError(f"{run_folder}: its shards have not all ended, or are just being merged; wait for them")
-        return
-    if not journal.log_files(run_folder):
-        raise ResultsError(f"{run_folder}: the log is gone, so the tables cannot be rebuilt; restore them from a copy")
-    holder = owner.read(run_folder)
-    if holder is not None and holder.alive() is not False:
-        raise ResultsError(f"{run_folder}: this run belongs to {holder}; its tables can be rebuilt when it has ended")
-    try:
-        _compact(run_folder, str(content["run_id"]), {}, contents=(content,), ends=False)
-    except OSError as error:
-        raise _cannot_write(run_folder, error.strerror or str(error)) from error
-
-
-def _prepare() -> None:
-    """Import what writing tables needs, while the workers start and nothing is being measured."""
-    for module in ("harness.record.joining", "pandas"):  # PyArrow looks for pandas when it first converts something
-        importlib.import_module(module)
-
-
-def _compact(
-    folder: Path, run_id: str, axes: Mapping[str, str], *, contents: Iterable[Mapping[str, Any]], ends: bool
-) -> Index:
-    """Write the tables from what the log really holds, and return its index.
-
-    `contents` are what run.json holds or is to hold; where the run `ends`, its parts of readings become a table too.
-    """
-    from harness.record import joining, tables
-
-    index = journal.read_index(folder, axes)
-    paths = {name: folder / f"{name}.parquet" for name in ("trials", "epochs", "nodes")}
-    if ends:
-        paths["telemetry"] = folder / "telemetry.parquet"
-    with tables.aside(paths) as hidden:
-        readings = joining.readings(folder)
-        if ends:
-            merged = hidden.pop("telemetry")
-            tables.merge("telemetry", readings, merged)
-            readings = [merged]
-        records = joining.joined(index, readings, joining.recorded_gaps(*contents))
-        tables.write_tables(records, run_id=run_id, axes=index.axes, paths=hidden)
-    return index
-
-
-def _clear_parts(folder: Path, *, ended: bool) -> None:
-    """Make a resumed run's parts hold all earlier readings once, and nothing else.
-
-    Parts of trials are written anew from the log. After a run that had ended, its readings are in
-    telemetry.parquet, which becomes the first part; after one that was killed they are in the parts.
-    """
-    parts, table = folder / "parts", folder / "telemetry.parquet"
-    for path in (*folder.glob(".*.tmp"), *parts.glob("*/.*.tmp")):
-        path.unlink()
-    for name in ("trials", "epochs"):
-        shutil.rmtree(parts / name, ignore_errors=True)
-    if not table.exists():
-        return
-    if ended:
-        shutil.rmtree(parts, ignore_errors=True)
-        (parts / "telemetry").mkdir(parents=True)
-        table.rename(parts / "telemetry" / "00000.parquet")
-    else:
-        table.unlink()  # killed between writing the tables and run.json: the parts are all still there
-
-
-def _cannot_write(folder: Path, reason: str | None) -> ResultsError:
-    return ResultsError(
-        f"{folder}: the results cannot be written there ({reason}); make room or give yourself the right to "
-        "write there, or choose another place with --results DIR"
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 from harness.domain.errors import ResultsError
 from harness.record import owner
 from harness.record.schema import SCHEMA_VERSION
+from harness.record.whole import write_whole
 
 FILE: Final = "run.json"
 
@@ -20,19 +20,7 @@ SUBMITTED: Final = "submitted"  # made for a job in a queue, and begun by nobody
 
 def write_run_file(folder: Path, content: dict[str, Any]) -> None:
     """Replace run.json, whole or not at all."""
-    path = folder / FILE
-    hidden = folder / f".{FILE}.tmp"
-    with hidden.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    hidden.replace(path)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(folder / FILE, (json.dumps(content, indent=2) + "\n").encode(), sync=True)
 
 
 def read_run_file(folder: Path) -> dict[str, Any]:
@@ -91,6 +79,14 @@ def read_single(folder: Path) -> dict[str, Any]:
 def _begun(content: dict[str, Any]) -> bool:
     """Tell whether a run has begun and not ended, as its run.json says."""
     return is_live(content) and content.get("state") != SUBMITTED
+
+
+def cannot_write(folder: Path, reason: str | None) -> ResultsError:
+    """Return the error for a run whose files cannot be written."""
+    return ResultsError(
+        f"{folder}: the results cannot be written there ({reason}); make room or give yourself the right to "
+        "write there, or choose another place with --results DIR"
+    )
 
 
 def now_text() -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from harness.domain.errors import ResultsError
+from harness.record.whole import write_whole
 
 FILE: Final = "stop.json"
 
@@ -36,13 +37,9 @@ def ask(folder: Path, request: StopRequest) -> None:
     Raises:
         ResultsError: when the request cannot be written there.
     """
-    hidden = folder / f".{FILE}.{request.pid}.tmp"
     try:
-        hidden.write_text(json.dumps(asdict(request)), encoding="utf-8")
-        hidden.replace(folder / FILE)
+        write_whole(folder / FILE, json.dumps(asdict(request)).encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            hidden.unlink()
         raise ResultsError(
             f"{folder}: the request to stop cannot be written there ({error.strerror}); give yourself the right to, "
             "or end the run by Ctrl-C or SIGTERM where it runs"

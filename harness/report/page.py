@@ -20,7 +20,8 @@ import vl_convert
 from markupsafe import Markup
 
 from harness.report.content import Content, Figure
-from harness.report.figures.basis import COLOURS, theme
+from harness.report.figures.basis import COLOURS
+from harness.report.figures.look import theme
 
 DIGITS: Final = 5  # significant ones, of the numbers that charts are drawn from
 _HERE: Final = Path(__file__).parent

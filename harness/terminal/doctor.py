@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from harness.doctor.findings import size
+from harness.doctor.memory import size
 from harness.domain.errors import ResultsError
 from harness.record import runs
 from harness.telemetry.throttling import throttle_reasons
@@ -17,7 +17,7 @@ from harness.terminal.text import plural, print_lines, print_table, significant
 
 if TYPE_CHECKING:
     from harness.doctor.examine import Examination
-    from harness.doctor.findings import Finding
+    from harness.doctor.seen import Finding
     from harness.telemetry.probe import Reading
 
 _STATES: Final = ("doubt", "unknown", "ok")  # the most urgent first

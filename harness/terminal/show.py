@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from harness.domain.errors import DataError, ResultsError
-from harness.domain.metrics import METRICS
+from harness.domain.metrics import METRICS, goal_text
 from harness.domain.naming import axis, missing, place_and_seed, plural
 from harness.record import runs
 from harness.record.schema import AXIS_COLUMNS
@@ -80,7 +80,7 @@ class Summary:
     def print(self) -> None:
         """Print the table that a person wants first, then the trials that did not complete, then the references."""
         target, metric = self.run.get("target"), self.metric
-        goal = f"time to {metric} {_goal(target)}" if target else None
+        goal = f"time to {goal_text(metric, target.get('at_least'), target.get('at_most'))}" if target else None
         columns: list[tuple[str, str]] = [(path, "left") for path in self.naming] or [("setting", "left")]
         only = self.run["suite"] if len({row["setting_id"] for row in self.rows}) == 1 else None  # it needs no hash
         names = [
@@ -255,9 +255,9 @@ def _metric(target: dict[str, Any], epochs: pd.DataFrame) -> str:
 
 
 def _naming(axes: dict[str, str], trials: pd.DataFrame) -> dict[str, str]:
-    """Return the axes to show: the label alone, where it is an axis and each setting has one of its own."""
+    """Return the axes to show: the label, where it is an axis and each setting has one of its own, and the node."""
     if "label" in axes and (trials["label"] != "").all() and trials.groupby("label")["setting_id"].nunique().max() == 1:
-        return {"label": axes["label"]}
+        return {path: column for path, column in axes.items() if path in ("label", "node")}
     return axes
 
 
@@ -269,12 +269,6 @@ def _drift(trials: pd.DataFrame, epochs: pd.DataFrame) -> str:
 
     found = drift(trials, epochs)
     return "" if found is None else found.sentence
-
-
-def _goal(target: dict[str, Any]) -> str:
-    if target.get("at_least") is not None:
-        return f"≥ {target['at_least']:g}"
-    return f"≤ {target['at_most']:g}"
 
 
 def _number(value: Any) -> float | None:

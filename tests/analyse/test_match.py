@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from harness.analyse.compare import compare_values
-from harness.analyse.match import Match, match
+from harness.analyse.match import match
+from harness.analyse.matched import Match
 from harness.analyse.overall import Sample, overall
 from harness.domain.errors import ResultsError, SuiteError
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from harness.doctor.examine import examine, run_of
-from harness.doctor.findings import Busy, ByteCode, Clocks, Finding, Seen, can_pin, findings, size
+from harness.doctor.examine import can_pin, examine, run_of
+from harness.doctor.findings import findings
+from harness.doctor.memory import size
+from harness.doctor.seen import Busy, ByteCode, Clocks, Finding, Seen
 
 Say = Callable[..., Any]
 

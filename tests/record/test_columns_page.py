@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.record.schema import SCHEMA_VERSION, TABLES, Table, document
+from harness.record.page import document
+from harness.record.schema import SCHEMA_VERSION, TABLES, Table
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)

@@ -14,8 +14,9 @@ from record.finished import INFO, finished
 from harness.domain.errors import ResultsError
 from harness.domain.outcome import Energy, EpochRecord, Finished
 from harness.record import joining
+from harness.record.compact import rebuild
 from harness.record.reading import Results, load
-from harness.record.recorder import Recorder, rebuild
+from harness.record.recorder import Recorder
 from harness.record.schema import JOINED
 
 T0 = 1_700_000_000.0
@@ -266,8 +267,8 @@ def test_parts_of_a_run_that_goes_on_hold_no_judgement_yet_and_load_does(tmp_pat
         recorder.write(trial(1))
         recorder.add_telemetry(readings(-1, 31), node="here")
         recorder.flush()
-        recorder._write_readings()
-        recorder._write_trial_part()
+        recorder._parts.write_readings()
+        recorder._parts.write_trials()
         part = pd.read_parquet(recorder.folder / "parts" / "trials")
         assert part["warnings"].isna().all()
         assert part["gpu_counter_j"].tolist() == [1000.0]

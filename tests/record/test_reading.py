@@ -16,8 +16,9 @@ from record.finished import INFO, epoch, finished
 
 from harness.domain.errors import ResultsError
 from harness.domain.outcome import Finished
+from harness.record.compact import rebuild
 from harness.record.reading import load
-from harness.record.recorder import Recorder, rebuild
+from harness.record.recorder import Recorder
 from harness.record.runs import list_runs
 from harness.record.schema import SCHEMA_VERSION
 

@@ -18,10 +18,11 @@ from record.finished import INFO, epoch, finished, key
 
 from harness.domain.errors import ResultsError
 from harness.domain.outcome import Facts, Outcome, Stopwatches
-from harness.record import recorder as recorder_module
+from harness.record import parts as parts_module
+from harness.record.compact import rebuild
 from harness.record.owner import FILE, Owner
 from harness.record.reading import load
-from harness.record.recorder import Recorder, rebuild
+from harness.record.recorder import Recorder
 from harness.record.rows import axis_type, merge_types
 from harness.record.runs import find_run, list_runs, new_run_id
 
@@ -282,11 +283,11 @@ def test_the_owner_on_another_host_is_named(tmp_path: Path) -> None:
 _KILLED = """
 import os, sys, time
 from pathlib import Path
-from harness.record import recorder as module
+from harness.record import parts
 from harness.record.recorder import Recorder
 from record.finished import INFO, finished
 
-module.PREPARE_AFTER_S = module.PART_INTERVAL_S = 0.05
+parts.PREPARE_AFTER_S = parts.PART_INTERVAL_S = 0.05
 recorder = Recorder.create(Path(sys.argv[1]), suite="suite", run_id="run", info=INFO)
 for seed in range(10_000):
     recorder.write(finished(seed, epochs=20))
@@ -369,8 +370,8 @@ def test_a_record_damaged_in_the_middle_is_reported_and_run_again(tmp_path: Path
 def test_parts_can_be_read_by_another_program_while_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "PREPARE_AFTER_S", 0.01)
-    monkeypatch.setattr(recorder_module, "PART_INTERVAL_S", 0.02)
+    monkeypatch.setattr(parts_module, "PREPARE_AFTER_S", 0.01)
+    monkeypatch.setattr(parts_module, "PART_INTERVAL_S", 0.02)
     parts = tmp_path / "suite" / "run" / "parts"
     with create(tmp_path) as recorder:
         for seed in range(4):

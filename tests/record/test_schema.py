@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from harness.domain.outcome import Energy, EpochRecord, Facts, Outcome, Placement, Stopwatches
-from harness.record.schema import ENERGY_COLUMNS, EPOCHS, JOINED, NODES, TABLES, TELEMETRY, TRIALS, document
+from harness.record.page import document
+from harness.record.schema import ENERGY_COLUMNS, EPOCHS, JOINED, NODES, TABLES, TELEMETRY, TRIALS
 from harness.record.tables import arrow_schema
 from harness.telemetry.join import GAP_PERIODS, LEAST_COVERAGE, LEAST_COVERED, LEAST_GAP_S, LEAST_SPAN_S
 

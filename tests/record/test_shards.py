@@ -14,8 +14,9 @@ from record.finished import INFO, finished
 
 from harness.domain.errors import ResultsError
 from harness.record import shards
+from harness.record.compact import rebuild
 from harness.record.reading import Results, load
-from harness.record.recorder import Recorder, rebuild
+from harness.record.recorder import Recorder
 from harness.record.runs import find_run, find_runs, list_runs, read_run, read_run_file
 from harness.record.schema import TABLES
 

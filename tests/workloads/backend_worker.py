@@ -36,7 +36,7 @@ from harness.domain.state import unpack
 from harness.domain.trial import Trial
 from harness.measure import WorkerState, run_trial
 from harness.workloads.protocol import Stopwatch
-from harness.workloads.training import feed, initial, network, workload
+from harness.workloads.training import compiled, feed, initial, network, workload
 
 NAME = keras.backend.backend()
 BACKEND = importlib.import_module(f"harness.workloads.training.{NAME}").BACKEND
@@ -209,7 +209,7 @@ def chunks() -> dict[str, Any]:
         trial = a_trial(model=NETWORKS[name], loss=LOGITS, optimizer=ADAM, batch_size=UNEVEN)
         training, results = a_workload(), []
         for seconds in (1e-9, 100.0):
-            workload.CHUNK_S = seconds  # type: ignore[misc]
+            compiled.CHUNK_S = seconds  # type: ignore[misc]
             results.append(run(trial, training))
         counted = [outcome.epochs[-1].chunks for outcome, _ in results]
         found[name] = {"chunks": counted, "same": same(*results)}
@@ -340,7 +340,7 @@ RESUMED = {  # by what makes their states differ
 def resumed() -> dict[str, Any]:
     """Return for each engine and trial how many states there were, and which of them led elsewhere than the trial that
     ran through; each is taken up by a worker that was at something else."""
-    workload.CHUNK_S = 1e-9  # type: ignore[misc]  # each batch is a call
+    compiled.CHUNK_S = 1e-9  # type: ignore[misc]  # each batch is a call
     feed._BLOCK_BYTES = 24 * 56  # type: ignore[misc]  # rows of 12 float32 and a label: blocks of 24, 24 and 16
     found: dict[str, Any] = {}
     for engine in BACKEND.engines:
@@ -398,7 +398,7 @@ def uncountable() -> list[Any]:
     error: Any = (*BACKEND.cannot_compile, ValueError)[0] if NAME == "jax" else ZeroDivisionError
     place, name = {
         "tensorflow": (importlib.import_module("harness.workloads.training.tensorflow_flops"), "_of_function"),
-        "jax": (backend, "_further_rounds"),
+        "jax": (importlib.import_module("harness.workloads.training.jax_flops"), "_further_rounds"),
         "torch": (backend, "FlopCounterMode"),
     }[NAME]
     counts = getattr(place, name)

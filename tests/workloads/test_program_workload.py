@@ -27,7 +27,8 @@ from harness.domain.trial import Trial
 from harness.measure import WorkerState, run_trial
 from harness.schedule.node import Node
 from harness.schedule.process import Launch
-from harness.workloads.program import LINE_BYTES, Output, fill
+from harness.workloads.program.command import fill
+from harness.workloads.program.output import LINE_BYTES, Output
 from harness.workloads.reported import ReportError
 
 WELL = """echo '{{"epoch": 1, "loss": 0.5}}';"""  # an epoch, as a shell prints it

@@ -1,6 +1,7 @@
 """What is torch's own: what is written down as a loop, what falls back and why, and that nothing passes unverified.
 
-Each script runs in a process of its own, for a process has one back end of Keras's.
+In processes of their own, for a process has one back end of Keras's: one that forks, and one for all else, which
+imports torch but once.
 """
 
 from __future__ import annotations
@@ -16,10 +17,19 @@ from typing import Any
 
 import pytest
 
+Measured = dict[str, Any]
 
-@pytest.fixture(autouse=True)
+
+@pytest.fixture(scope="module", autouse=True)
 def _installed(require: Callable[[object, str], None]) -> None:
     require(importlib.util.find_spec("torch"), "the back end torch is not installed")
+
+
+@pytest.fixture(scope="module")
+def measured(_installed: None) -> Measured:
+    """What the scripts below found, by script."""
+    first, last = "import json\nfrom backend_worker import *\nfound = {}\n", "print(json.dumps(found))\n"
+    return dict(under_torch(first + ENGINES + FALLBACKS + BORN + last))
 
 
 def under_torch(script: str, *arguments: str) -> Any:
@@ -63,9 +73,6 @@ def test_importing_starts_no_thread_and_a_forked_worker_trains() -> None:
 
 
 ENGINES = """
-import json
-from backend_worker import *
-
 ADAM_OF_THREE = optimizer("adam", learning_rate=0.01, gradient_accumulation_steps=3)
 AVERAGED = optimizer("sgd", learning_rate=0.01, use_ema=True, ema_overwrite_frequency=3)
 RESTARTING = learning_rate("CosineDecayRestarts", initial_learning_rate=0.1, first_decay_steps=3)
@@ -76,33 +83,30 @@ CASES = {
        ("adam", "adamw", "adamax", "nadam", "adadelta", "adagrad", "ftrl", "lion", "adafactor", "lamb", "muon")},
     "rmsprop": {"optimizer": optimizer("rmsprop", learning_rate=0.01, momentum=0.5, centered=True)},
     "amsgrad": {"optimizer": optimizer("adam", learning_rate=0.01, amsgrad=True, clipnorm=0.1)},
-    "accumulated": {"optimizer": ADAM_OF_THREE},
+    "accumulated": {"optimizer": ADAM_OF_THREE, "batch_size": UNEVEN},
     "averaged": {"optimizer": AVERAGED},
     "restarts": {"optimizer": sgd(RESTARTING)},
     "piecewise": {"optimizer": sgd(PIECEWISE)},
-    "float16": {"precision": "mixed_float16", "optimizer": ADAM},
+    "float16": {"precision": "mixed_float16", "optimizer": ADAM, "batch_size": UNEVEN},
     "bfloat16": {"precision": "mixed_bfloat16"},
-    "dropout": {"model": NETWORKS["dropout"], "loss": LOGITS},
-    "recurrent": {"model": SEQUENCE, "loss": LOGITS},
+    "dropout": {"model": NETWORKS["dropout"], "loss": LOGITS, "batch_size": UNEVEN},
+    "recurrent": {"model": SEQUENCE, "loss": LOGITS, "batch_size": UNEVEN},
 }
-found = {}
+engines = found["engines"] = {}
 for name, changes in CASES.items():
-    runs = [run(a_trial(engine=engine, batch_size=UNEVEN, **changes)) for engine in ("graph", "eager")]
+    runs = [run(a_trial(engine=engine, **changes)) for engine in ("graph", "eager")]
     (outcome, weights), (by_step, others) = runs
-    found[name] = {"engine": outcome.facts.engine, "reason": outcome.facts.engine_reason, "gap": gap(weights, others)}
-print(json.dumps(found))
+    engines[name] = {"engine": outcome.facts.engine, "reason": outcome.facts.engine_reason, "gap": gap(weights, others)}
 """
 
 
-def test_the_loop_computes_what_keras_computes_step_by_step() -> None:
-    found = under_torch(ENGINES)
+def test_the_loop_computes_what_keras_computes_step_by_step(measured: Measured) -> None:
+    found = measured["engines"]
     assert {case: one["reason"] for case, one in found.items() if one["engine"] != "graph"} == {}
     assert {case: one["gap"] for case, one in found.items() if one["gap"] > 1e-5} == {}
 
 
 FALLBACKS = """
-import json
-from backend_worker import *
 import keras
 import torch
 
@@ -142,24 +146,25 @@ class BranchesAsKerasDoes(Layer):
     def call(self, x):
         return keras.ops.cond(keras.ops.mean(x) > 0, lambda: x * 2, lambda: x)
 
-import backend_worker
-found = {}
+as_ever = network.build_model
+fallbacks = found["fallbacks"] = {}
 for made in (LooksAtValues, TakesValuesOut, CountsInPython, KeepsWhatKerasDoesNotKnow, ChangesWithinABranch,
              BranchesAsKerasDoes):
     def build(component, *, input_shape, outputs, sources):
         return keras.Sequential([keras.Input(input_shape), made(), keras.layers.Dense(outputs)])
     network.build_model = build
     outcome, _ = run(a_trial(loss=LOGITS))
-    found[made.__name__] = [outcome.facts.engine, outcome.facts.engine_reason]
-print(json.dumps(found))
+    fallbacks[made.__name__] = [outcome.facts.engine, outcome.facts.engine_reason]
+network.build_model = as_ever
 """
 
 
-def test_what_cannot_be_written_down_runs_step_by_step_and_says_why() -> None:
-    found = under_torch(FALLBACKS)
-    assert found.pop("BranchesAsKerasDoes") == ["graph", None]
-    assert {engine for engine, _ in found.values()} == {"eager"}
-    reasons = {case: reason.removeprefix("graph cannot compile it: ") for case, (_, reason) in found.items()}
+def test_what_cannot_be_written_down_runs_step_by_step_and_says_why(measured: Measured) -> None:
+    found = measured["fallbacks"]
+    assert found["BranchesAsKerasDoes"] == ["graph", None]
+    others = {case: told for case, told in found.items() if case != "BranchesAsKerasDoes"}
+    assert {engine for engine, _ in others.values()} == {"eager"}
+    reasons = {case: reason.removeprefix("graph cannot compile it: ") for case, (_, reason) in others.items()}
     looks = "Python code of the step depends on a value that the step computes"
     assert reasons == {
         "LooksAtValues": looks,
@@ -171,10 +176,7 @@ def test_what_cannot_be_written_down_runs_step_by_step_and_says_why() -> None:
 
 
 BORN = """
-import json
-from backend_worker import *
 from harness.workloads.training import torch as engine
-import torch
 
 kept = {}
 compiled = engine._Graph.__init__
@@ -188,20 +190,20 @@ def watched(self, step, state, *arguments, **named):
 engine._Graph.__init__ = watched
 run(a_trial(model=NETWORKS["batch normalisation"], loss=LOGITS, optimizer=ADAM, batch_size=UNEVEN))
 
-from harness.workloads.training import torch_graph
-operations = torch_graph._fuse
+from harness.workloads.training.torch_graph import nodes, simplify
+operations = simplify._fuse
 def wrong(graph):  # a mistake in what is written down
-    for node in torch_graph._calls(graph):
+    for node in nodes.calls(graph):
         if node.target is torch.ops.aten.tanh.default:
             node.target = torch.ops.aten.sigmoid.default
     operations(graph)
-torch_graph._fuse = wrong
+simplify._fuse = wrong
 outcome, _ = run(a_trial())
-print(json.dumps({**kept, "engine": outcome.facts.engine}))
-"""
+found["born"] = {**kept, "engine": outcome.facts.engine}
+"""  # the last, as it leaves mistakes behind
 
 
-def test_compiling_changes_nothing_and_lets_no_wrong_loop_pass() -> None:
-    found = under_torch(BORN)
+def test_compiling_changes_nothing_and_lets_no_wrong_loop_pass(measured: Measured) -> None:
+    found = measured["born"]
     assert set(found["same"]) == {True}
     assert found["engine"] == "eager"

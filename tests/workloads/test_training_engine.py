@@ -282,7 +282,7 @@ def test_an_epoch_in_chunks_has_the_bits_of_an_epoch_in_one_piece(monkeypatch: p
     training = Training(datasets.load, BACKEND)
     found = []
     for chunk_s, chunks in ((1e-9, 3), (100.0, 2)):  # the short batch is a call of its own
-        monkeypatch.setattr("harness.workloads.training.workload.CHUNK_S", chunk_s)
+        monkeypatch.setattr("harness.workloads.training.compiled.CHUNK_S", chunk_s)
         outcome, weights = run(trial, training)
         assert outcome.epochs[-1].chunks == chunks
         found.append((scores(outcome), weights))

@@ -16,6 +16,7 @@ from harness.analyse.conclude.words import capital
 from harness.analyse.frames import floats, owners
 from harness.analyse.target import time_to_target
 from harness.domain.duration import seconds
+from harness.domain.metrics import goal_text
 
 
 def by_target(
@@ -28,7 +29,7 @@ def by_target(
         return None
     bound = at_least if at_least is not None else at_most
     assert bound is not None  # one of the two
-    goal = f"{metric} {'≥' if at_least is not None else '≤'} {bound:g}"
+    goal = goal_text(metric, at_least, at_most)
     reaching = [one for one in order if math.isfinite(one.median)]
     if not reaching:
         return _not_reached(run, order, metric, bound, goal, higher=at_least is not None)

@@ -11,6 +11,7 @@ from harness.analyse.likeness import Likeness
 from harness.analyse.references import Judged
 from harness.analyse.standing import Standing, standing
 from harness.domain.duration import seconds
+from harness.domain.metrics import goal_text
 from harness.domain.reference import TIME_TO_TARGET, Alike, Direction
 from harness.domain.repeats import MOST_NEEDED
 
@@ -136,8 +137,7 @@ def _quantity(judged: Judged) -> str:
     target = judged.target
     if target is None:
         return "the time to the target"
-    sign, bound = ("≥", target["at_least"]) if target.get("at_least") is not None else ("≤", target["at_most"])
-    return f"the time to {target['metric']} {sign} {bound:g}"
+    return f"the time to {goal_text(target['metric'], target.get('at_least'), target.get('at_most'))}"
 
 
 def _where(reference: Alike, count: int) -> str:

@@ -6,9 +6,10 @@ else are called by their setting's id. A chart carries no colours of its own: ``
 """
 
 from harness.report.figures.accuracy import learning_curves, time_accuracy
-from harness.report.figures.basis import Figure, render, spec, theme
+from harness.report.figures.basis import Figure
 from harness.report.figures.causes import effects, levels, profiles
 from harness.report.figures.grid import heat_map
+from harness.report.figures.look import render, spec, theme
 from harness.report.figures.machines import hardware, nodes, scaling
 from harness.report.figures.settings import front
 from harness.report.figures.telemetry import telemetry

@@ -9,7 +9,8 @@ import pandas as pd
 
 from harness.domain.metrics import METRICS
 from harness.report.figures import basis
-from harness.report.figures.basis import HEIGHT, LINE, MOST, WIDTH, Figure, Groups, Rows, Width
+from harness.report.figures.basis import HEIGHT, LINE, MOST, WIDTH, Figure, Rows, Width
+from harness.report.figures.groups import Groups, named
 
 _BANDS: Final = 8  # groups; the bands of more cover one another
 _OVER: Final = {
@@ -47,7 +48,7 @@ def time_accuracy(
     told = f"{metric} against training time"
     basis.need(curves, "time_s", "value")
     if settings is not None:
-        settings = basis.named(settings)
+        settings = named(settings)
     table, groups = _table(curves, settings, "time_s", most, untrained)
     if not table:
         return basis.nothing(told, f"no {metric} was measured", width=width, height=height)
@@ -56,7 +57,7 @@ def time_accuracy(
     layers: list[Any] = [*_lines(table, groups, metric, x, "training time (s)", pick)]
     parts = ["median of the repeats"]
     if front is not None and not front.empty:
-        stairs = basis.rows(basis.named(front), {**_FIELDS, "x": "time_s", "key": "key", "label": "label"})
+        stairs = basis.rows(named(front), {**_FIELDS, "x": "time_s", "key": "key", "label": "label"})
         stairs = [row for row in stairs if basis.known(row, "x", "value")]
         names = groups.labels
         for row in stairs:
@@ -130,7 +131,7 @@ _FIELDS: Final = {"epoch": "epoch", "value": "value", "low": "low", "high": "hig
 def _table(
     curves: pd.DataFrame, settings: pd.DataFrame | None, column: str, most: int, untrained: bool
 ) -> tuple[Rows, Groups]:
-    curves = basis.named(curves)
+    curves = named(curves)
     if not untrained and "epoch" in curves.columns:
         curves = curves[curves["epoch"] != 0]
     drawn = curves[curves[column].notna() & curves["value"].notna()]

@@ -1,8 +1,7 @@
-"""What all figures share: their colours, which groups they draw, and frames as rows of plain values."""
+"""What all figures share: sizes and colours, frames as rows of plain values, and the parts of charts."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any, Final, Literal, TypeAlias
 import altair as alt
 import numpy as np
 import pandas as pd
-import vl_convert
 
 Figure: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart
 Width: TypeAlias = int | Literal["container"]
@@ -31,93 +29,7 @@ LINE: Final = "#858585"  # targets, fronts: as plain on white as on near-black
 # Each stands out from white and from near-black (contrast 2.5 or more), and from each other one also for people who see
 # red and green alike (a difference of 29 or more, CIE 1976).
 COLOURS: Final = ("#1f77c9", "#e06e13", "#21b284", "#993976", "#25accd", "#944833", "#8209ed")
-_ORDERED: Final = ("#2b78d4", "#8a5fd0", "#c4479b", "#d4553f", "#b8800f")  # from blue to yellow, for the same reason
-_SPREAD: Final = ("#2b78d4", "#d9d9d9", "#d4600a")
-_WHITE: Final = "#ffffff"
-_BLACK: Final = "#14161a"
-
-
-def theme(*, dark: bool = False) -> dict[str, Any]:
-    """Return the Vega-Lite config of all figures: colours, letters, limits. Charts themselves carry none of it."""
-    ink, faint, ground = ("#d7dae0", "#33373f", _BLACK) if dark else ("#24292f", "#e6e8eb", _WHITE)
-    return {
-        "background": ground,
-        "font": "Helvetica, Arial, sans-serif",
-        "view": {"stroke": None},
-        "mark": {"color": COLOURS[0], "tooltip": None},
-        "axis": {
-            "labelColor": ink,
-            "titleColor": ink,
-            "titleFontWeight": "normal",
-            "titlePadding": 8,
-            "labelFontSize": 11,
-            "titleFontSize": 12,
-            "labelLimit": 240,
-            "titleLimit": 420,
-            "gridColor": faint,
-            "domainColor": faint,
-            "tickColor": faint,
-        },
-        "axisXQuantitative": {"labelOverlap": "greedy", "labelSeparation": 8},  # px: on a phone numbers would touch
-        "legend": {
-            "labelColor": ink,
-            "titleColor": ink,
-            "titleFontWeight": "normal",
-            "labelFontSize": 11,
-            "titleFontSize": 11,
-            "labelLimit": 240,
-            "titleLimit": 240,
-            "symbolLimit": MOST,
-        },
-        "title": {
-            "color": ink,
-            "subtitleColor": LINE,
-            "anchor": "start",
-            "fontSize": 13,
-            "subtitleFontSize": 11,
-            "limit": 720,
-            "offset": 10,
-        },
-        "text": {"color": ink},
-        "range": {
-            "category": list(COLOURS),
-            "ordinal": {"scheme": list(_ORDERED)},
-            "ramp": {"scheme": "viridis"},
-            "heatmap": {"scheme": "viridis"},
-            "diverging": {"scheme": list(_SPREAD)},
-        },
-    }
-
-
-def _enabled_as(name: str, *, dark: bool) -> None:
-    @alt.theme.register(name, enable=False)
-    def themed() -> alt.theme.ThemeConfig:
-        config: Any = theme(dark=dark)
-        return {"config": config}
-
-
-_enabled_as("harness", dark=False)
-_enabled_as("harness_dark", dark=True)
-
-
-def spec(figure: Figure, *, dark: bool | None = None, check: bool = True) -> dict[str, Any]:
-    """Return a figure as a Vega-Lite specification that is valid JSON: with the theme, or for None without any."""
-    found: dict[str, Any] = figure.to_dict(validate=check)
-    found.pop("config", None)
-    if dark is not None:
-        found["config"] = theme(dark=dark)
-    return found
-
-
-def render(figure: Figure, form: Literal["svg", "png", "pdf"], *, dark: bool = False, scale: float = 2.0) -> bytes:
-    """Return a figure as a file's bytes; needs neither a browser nor a network. `scale`: pixels a pixel, of PNG."""
-    text = json.dumps(spec(figure, dark=dark), allow_nan=False)
-    nothing: list[str] = []  # no address may be fetched from
-    if form == "png":
-        return bytes(vl_convert.vegalite_to_png(text, scale=scale, allowed_base_urls=nothing))
-    if form == "pdf":
-        return bytes(vl_convert.vegalite_to_pdf(text, allowed_base_urls=nothing))
-    return str(vl_convert.vegalite_to_svg(text, allowed_base_urls=nothing)).encode()
+ORDERED: Final = ("#2b78d4", "#8a5fd0", "#c4479b", "#d4553f", "#b8800f")  # from blue to yellow, for the same reason
 
 
 # Rows ----------------------------------------------------------------------------------------------------------------
@@ -181,104 +93,6 @@ def thinned(table: Rows, most: int = POINTS) -> Rows:
     for row in table:
         by_key.setdefault(row["key"], []).append(row)
     return [row for of_key in by_key.values() for row in evenly(of_key, most)]
-
-
-# Groups --------------------------------------------------------------------------------------------------------------
-
-_IDENTITY = ("setting_id", "arm", "hardware")
-
-
-def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with ``key`` and ``label``; where it has none they are made of its identities.
-
-    Raises:
-        ValueError: for a frame that has no column which tells its groups apart.
-    """
-    if "key" in frame.columns and "label" in frame.columns:
-        return frame
-    base = "label" if "label" in frame.columns else "key" if "key" in frame.columns else None
-    if base is not None:
-        return frame.assign(**{("key" if base == "label" else "label"): frame[base]})
-    telling = [name for name in _IDENTITY if name in frame.columns]
-    if not telling:
-        raise ValueError("the frame has no column 'label' or 'setting_id', which tell its groups apart")
-    shown = [name for name in telling if name == "setting_id" or frame[name].nunique(dropna=False) > 1] or telling[:1]
-    text = frame[shown].astype(str).agg(" ".join, axis=1) if len(frame) else pd.Series(dtype=str, index=frame.index)
-    return frame.assign(key=text, label=text)
-
-
-class Groups:
-    """The groups that a figure draws: the first in order of rank, and what its title says of the others."""
-
-    def __init__(self, frame: pd.DataFrame, most: int, *, noun: str = "settings") -> None:
-        if most < 1:
-            raise ValueError(f"most={most}: a figure draws one group or more")
-        first = frame.drop_duplicates("key")
-        labels = [str(plain(one)) for one in first["label"].tolist()]
-        keys = first["key"].tolist()
-        self.keys = keys[:most]
-        self._note = f"{most:,} of {len(keys):,} {noun}" if len(keys) > most else ""
-        again = {label for label in labels if labels.count(label) > 1} if len(set(labels)) < len(labels) else set()
-        # Two groups of one name would be drawn as one.
-        names = [f"{label} ({key})" if label in again else label for label, key in zip(labels, keys, strict=True)]
-        self.labels = dict(zip(self.keys, names, strict=False))
-        self._colours = dict(zip(keys, first["colour"].tolist(), strict=True)) if "colour" in first.columns else {}
-        self._place = {key: place for place, key in enumerate(keys)}
-        self._shades = dict(zip(keys, first["shade"].tolist(), strict=True)) if "shade" in first.columns else {}
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of these groups, in order of the groups."""
-        place = {key: number for number, key in enumerate(self.keys)}
-        order = frame["key"].astype(object).map(place)
-        return frame[order.notna()].assign(_order=order).sort_values("_order", kind="stable").drop(columns="_order")
-
-    def label(self, table: Rows) -> Rows:
-        """Give rows their groups' labels, and their shades where the groups have an order of their own."""
-        for row in table:
-            row["label"] = self.labels[row["key"]]
-            row["place"] = self._place[row["key"]]
-            if self._shades:
-                row["shade"] = plain(self._shades[row["key"]])
-        return table
-
-    def subtitle(self, *parts: str) -> str:
-        """Return what stands below the title."""
-        return "; ".join(part for part in (*parts, self._note) if part)
-
-    def colour(self, *, legend: bool = True) -> alt.Color:
-        """Return the colour by label: few groups each have their own; many, or ordered ones, go from blue to yellow.
-
-        Where the frame has a column ``colour``, it is that, so that a group has the same one in figures of others.
-        """
-        shown = (
-            alt.Legend(title=None, columns=math.ceil(min(len(self), MOST) / 18), symbolOpacity=1)
-            if legend and len(self) > 1
-            else None
-        )
-        order = alt.EncodingSortField(field="shade" if self._shades else "place", op="min", order="ascending")
-        if self._colours:
-            keys = sorted(self.keys, key=lambda key: self._shades.get(key, self._place[key]))
-            return alt.Color(
-                "label:N", sort=order, legend=shown, scale=alt.Scale(range=[self._colours[key] for key in keys])
-            )
-        kind = "O" if self._shades or len(self) > len(COLOURS) else "N"
-        return alt.Color(f"label:{kind}", sort=order, legend=shown)
-
-
-def colours(settings: pd.DataFrame) -> pd.DataFrame:
-    """Return ``key`` and ``colour`` of the groups, which are rows: what a figure that drew all of them would choose."""
-    count = len(settings)
-    if count <= len(COLOURS) and "shade" not in settings.columns:
-        return pd.DataFrame({"key": settings["key"], "colour": list(COLOURS[:count])})
-    place = settings["shade"] if "shade" in settings.columns else pd.Series(np.arange(count), index=settings.index)
-    along = (place - place.min()) / max(1, place.max() - place.min()) * (len(_ORDERED) - 1)
-    stops = np.array([[int(one[at : at + 2], 16) for at in (1, 3, 5)] for one in _ORDERED])
-    mixed = np.column_stack([np.interp(along.to_numpy(float), range(len(_ORDERED)), part) for part in stops.T])
-    told = ["#" + "".join(f"{round(part):02x}" for part in one) for one in mixed.tolist()]
-    return pd.DataFrame({"key": settings["key"], "colour": told})
 
 
 # Parts of charts -----------------------------------------------------------------------------------------------------

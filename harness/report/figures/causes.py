@@ -8,7 +8,8 @@ import altair as alt
 import pandas as pd
 
 from harness.report.figures import basis
-from harness.report.figures.basis import HEIGHT, LINE, MOST, STEP, WIDTH, Figure, Groups, Width
+from harness.report.figures.basis import HEIGHT, LINE, MOST, STEP, WIDTH, Figure, Width
+from harness.report.figures.groups import Groups
 
 
 def effects(

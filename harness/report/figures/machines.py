@@ -8,7 +8,8 @@ import altair as alt
 import pandas as pd
 
 from harness.report.figures import basis
-from harness.report.figures.basis import HEIGHT, LINE, MOST, STEP, WIDTH, Figure, Groups, Width
+from harness.report.figures.basis import HEIGHT, LINE, MOST, STEP, WIDTH, Figure, Width
+from harness.report.figures.groups import Groups, named
 
 
 def hardware(hardware: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, height: int | None = None) -> Figure:
@@ -111,8 +112,8 @@ def nodes(fleet: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, height
 
 def _by_setting(frame: pd.DataFrame) -> dict[str, Any]:
     """Return the groups' keys and labels without the hardware, which stands beside them."""
-    named = basis.named(frame.drop(columns="hardware") if "key" not in frame.columns else frame)
-    keys, labels = named["key"].astype(str), named["label"].astype(str)
+    told = named(frame.drop(columns="hardware") if "key" not in frame.columns else frame)
+    keys, labels = told["key"].astype(str), told["label"].astype(str)
     if "setting_id" not in frame.columns or frame["hardware"].nunique() < 2:
         return {"key": keys, "label": labels}
     same = frame["setting_id"].astype(str)
@@ -150,7 +151,7 @@ def scaling(scaling: pd.DataFrame, *, most: int = MOST, width: Width = WIDTH, he
         frame = frame.assign(label=frame["trials"].astype(str) + " trials (" + frame["work"].astype(str) + ")")
     if frame.empty:
         return basis.nothing(told, f"nothing ran on several numbers of {name}", width=width, height=height)
-    frame = basis.named(frame)
+    frame = named(frame)
     groups = Groups(frame, most, noun="groups")
     names = ("key", "count", "speedup", "low", "high", "efficiency", "amdahl_speedup", "amdahl_serial_fraction", "n")
     table = groups.label(basis.rows(groups.of(frame), {field: field for field in names}))

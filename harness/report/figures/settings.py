@@ -11,7 +11,8 @@ import pandas as pd
 
 from harness.domain.metrics import METRICS
 from harness.report.figures import basis
-from harness.report.figures.basis import HEIGHT, LINE, MOST, WIDTH, Figure, Groups, Width
+from harness.report.figures.basis import HEIGHT, LINE, MOST, WIDTH, Figure, Width
+from harness.report.figures.groups import Groups, named
 
 _ENERGY: Final = {"gpu_j": ("front_gpu", "energy of the GPUs (J)"), "cpu_j": ("front_cpu", "energy of the CPUs (J)")}
 _NAMED: Final = 6  # settings on the front; the names of more cover one another
@@ -43,7 +44,7 @@ def front(
         column, (marked, cost) = energy, _ENERGY[energy]
     told = f"best {metric} against {'energy' if energy else 'training time'}"
     basis.need(settings, column, "median_best")
-    settings = basis.named(settings)
+    settings = named(settings)
     finite = np.isfinite(settings[[column, "median_best"]].to_numpy(dtype=np.float64, na_value=np.nan)).all(axis=1)
     groups = Groups(settings[finite], most)
     fields = {"key": "key", "x": column, "value": "median_best", "front": marked, "n": "trials"}

@@ -8,7 +8,8 @@ import altair as alt
 import pandas as pd
 
 from harness.report.figures import basis
-from harness.report.figures.basis import HEIGHT, LINE, WIDTH, Figure, Groups, Rows, Width
+from harness.report.figures.basis import HEIGHT, LINE, WIDTH, Figure, Rows, Width
+from harness.report.figures.groups import Groups
 
 # How a metric's readings are told: title, and by what its values are divided for that. In the order of the panels.
 _TOLD: Final = {

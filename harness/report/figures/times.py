@@ -9,7 +9,8 @@ import altair as alt
 import pandas as pd
 
 from harness.report.figures import basis
-from harness.report.figures.basis import DOTS, HEIGHT, LINE, MOST, STEP, WIDTH, Figure, Groups, Rows, Width
+from harness.report.figures.basis import DOTS, HEIGHT, LINE, MOST, STEP, WIDTH, Figure, Rows, Width
+from harness.report.figures.groups import Groups, named
 
 _OF_TARGET: Final = {"x": "median", "low": "low", "high": "high"}
 
@@ -36,9 +37,9 @@ def time_to_accuracy(
     """
     told = f"training time to {target}"
     basis.need(reach, "time_to_target_s")
-    reach = basis.named(reach)
+    reach = named(reach)
     reach = reach[reach["time_to_target_s"].notna()]
-    ranked = reach if settings is None else basis.named(settings)
+    ranked = reach if settings is None else named(settings)
     groups = Groups(ranked[ranked["key"].isin(reach["key"].unique())], most)
     reach = groups.of(reach.sort_values("time_to_target_s", kind="stable"))
     fields = {"key": "key", "seed": "seed", "x": "time_to_target_s", "epoch": "target_epoch"}
@@ -74,7 +75,7 @@ def time_to_accuracy(
         dots.transform_filter("!datum.missed").mark_point(filled=True, size=42, opacity=0.75, yOffset=above),
         dots.transform_filter("datum.missed").mark_point(filled=True, opacity=1, yOffset=above, **cross),
     ]
-    bars = [] if settings is None else _bars(groups, basis.named(settings), edge)
+    bars = [] if settings is None else _bars(groups, named(settings), edge)
     if bars:
         told_of_bar = [
             alt.Tooltip("label:N", title="setting"),

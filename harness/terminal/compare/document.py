@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.terminal.compare.sentence import conclusion, overall_verdict
 
 if TYPE_CHECKING:
-    from harness.analyse.match import Match, Matched
+    from harness.analyse.matched import Match, Matched
     from harness.answer.compare import Compared
 
 

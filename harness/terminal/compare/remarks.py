@@ -9,7 +9,7 @@ from harness.terminal.compare.table import LEVEL
 from harness.terminal.text import plural
 
 if TYPE_CHECKING:
-    from harness.analyse.match import Match, Matched
+    from harness.analyse.matched import Match, Matched
     from harness.answer.compare import Compared
     from harness.answer.sides import Side
 

@@ -10,7 +10,7 @@ from harness.domain.repeats import TIMES
 from harness.terminal.text import plural, significant
 
 if TYPE_CHECKING:
-    from harness.analyse.match import Match, Matched
+    from harness.analyse.matched import Match, Matched
     from harness.analyse.overall import Overall
     from harness.answer.compare import Compared
 

@@ -11,7 +11,7 @@ from harness.terminal.compare.sentence import effect_text, overall_verdict
 from harness.terminal.text import significant
 
 if TYPE_CHECKING:
-    from harness.analyse.match import Match, Matched
+    from harness.analyse.matched import Match, Matched
     from harness.answer.compare import Compared
 
 LEVEL: Final = 0.02  # at which something is called different

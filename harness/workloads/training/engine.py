@@ -1,8 +1,8 @@
 """What the training workload asks of a back end: a few operations on Keras's objects, on its own device.
 
-`harness.workloads.training.workload` holds all that back ends share: data, models, initial weights, the order of the
-samples, the sweep over them, early stopping's snapshots and what is kept. A back end compiles loops over batches and
-runs them. Each is one module, which holds it as `BACKEND`.
+`harness.workloads.training.workload` and the modules it is made of hold all that back ends share: data, models, initial
+weights, the order of the samples, the sweep over them, early stopping's snapshots and what is kept. A back end compiles
+loops over batches and runs them. Each is one module, which holds it as `BACKEND`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from harness.workloads.training.losses import Objective
-    from harness.workloads.training.workload import Network, Updater
+    from harness.workloads.training.reused import Network, Updater
 
 Tensor = Any  # a tensor of the back end
 

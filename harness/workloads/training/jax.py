@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,12 +27,10 @@ from harness.domain.setting import ENGINES
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.jax_devices import OneDevice, to_use
+from harness.workloads.training.jax_loop import EvalProgram, State, Tensor, TrainProgram
 from harness.workloads.training.losses import Objective
 from harness.workloads.training.rates import QUEUED, ROWS, rates
-from harness.workloads.training.workload import Network, Updater
-
-Tensor = Any  # a jax.Array
-State = tuple[list[Tensor], list[Tensor], list[Tensor]]  # variables: trained, not trained, the optimizer's
+from harness.workloads.training.reused import Network, Updater
 
 _POOL_THREAD: Final = "tf_XLAEigen"  # what XLA calls the threads that compute on a CPU
 _COMPILED: Final = "/jax/core/compile/backend_compile_duration"  # what JAX reports whenever XLA compiles or loads
@@ -110,7 +108,7 @@ class Jax:
         block: Block,
         engine: str,
         signature: str,
-    ) -> _TrainProgram:
+    ) -> TrainProgram:
         optimizer, devices = updater.optimizer, self.devices
 
         def losses(trained: list[Tensor], fixed: list[Tensor], optimizing: list[Tensor], x: Tensor, y: Tensor) -> Any:
@@ -129,11 +127,11 @@ class Jax:
             trained, optimizing = optimizer.stateless_apply(optimizing, gradients, trained)
             return devices.whole((trained, fixed, optimizing)), loss, hits
 
-        return _TrainProgram(self, step, batch, block, _values(network, updater), _slow_in_loop(network.model))
+        return TrainProgram(self, step, batch, block, _values(network, updater), _slow_in_loop(network.model))
 
     def eval_program(
         self, network: Network, objective: Objective, batch: int, block: Block, signature: str
-    ) -> _EvalProgram:
+    ) -> EvalProgram:
         devices = self.devices
 
         def step(trained: list[Tensor], fixed: list[Tensor], offset: Tensor, x: Tensor, y: Tensor) -> Any:
@@ -141,7 +139,7 @@ class Jax:
             outputs, _, loss = _forward(network, objective, trained, fixed, x, y, training=False)
             return loss, objective.hits(y, outputs)
 
-        return _EvalProgram(self, step, batch, block, _values(network))
+        return EvalProgram(self, step, batch, block, _values(network))
 
     def zero(self, loss: float = 0.0, hits: float = 0.0) -> Totals:
         return Totals(self.devices.place(np.float32(loss)), self.devices.place(np.float32(hits)))
@@ -212,120 +210,6 @@ def _products() -> Callable[[], object]:
     return run
 
 
-class _Program:
-    """A compiled loop over batches on the devices that each batch is split over."""
-
-    def __init__(self, devices: OneDevice) -> None:
-        self._devices = devices
-        self._step_s: float | None = None
-
-    @property
-    def step_s(self) -> float | None:
-        return self._step_s
-
-    @step_s.setter
-    def step_s(self, seconds: float) -> None:
-        # A chunk is cut by it, and every process has to run the same ones.
-        self._step_s = self._devices.agreed(seconds)
-
-    def _compiled(
-        self, function: Callable[..., Any], state: State, *block: Tensor, trains: bool = True
-    ) -> tuple[Any, float | None]:
-        """Compile a loop ahead, and count the operations of a batch where it trains.
-
-        One that trains gives a new state, and takes over the memory of the one it is given.
-
-        It is run for one batch, on a copy of the state that is then dropped: what XLA sets up when a program first
-        runs, some 40 ms on a CPU, would otherwise be part of an epoch.
-
-        Raises:
-            MemoryError: where the device has too little memory for the program.
-        """
-        copy = jax.tree.map(self._devices.copied, state)
-        arguments = (copy, np.int32(0), np.int32(1), np.float32(0), np.float32(0), *block)
-        try:
-            traced = jax.jit(function, donate_argnums=(0,) if trains else ()).trace(*arguments)
-            lowered = traced.lower()
-            call = lowered.compile()
-            with self._devices.together():
-                for value in jax.tree.leaves(call(*arguments)):
-                    value.block_until_ready()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" in str(error):
-                raise MemoryError(str(error)) from error
-            raise
-        return call, _step_flops(traced, lowered) if trains else None
-
-
-class _TrainProgram(_Program):
-    """A loop of training steps, or, where `alone`, one step that is called again and again."""
-
-    def __init__(
-        self,
-        backend: Jax,
-        step: Callable[..., tuple[State, Tensor, Tensor]],
-        batch: int,
-        block: Block,
-        state: State,
-        alone: bool,
-    ) -> None:
-        super().__init__(backend.devices)
-        self._backend, self._batch, self._alone = backend, batch, alone
-
-        def train(
-            state: State, offset: Tensor, count: Tensor, loss: Tensor, hits: Tensor, *block: Tensor
-        ) -> tuple[State, Tensor, Tensor]:
-            def body(number: Tensor, carried: tuple[State, Tensor, Tensor]) -> tuple[State, Tensor, Tensor]:
-                state, loss, hits = carried
-                state, batch_loss, batch_hits = step(state, offset + number * batch, *block)
-                return state, loss + batch_loss * batch, hits + batch_hits
-
-            return body(0, (state, loss, hits)) if alone else lax.fori_loop(0, count, body, (state, loss, hits))
-
-        self._call, self.step_flops = self._compiled(train, state, block.x, block.y, block.order)
-
-    def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
-        state, loss, hits = self._backend.state, totals.loss, totals.hits
-        calls, each = (count, 1) if self._alone else (1, count)
-        with self._devices.together():
-            for number in range(calls):
-                start = np.int32(offset + number * self._batch)
-                state, loss, hits = self._call(state, start, np.int32(each), loss, hits, block.x, block.y, block.order)
-        self._backend.advance(state)
-        return Totals(loss, hits)
-
-
-class _EvalProgram(_Program):
-    """A loop of evaluation steps."""
-
-    def __init__(
-        self, backend: Jax, step: Callable[..., tuple[Tensor, Tensor]], batch: int, block: Block, state: State
-    ) -> None:
-        super().__init__(backend.devices)
-        self.step_flops: float | None = None
-        self._backend = backend
-
-        def evaluate(
-            state: State, offset: Tensor, count: Tensor, loss: Tensor, hits: Tensor, x: Tensor, y: Tensor
-        ) -> tuple[Tensor, Tensor]:
-            trained, fixed, _ = state
-
-            def body(number: Tensor, carried: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-                loss, hits = carried
-                batch_loss, batch_hits = step(trained, fixed, offset + number * batch, x, y)
-                return loss + batch_loss * batch, hits + batch_hits
-
-            return lax.fori_loop(0, count, body, (loss, hits))  # type: ignore[no-any-return]
-
-        self._call, _ = self._compiled(evaluate, state, block.x, block.y, trains=False)
-
-    def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
-        trained, fixed, _ = self._backend.state
-        start, many = np.int32(offset), np.int32(count)
-        with self._devices.together():
-            return Totals(*self._call((trained, fixed, []), start, many, totals.loss, totals.hits, block.x, block.y))
-
-
 def _variables(network: Network, updater: Updater | None) -> tuple[list[Any], list[Any], list[Any]]:
     model = network.model
     return (
@@ -363,55 +247,6 @@ def _forward(
     told = {"training": training} if network.model._call_has_training_arg else {}
     outputs, fixed, penalties = network.model.stateless_call(trained, fixed, x, return_losses=True, **told)
     return outputs, fixed, objective.total(y, outputs, penalties)
-
-
-def _step_flops(traced: Any, lowered: Any) -> float | None:
-    """Return the operations of one batch; None where that cannot be told.
-
-    XLA counts, before it compiles: afterwards a product may be a call into a library, which counts for nothing. Of a
-    loop it counts the body once, as is wanted of the one over the batches. For loops within it, as those of recurrent
-    layers, the matrix products of the further rounds are added.
-    """
-    with contextlib.suppress(Exception):  # an analysis that fails must not choose the engine: see `cannot_compile`
-        counted = lowered.cost_analysis()
-        if counted and "flops" in counted:
-            return float(counted["flops"]) + _further_rounds(traced.jaxpr.jaxpr, 1, inner=False)
-    return None
-
-
-class _UncountableError(Exception):
-    """What a loop computes, or how often it runs, is not known before the program runs."""
-
-
-def _further_rounds(jaxpr: Any, rounds: int, *, inner: bool) -> float:
-    """Return the operations of the matrix products in a function that runs so often, less those of its first run."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name, within = equation.primitive.name, rounds
-        if name == "dot_general":
-            left = equation.invars[0].aval.shape
-            summed = np.prod([left[axis] for axis in equation.params["dimension_numbers"][0][0]])
-            total += (rounds - 1) * 2.0 * float(summed) * equation.outvars[0].aval.size
-        elif name == "conv_general_dilated" and rounds > 1:
-            raise _UncountableError
-        elif name == "scan":
-            within = rounds * equation.params["length"]
-        elif name == "while" and inner:
-            within = 2 * rounds  # more than once: enough to see whether it holds products
-        further = sum(_further_rounds(one, within, inner=inner or name == "while") for one in _functions(equation))
-        if name == "while" and inner and further:
-            raise _UncountableError
-        total += further
-    return total
-
-
-def _functions(equation: Any) -> Iterator[Any]:
-    """Yield the functions that an operation calls: bodies of loops, branches."""
-    for value in equation.params.values():
-        for one in value if isinstance(value, list | tuple) else [value]:
-            function = getattr(one, "jaxpr", one)
-            if hasattr(function, "eqns"):
-                yield function
 
 
 def _slow_in_loop(model: keras.Model) -> bool:

@@ -46,13 +46,20 @@ def structure(model: keras.Model) -> str:
     """
     try:
         with _without_tensorflow():
-            return str(model.to_json())
+            return _as_built(model.to_json())
     except (TypeError, ValueError, NotImplementedError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise SuiteError(
             f"save_model, tensorboard: Keras cannot describe this model as JSON ({reason}); leave both away, or build "
             "the model of Keras's own layers"
         ) from None
+
+
+def _as_built(text: str) -> str:
+    """Return a structure without the loss of the harness's own that the engine ``fit`` compiles a model with."""
+    described = dict(json.loads(text))
+    described.pop("compile_config", None)
+    return json.dumps(described)
 
 
 def files(model: keras.Model, trial: Trial, preparation: Mapping[str, Any]) -> dict[str, bytes]:
@@ -84,7 +91,7 @@ def load(folder: Path) -> Saved:
     """
     try:
         about = json.loads((folder / TRIAL).read_text(encoding="utf-8"))
-        model = keras.models.model_from_json((folder / MODEL).read_text(encoding="utf-8"))
+        model = keras.models.model_from_json(_as_built((folder / MODEL).read_text(encoding="utf-8")))
         model.load_weights(folder / WEIGHTS)
         return Saved(
             model=model, setting=Setting(**about["setting"]), seed=int(about["seed"]), preparation=about["preparation"]

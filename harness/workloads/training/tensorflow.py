@@ -25,9 +25,9 @@ from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.losses import Objective
 from harness.workloads.training.rates import QUEUED, ROWS, rates
+from harness.workloads.training.reused import Network, Updater
 from harness.workloads.training.tensorflow_flops import step_flops
 from harness.workloads.training.tensorflow_log import Compilations
-from harness.workloads.training.workload import Network, Updater
 
 try:
     from tensorflow.python.framework import ops

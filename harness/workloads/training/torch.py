@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.domain.setting import ENGINES
-from harness.workloads.training import torch_graph
 from harness.workloads.training.engine import Block, Totals
 from harness.workloads.training.feed import available_memory
 from harness.workloads.training.losses import Objective
 from harness.workloads.training.rates import QUEUED, ROWS, rates
-from harness.workloads.training.torch_graph import Step, UntraceableError
-from harness.workloads.training.workload import Network, Updater
+from harness.workloads.training.reused import Network, Updater
+from harness.workloads.training.torch_graph.loop import loop, refusal
+from harness.workloads.training.torch_graph.nodes import UntraceableError
+from harness.workloads.training.torch_graph.trace import Step, shared_draws
 
 # How a loop is verified: two steps from the first on, and two more from a later one on, from weights that were
 # scattered by this much, against Keras's own.
@@ -212,7 +213,7 @@ class _Graph:
             self.step_flops = _step_flops(_Eager(step, batch, training=True), values, block)
         with _undone(values):
             x, y = _rows(block, 0, batch, shuffled=training)
-            self._loop = torch_graph.loop(step, values, x, y, batch, training=training)
+            self._loop = loop(step, values, x, y, batch, training=training)
         for begun in (0, _LATER) if training else (0,):
             with _undone(values):
                 _scatter(state)
@@ -223,12 +224,12 @@ class _Graph:
     def _verify(self, eager: _Eager, values: list[Tensor], block: Block, most: int) -> None:
         """Raise where the loop, from these values on, does not do what Keras's own step does."""
         steps = max(1, min(_VERIFIED_STEPS, most))
-        with torch_graph.shared_draws():
+        with shared_draws():
             expected = _after(values, lambda: eager(block, 0, steps, BACKEND.zero()))
         try:
             found = _after(values, lambda: self(block, 0, steps, BACKEND.zero()))
         except RuntimeError as error:  # TorchScript's, of an operation that it runs otherwise than it was traced
-            raise torch_graph.refusal(error) from error
+            raise refusal(error) from error
         _compare(values, expected, found)
 
     def __call__(self, block: Block, offset: int, count: int, totals: Totals) -> Totals:
