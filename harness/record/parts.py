@@ -164,6 +164,9 @@ def _prepare() -> None:
     """Import what writing tables needs, while the workers start and nothing is being measured."""
     for module in ("harness.record.joining", "pandas"):  # PyArrow looks for pandas when it first converts something
         importlib.import_module(module)
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())  # of many small columns PyArrow's own makes three times as much
 
 
 def clear(run_folder: Path, *, ended: bool) -> None:

@@ -17,7 +17,7 @@ from harness.record.schema import SCHEMA_VERSION, TABLES, Column
 
 BATCH_CELLS = 2**16  # held as Python values
 GROUP_CELLS = 2**20  # of a row group, held as Arrow arrays
-GROUP_ROWS = 65_536  # of a row group of readings
+GROUP_ROWS = {"telemetry": 65_536, "trials": 1024}  # the latter are wide, and text: twice in memory while written
 
 _TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -75,11 +75,11 @@ def _axis_field(path: str, kind: str) -> pa.Field:
 class _Sink:
     """Gathers columns of Python values and hands them on as Arrow tables, a row group each."""
 
-    def __init__(self, schema: pa.Schema, hand_on: Callable[[pa.Table], None]) -> None:
+    def __init__(self, table: str, schema: pa.Schema, hand_on: Callable[[pa.Table], None]) -> None:
         self._schema = schema
         self._hand_on = hand_on
         self._columns: dict[str, list[Any]] = {name: [] for name in schema.names}
-        self._batch_rows, self._group_rows = BATCH_CELLS // len(schema), GROUP_CELLS // len(schema)
+        self._batch_rows, self._group_rows = BATCH_CELLS // len(schema), _group_rows(table, schema)
         self._rows = 0
         self._batches: list[pa.RecordBatch] = []
         self._batched_rows = 0
@@ -111,6 +111,11 @@ class _Sink:
             self._hand_on(pa.Table.from_batches(self._batches, self._schema).combine_chunks())
             self._batches.clear()
             self._batched_rows = 0
+
+
+def _group_rows(table: str, schema: pa.Schema) -> int:
+    """Return how many rows of a table are a row group."""
+    return GROUP_ROWS.get(table, GROUP_CELLS // len(schema))
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -162,14 +167,14 @@ def write_tables(records: Iterable[Record], *, run_id: str, axes: Mapping[str, s
         sinks = {}
         for table, path in paths.items():
             schema = arrow_schema(table, axes)
-            sinks[table] = _Sink(schema, stack.enter_context(_writer(path, schema)).write_table)
+            sinks[table] = _Sink(table, schema, stack.enter_context(_writer(path, schema)).write_table)
         _feed(records, run_id=run_id, axes=axes, sinks=sinks)
 
 
 def read_records(records: Iterable[Record], *, run_id: str, axes: Mapping[str, str]) -> dict[str, pa.Table]:
     """Return records as Arrow tables in memory: ``trials``, ``epochs`` and ``nodes``."""
     groups: dict[str, list[pa.Table]] = {table: [] for table in ("trials", "epochs", "nodes")}
-    sinks = {table: _Sink(arrow_schema(table, axes), groups[table].append) for table in groups}
+    sinks = {table: _Sink(table, arrow_schema(table, axes), groups[table].append) for table in groups}
     _feed(records, run_id=run_id, axes=axes, sinks=sinks)
     return {table: pa.concat_tables(groups[table]) for table in groups}
 
@@ -179,7 +184,7 @@ def write_telemetry(columns: Columns, path: Path, *, run_id: str) -> None:
     schema = arrow_schema("telemetry")
     rows = len(columns["time"])
     with _writer(path, schema) as writer:
-        sink = _Sink(schema, writer.write_table)
+        sink = _Sink("telemetry", schema, writer.write_table)
         sink.extend({**columns, "run_id": [run_id] * rows}, rows)
         sink.finish()
 
@@ -190,7 +195,7 @@ def merge(table: str, parts: Iterable[Path], path: Path, *, axes: Mapping[str, s
     `axes` are the kinds of the further columns of `trials`, as in `arrow_schema`.
     """
     schema = arrow_schema(table, axes)
-    most = GROUP_ROWS if table == "telemetry" else GROUP_CELLS // len(schema)
+    most = _group_rows(table, schema)
     with _writer(path, schema) as writer:
         waiting: list[pa.Table] = []
         rows = 0
