@@ -337,8 +337,9 @@ class Standing:
 
 def why_lost(node: str, reason: str) -> str:
     """Return why a node is lost, from the reason why a worker is, perhaps on several nodes, which names them."""
-    found = [part for part in reason.split("; ") if part.startswith(f"node {node} was lost: ")]
-    return found[0].partition(" was lost: ")[2] if found else reason
+    begun = re.compile(rf"node {re.escape(node)}(?: was lost)?: ")
+    found = [part[match.end() :] for part in reason.split("; ") if (match := begun.match(part))]
+    return found[0] if found else reason
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -235,7 +235,7 @@ def again(folder: Path, *, retry: str = "", **changed: Any) -> Submission | None
     if jobfile.path(folder).stat().st_uid != os.geteuid():  # it names what is run
         raise ResultsError(f"{folder}: somebody else submitted this run; submit the suite yourself")
     client.expect_slurm()
-    going = {job.id: job for job in client.jobs(kept.ids).values() if states.going_on(job.state)}
+    going = {job.id: job for job in client.jobs(kept.ids).values() if states.going_on(job.state) and not job.past}
     request = dict(kept.request)
     if going and request["shards"] is None:
         raise ResultsError(_still_there(folder, going))

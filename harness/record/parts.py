@@ -177,7 +177,7 @@ def clear(run_folder: Path, *, ended: bool) -> None:
     """
     parts, table = run_folder / FOLDER, run_folder / "telemetry.parquet"
     for path in (*run_folder.glob(".*.tmp"), *parts.glob("*/.*.tmp")):
-        path.unlink()
+        path.unlink(missing_ok=True)  # `harness stop` may just be done with its own
     for name in ("trials", "epochs"):
         shutil.rmtree(parts / name, ignore_errors=True)
     if not table.exists():

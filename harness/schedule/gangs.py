@@ -125,7 +125,8 @@ class Gangs:
         return found
 
     def _look(self, demand: Demand) -> list[str]:
-        """Return the nodes that there are, having asked the new ones for their shares; forget those that are gone."""
+        """Return the nodes that there are, having asked the new ones for their shares; forget those that are gone or do
+        not answer, to ask them anew once they are back."""
         hosts = self._inner.hosts(demand)
         shares, refused = self._shares.setdefault(demand, {}), self._refused.setdefault(demand, {})
         for node in shares.keys() - set(hosts):
@@ -136,8 +137,12 @@ class Gangs:
                 try:
                     shares[node] = self._inner.shares(node, demand)
                 except SetupError as error:
-                    shares[node], refused[node] = [], str(error)
-        return hosts
+                    refused[node] = str(error)
+                    if node in self._inner.hosts(demand):
+                        shares[node] = []
+                else:
+                    refused.pop(node, None)
+        return [node for node in hosts if node in shares]
 
     def _usable(self, demand: Demand, node: str) -> list[Launch]:
         """Return the shares of a node but for those that cannot be started."""

@@ -189,8 +189,8 @@ class RayExecutor:
         return refused[agent.node_id]
 
     def _cannot_hold(self, demand: Demand) -> str:
-        agents = sorted(self._agents, key=lambda agent: agent.host)
-        whys = [why for agent in agents if (why := self._refusal(agent, demand)) is not None]
+        whys = sorted(why for agent in self._agents if (why := self._refusal(agent, demand)) is not None)
+        agents = sorted(self._agents, key=lambda agent: agent.host)  # without those that were just found to be lost
         if demand.node and demand.node not in {agent.host for agent in agents}:
             whys = [f"no node is called {demand.node}"]
         whys += [f"{name} is held by others" for name in self._nodes.held_by_others]

@@ -86,27 +86,31 @@ def sbatch(script: Path, *, cwd: Path, array: str | None = None) -> str:
 def _expect_nodes(nodes: str, partition: str) -> None:
     """Raise SetupError for more nodes than a partition has: Slurm would take the job, and never start it.
 
-    Those that are down or switched off count; where nodes may be added while Slurm runs, nothing is refused, and so
-    where Slurm does not tell. `partition` may be several, with commas between; empty for the default one.
+    Those that are down or switched off count. Nothing is refused where Slurm does not tell, as of a hidden partition,
+    and where it may be otherwise in the end. `partition` may be several, with commas between; empty for the default
+    one.
     """
     if not nodes.isdecimal():
         return
-    sizes = {}
+    asked, sizes = partition.split(",") if partition else [], {}
     for line in shown("partition", "-o").splitlines():
         told = dict(word.partition("=")[::2] for word in line.split())
         name, count = told.get("PartitionName", ""), told.get("TotalNodes", "")
-        wanted = name in partition.split(",") if partition else told.get("Default") == "YES"
+        wanted = name in asked if asked else told.get("Default") == "YES"
         if wanted and count.isdecimal():
             sizes[name] = int(count)
-    if not sizes or int(nodes) <= max(sizes.values()) or _grows():
+    if not sizes or not sizes.keys() >= set(asked) or int(nodes) <= max(sizes.values()) or _may_change():
         return
     has = " and ".join(f"partition {name} has {plural(count, 'node')}" for name, count in sizes.items())
     raise SetupError(f"the job asks for {nodes} nodes, and {has}: ask for fewer with --nodes, or for another partition")
 
 
-def _grows() -> bool:
-    """Tell whether Slurm is set up for more nodes than it has."""
-    most = re.search(r"(?m)^MaxNodeCount\s*= (\d+)", shown("config"))
+def _may_change() -> bool:
+    """Tell whether nodes may join while Slurm runs, or a plugin of the site's may choose another partition."""
+    config = shown("config")
+    if re.search(r"(?m)^JobSubmitPlugins\s*= (?!\(null\))\S", config):
+        return True
+    most = re.search(r"(?m)^MaxNodeCount\s*= (\d+)", config)
     return most is not None and int(most[1]) > len(shown("node", "-o").splitlines())
 
 
@@ -200,9 +204,9 @@ def _ask(words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[
         raise _silent(words[0], timeout_s, error.stderr) from None
 
 
-def _silent(command: str, seconds: float, said: str | bytes | None) -> SetupError:
+def _silent(command: str, seconds: float, output: str | bytes | None) -> SetupError:
     """Return that a command took too long, with what it had said by then."""
-    text = said.decode(errors="replace") if isinstance(said, bytes) else said or ""
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
     told = f": {one_line(text)}" if text.strip() else ""
     return absent(f"{command} took longer than {seconds:.0f} s{told}")
 

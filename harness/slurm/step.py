@@ -27,10 +27,8 @@ PORT: Final = "HARNESS_SLURM_PORT"  # where the first of them listens for the ot
 
 _LONGEST_TEMP_DIR: Final = 22  # characters: with "/t" it is what `harness.schedule.process.private_folder` takes
 _REAP_EVERY_S: Final = 5.0
-_SLOW_START_S: Final = (
-    30.0  # Ray waits for so long for its own parts, as its files come from a busy disk, and gives up:
-)
-_START_OVER_S: Final = 120.0  # where it ended with an error no later than this, that is likely why
+_SLOW_START_S: Final = 30.0  # Ray gives up on its own parts after so long, as where a busy disk keeps them,
+_START_OVER_S: Final = 120.0  # and that is likely why it has ended with an error by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,8 +56,8 @@ class Lines:
             whose = "" if notice.trial is None else f"{label(notice.trial)}: "
             self._one(f"state    {escape(whose + notice.text)}")
         elif what not in _OWN and notice.text:
-            about, tell = ("", self._say) if notice.trial is None else (f"{label(notice.trial)}: ", self._one)
-            tell(f"{escape(what):8} {escape(about + notice.text)}")
+            whose, tell = ("", self._say) if notice.trial is None else (f"{label(notice.trial)}: ", self._one)
+            tell(f"{escape(what):8} {escape(whose + notice.text)}")
 
     def _opened(self, nodes: Iterable[str]) -> None:
         for name in nodes:
@@ -93,9 +93,8 @@ class Lines:
                 self._gone_alone(node, reasons)
         for (node, reason), labels in again.items():
             where = f" of node {node}" if self._standing.several else ""
-            named = "; ".join(labels[:_ALIKE]) + (f"; and {len(labels) - _ALIKE} more" if len(labels) > _ALIKE else "")
-            self._one(f"[yellow]again[/]    {escape(named + where)}: {escape(reason)}")
-
+            first = "; ".join(labels[:_ALIKE]) + (f"; and {len(labels) - _ALIKE} more" if len(labels) > _ALIKE else "")
+            self._one(f"[yellow]again[/]    {escape(first + where)}: {escape(reason)}")
         self._tell_silent()
 
     def _tell_silent(self) -> None:

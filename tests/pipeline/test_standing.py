@@ -8,7 +8,7 @@ from typing import Any
 from record.finished import epoch, finished
 
 from harness.domain.outcome import Finished, Placement, Stopwatches
-from harness.pipeline.standing import Standing, natural
+from harness.pipeline.standing import Standing, natural, why_lost
 from harness.record.live import MOST_NODES, MOST_TRIALS
 from harness.schedule.loop import Notice
 from harness.schedule.order import Demand
@@ -97,6 +97,12 @@ def test_what_others_read_is_bounded_however_many_nodes_and_trials_there_are() -
     assert seen.running[3].epochs == 2
     assert max(len(one.label) for one in seen.running) <= 200
     assert (seen.doing, seen.busy, seen.workers) == ("running", 500, 500)
+
+
+def test_why_a_node_is_lost_is_told_without_the_nodes_name() -> None:
+    assert why_lost("n1", "node n1 was lost: cut off; node n10 was lost: switched off") == "cut off"
+    assert why_lost("n10", "node n1 was lost: cut off; node n10: it does not answer") == "it does not answer"
+    assert why_lost("n1", "process 0 of 2, on node n1: killed") == "process 0 of 2, on node n1: killed"
 
 
 def test_names_are_in_the_order_in_which_people_count() -> None:

@@ -23,6 +23,7 @@ from harness.processes import alive
 from harness.schedule import gangs
 from harness.schedule.gangs import Gangs
 from harness.schedule.order import Demand
+from harness.schedule.process import Launch
 from harness.schedule.protocol import Checked, Done, Event, Gone, Ready
 
 
@@ -168,6 +169,25 @@ def test_a_node_that_is_cut_off_while_a_gang_is_formed_anew_is_blamed_alone_and_
     monkeypatch.setattr(nodes, "hosts", lambda demand: ["h1", "h3"])
     (second,) = executor.open(first.demand)
     assert second.nodes == ("h1", "h3")
+
+
+def test_a_node_that_did_not_answer_when_it_was_asked_is_asked_again_once_it_does(
+    make: Callable[..., tuple[Gangs, LocalNodes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, nodes = make("h1", "h2")
+    demand, ask = Demand.of(a_trial()), nodes.shares
+
+    def silent(node: str, demand: Demand) -> list[Launch]:
+        if node == "h1":
+            return ask(node, demand)
+        cut_off.setattr(nodes, "hosts", lambda demand: ["h1"])
+        raise SetupError("node h2: it does not answer")
+
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(nodes, "shares", silent)
+        with pytest.raises(SetupError, match=r"there are 1 \(h1\)\n  h2: node h2: it does not answer"):
+            executor.open(demand)
+    assert [worker.nodes for worker in executor.open(demand)] == [("h1", "h2")]
 
 
 def test_nodes_with_two_shares_are_in_two_gangs(make: Callable[..., tuple[Gangs, LocalNodes]]) -> None:

@@ -164,10 +164,21 @@ def test_how_a_job_ended_is_kept_where_slurm_forgets_it_between_two_questions(fa
     assert ask(tmp_path).jobs == before.jobs != []
 
 
+def test_a_run_whose_lost_job_the_accounting_alone_remembers_can_be_submitted_again(fake: FakeSlurm, say: Say) -> None:
+    assert say("submit", SUITE).code == 0
+    fake.says("sbatch", "13\n")
+    fake.says("sacct", "12|NODE_FAIL|0:0|0:10|1:00|n1\n")  # Slurm does not start it again: squeue would know it
+    told = say("submit", "--again", "paced")
+    assert (told.code, told.err) == (0, "")
+    assert "submitted job 13" in told.out
+
+
 # Submitted, and then it cannot be. --------------------------------------------------------------------------------
 
 
-def test_a_job_that_asks_for_more_than_there_is_is_said_not_to_start(slurm: Slurm, say: Say) -> None:
+def test_a_job_for_more_nodes_than_there_are_is_refused_and_one_that_is_held_is_said_not_to_start(
+    slurm: Slurm, say: Say
+) -> None:
     expect_refusal(say("submit", SUITE, "--nodes", "9"), "partition main has 4 nodes", "--nodes")
     told = say("submit", SUITE, "--sbatch=--hold")
     assert told.code == 0
