@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.answer.notes import notes
 from harness.answer.sides import Side, apart, find_side, known_runs
+from harness.domain.component import text
 from harness.domain.errors import ResultsError
 from harness.domain.naming import axis, place, plural
+from harness.domain.paths import MISSING, leaves, read
 from harness.domain.setting import EXECUTION
 
 if TYPE_CHECKING:
     from harness.analyse.matched import Match, Matched
     from harness.domain.suite import Target
 
-_SHOWN: Final = 4  # settings in a message
+_SHOWN: Final = 4  # settings, paths and values in a message
+_WIDE: Final = 24  # characters of a value there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +150,46 @@ def _expect_common(*sides: Side) -> None:
     told = []
     for side in sides:
         rows = side.trials.drop_duplicates("setting_id")
-        names = [_called(side, row) or _alone(side, row) for row in rows.to_dict("records")]
+        labelled = side.gathered.naming.keys() == {"label"}
+        names = [
+            str(row["label"]) if labelled else _called(side, row) or _alone(side, row)
+            for row in rows.to_dict("records")
+        ]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         told.append(f"{side.name} has {', '.join(names[:_SHOWN])}{more} of {' and '.join(side.unique('suite'))}")
+    apart_in = _apart_in(*sides)[:_SHOWN]
+    why = f" They differ in {'; '.join(apart_in)}." if apart_in else ""
     raise ResultsError(
-        f"A and B have no setting in common: {'; '.join(told)}. `harness compare` holds each setting against itself "
-        "elsewhere (another run, commit, machine or arm); which of several settings is quicker, and whether that is "
-        "real, `harness report RUN` tells in its first sentence"
+        f"A and B have no setting in common: {'; '.join(told)}.{why} `harness compare` holds each setting against "
+        "itself elsewhere (another run, commit, machine or arm); which of several settings is quicker, and whether "
+        "that is real, `harness report RUN` tells in its first sentence"
     )
+
+
+def _apart_in(*sides: Side) -> list[str]:
+    """Return in what all settings of one side differ from all of the other, axes aside, with what each side has
+    there; nothing for sides of different suites, which differ in most."""
+    if not set.intersection(*(set(side.unique("suite")) for side in sides)):
+        return []
+    settings = [[json.loads(one) for one in side.trials["setting"].unique()] for side in sides]
+    axes = {path for side in sides for path in side.gathered.axes}
+    paths = sorted({path for side in settings for one in side for path in leaves(one)} - axes)
+    values = {path: [{_value(one, path) for one in side} for side in settings] for path in paths}
+    return [
+        f"{path} ({', '.join(f'{_few(found)} in {side.name}' for side, found in zip(sides, both, strict=True))})"
+        for path, both in values.items()
+        if not set.intersection(*both)
+    ]
+
+
+def _value(setting: Mapping[str, Any], path: str) -> str:
+    value = read(setting, path)
+    return "not said" if value is MISSING else text(value)  # a default is left out of a setting's identity
+
+
+def _few(values: Collection[str]) -> str:
+    shown = ", ".join(value if len(value) <= _WIDE else f"{value[:_WIDE]}…" for value in sorted(values)[:_SHOWN])
+    return f"{shown}, …" if len(values) > _SHOWN else shown
 
 
 def _called(side: Side, row: Mapping[Any, Any]) -> str:

@@ -36,7 +36,7 @@ _PARTLY = "less than half of their time was read, of shorter ones less than half
 _UNSEEN = {
     "few_cores": "the worker's cores are not known",
     "clock_drift": "the worker could not compare the clocks",
-    "recompiled": "it was not told when this back end compiled, as in a process that is not a worker's (--inline)",
+    "recompiled": "its back end does not tell when it compiles, as torch, or tells it to workers alone (--inline)",
 }
 
 

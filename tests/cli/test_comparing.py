@@ -73,6 +73,14 @@ def test_arms_of_one_run_are_compared_block_by_block(tmp_path: Path, say: Say) -
     assert figure["settings"][0]["arms"] == ["label=A", "label=B"]
 
 
+def test_runs_of_a_suite_without_a_common_setting_are_told_in_what_they_differ(tmp_path: Path, say: Say) -> None:
+    record(tmp_path, "a", repeats=2)
+    record(tmp_path, "b", repeats=2, arms=({"shuffle": False},))
+    said = say("compare", "a", "b", "--results", tmp_path)
+    assert said.code == 2
+    assert "They differ in shuffle (not said in A, false in B). `harness compare` holds" in said.err
+
+
 def test_commits_are_compared_by_their_beginning(tmp_path: Path, say: Say) -> None:
     record(tmp_path, "a", commit="1a2b3c4d" * 5)
     record(tmp_path, "b", commit="ffff0000" * 5, slower=0.8, seed=1)

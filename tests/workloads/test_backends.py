@@ -119,7 +119,6 @@ def test_a_step_that_cannot_be_counted_is_trained_as_any_other(backend: Measured
 @pytest.mark.parametrize("name", ["tensorflow", "jax"])
 def test_no_epoch_of_an_ordinary_trial_compiles_anything(name: str, measure: Callable[[str], Measured]) -> None:
     found = measured(measure(name), "compilations")
-    assert found["by engine"].pop("fit")[1::2] == [0, 0]  # in the first it meets its first short batch
     for engine, counts in found["by engine"].items():
         assert counts == [0, 0, 0, 0], engine
 

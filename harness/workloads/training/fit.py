@@ -34,7 +34,8 @@ class FitSession(TrainingSession):
             run_eagerly=(self._backend.engines[-2], self._objective.key, self._updater.key) in self._made.unfit,
         )
         size = self._trial.setting.batch_size
-        self._model.fit(self._x[:size], self._y[:size], batch_size=size, verbose=0)  # traces; undone by the reset
+        some = size + len(self._x) % size  # a whole batch and the short one, whose shape is compiled too
+        self._model.fit(self._x[:some], self._y[:some], batch_size=size, verbose=0)  # traces; undone by the reset
         self._model.evaluate(*self._val, batch_size=EVAL_BATCH, verbose=0)
         self.facts = self._facts(reason, reused=False)
 
