@@ -251,6 +251,7 @@ def _go(
                 began=_BEGAN,
             )
     except KeyboardInterrupt:
+        display.close()  # a line amid what is being drawn would be erased with it
         how = f"`harness status --results {request.results}` says how to go on"
         typer.echo(f"harness: left at once; what was recorded is kept, and {how}", err=True)
         raise typer.Exit(pipeline.EXIT_INTERRUPTED) from None

@@ -127,10 +127,13 @@ class _Builder:
             raise SuiteError("an expression is empty")
         if len(self.text) > _LONGEST:
             raise SuiteError(f"an expression is longer than {_LONGEST} characters: {self.text[:60]!r}…")
+        text = self._indexed()
         try:
-            return ast.parse(self._indexed(), mode="eval").body
+            return ast.parse(text, mode="eval").body
         except SyntaxError as error:
-            raise self.refuse(error.msg, (error.offset or 1) - 1) from None
+            column = (error.offset or 1) - 1
+            equals = text.startswith("=", column) and not text.startswith("==", column)
+            raise self.refuse("equality is written ==" if equals else error.msg, column) from None
         except (RecursionError, MemoryError, ValueError):
             raise self.refuse("cannot be read", 0) from None
 

@@ -244,7 +244,7 @@ def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
         elif what == "clock":
             body.clock(value)
         elif what == "calibrate":
-            connection.send(("calibrated", body.calibrate()))
+            connection.send(("calibrated", _calibrate(body, cores=value)))
         elif what == "check":
             connection.send(("checked", body.check(value)))
         elif what == "run":
@@ -258,6 +258,14 @@ def _answer(connection: Connection, body: Any, prepare_s: float) -> None:
             )
             _end_terminated(trial, outcome)
             connection.send(("done", outcome))
+
+
+def _calibrate(body: Any, *, cores: Collection[int]) -> dict[str, Any]:
+    """Measure the cores of the share, then the back end: from here, where it counts as this worker's own load."""
+    from harness.telemetry.calibrate import calibrate_share  # psutil is for this alone
+
+    values: dict[str, Any] = calibrate_share(cores) | body.calibrate()
+    return values
 
 
 def _move(folder: str, changed: Mapping[str, str | None], inherited: Mapping[str, str]) -> None:

@@ -30,7 +30,6 @@ from harness.schedule.process import (
     start_nursery,
 )
 from harness.schedule.protocol import Calibrated, Checked, Done, Progress, Ready, Saved
-from harness.telemetry.calibrate import calibrate_share
 from harness.telemetry.energy import EnergyMeter
 from harness.telemetry.environment import describe_node
 from harness.telemetry.sampler import Sampler
@@ -165,13 +164,12 @@ class Node:
             return Checked(worker=name, error=None)
 
     def calibrate(self, name: str) -> Calibrated:
-        """Measure what the cores of a worker's share can do, and then what its back end and device can."""
-        values = calibrate_share(self._launches[name].cores)
+        """Have a worker measure what its share can do."""
         try:
-            values |= self._known(name).calibrate()
+            return Calibrated(worker=name, values=self._known(name).calibrate())
         except BrokenWorkerError:  # the trials will find what is wrong with it
             self.ready(name)
-        return Calibrated(worker=name, values=values)
+            return Calibrated(worker=name, values={})
 
     def run(self, name: str, trial: Trial, attempt: int = 1, state: bytes | None = None) -> Done:
         """Run one trial on a worker; its process may end with it, and `ready` starts another."""

@@ -30,7 +30,7 @@ from harness.domain.trial import Trial
 from harness.schedule.child import Prime
 
 START_TIMEOUT_S: Final = 120.0  # importing a back end from a slow network disk takes this long at worst
-CALIBRATE_TIMEOUT_S: Final = 5.0
+CALIBRATE_TIMEOUT_S: Final = 10.0  # of which the cores take 5 at most
 PEER_GONE: Final = "another process of the trial is gone"  # what a process says that ends because one has
 _GRACE_S: Final = 2.0  # for a worker to end a program whose time is up, and say what it printed
 _TAIL_BYTES: Final = 4000
@@ -227,13 +227,13 @@ class WorkerProcess:
         self.connection.send(("clock", anchor_s))
 
     def calibrate(self) -> dict[str, Any]:
-        """Have the process measure what its back end and device can do.
+        """Have the process measure what its cores can do, and then what its back end and device can.
 
         Raises:
             BrokenWorkerError: when the process ends instead, or takes longer than `CALIBRATE_TIMEOUT_S`.
         """
         try:
-            self.connection.send(("calibrate", None))
+            self.connection.send(("calibrate", self.launch.cores))
             _, value = self._next(time.monotonic() + CALIBRATE_TIMEOUT_S)
         except TimeoutError as error:
             self.kill()

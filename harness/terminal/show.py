@@ -154,7 +154,8 @@ def summary(
     results = load(folder, columns=None if all_columns else {"epochs": [*few, *METRICS, "extra"]})
     run, trials = results.runs[0], results.trials
     if trials.empty:
-        raise ResultsError(f"{folder}: no trial is recorded in this run yet; its state is {run.get('state')!r}")
+        state = f"its state is {run.get('state')!r}, and `harness status {folder}` says more"
+        raise ResultsError(f"{folder}: no trial is recorded in this run yet; {state}")
     columns = {path: AXIS_COLUMNS.get(path, path) for path in run.get("axes", {})}
     axes = {path: column for path, column in columns.items() if column in trials.columns}
     target = run.get("target") or {}

@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,6 +145,21 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(harness: Any) -> None:
     assert "Traceback" not in out + err
     assert harness.left() == []
     assert _recorded(results) == 4
+
+
+def test_that_it_left_at_once_is_told_below_what_was_drawn(monkeypatch: pytest.MonkeyPatch, say: Any) -> None:
+    class Drawing:
+        def close(self) -> None:
+            print("drawn no more", file=sys.stderr)
+
+    def left(*words: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.terminal.live.make_display", lambda quiet_stdout: Drawing())
+    monkeypatch.setattr("harness.pipeline.run", left)
+    said = say("run", FUNCTIONS, *STEADY, "--inline")
+    assert said.code == 130
+    assert said.err.startswith("drawn no more\nharness: left at once; ")
 
 
 def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:

@@ -77,6 +77,7 @@ def test_what_a_setting_does_not_have_is_none(text: str, value: Any) -> None:
     ("text", "column", "says"),
     [
         ("batch_size >=", 1, "invalid syntax"),
+        ("batch_size = 1", 12, "equality is written =="),
         ("batch_size > 1; 2", 15, "invalid syntax"),
         ("batch_size > __import__('os').getpid()", 14, "not part of the expression language"),
         ("open('x')", 1, "the functions are abs, len"),

@@ -76,6 +76,15 @@ def test_a_nursery_that_was_killed_is_started_anew(node: Node) -> None:
     assert node.run(launch.name, trial()).outcome.status == "completed"
 
 
+def test_what_calibrating_computes_counts_as_the_workers_own_and_not_as_foreign_load(node: Node) -> None:
+    (launch, *_) = share_out(Demand.of(trial()), body=BODY)
+    node.launch([launch])
+    worker = psutil.Process(node.ready(launch.name).pid)
+    values = node.calibrate(launch.name).values
+    assert {"core_flops_per_s", "share_foreign_percent"} <= values.keys()
+    assert worker.cpu_times().children_user > 0.05
+
+
 def test_a_folder_is_removed_although_what_made_it_was_killed() -> None:
     program = """
 import os, sys
