@@ -214,18 +214,18 @@ def test_time_is_sorted_into_building_training_and_evaluation_as_the_lines_come(
     """)
     watches = outcome.watches
     for epoch in outcome.epochs:
-        assert 0.09 <= epoch.train_s < (epoch.eval_s or 0)
-        assert (epoch.eval_s or 0) >= 0.19
+        assert 0.05 <= epoch.train_s < (epoch.eval_s or 0)
+        assert (epoch.eval_s or 0) >= 0.1
         assert not epoch.warmup
-    assert watches.build_s >= 0.09
+    assert watches.build_s >= 0.05
     assert watches.train_s == pytest.approx(sum(epoch.train_s for epoch in outcome.epochs))
     assert watches.eval_s == pytest.approx(sum(epoch.eval_s or 0 for epoch in outcome.epochs))
-    assert watches.unattributed_s >= 0.14
+    assert watches.unattributed_s >= 0.07
 
 
 def test_without_a_line_that_says_ready_the_first_epoch_begins_with_the_program_and_is_flagged() -> None:
-    outcome = shell(f"sleep 0.1; {WELL} echo '{{{{\"epoch\": 2}}}}'")
-    assert outcome.epochs[0].train_s >= 0.09
+    outcome = shell(f"sleep 0.5; {WELL} echo '{{{{\"epoch\": 2}}}}'")
+    assert outcome.epochs[0].train_s >= 0.25  # the clock starts once the program has been seen to
     assert [epoch.warmup for epoch in outcome.epochs] == [True, False]
 
 
