@@ -78,17 +78,13 @@ def children(pid: int) -> list[int]:
     return _children({pid})[pid]
 
 
-def below(pid: int) -> list[int]:
-    """Return every process below this one that runs, in no order; those that have ended are left out."""
-    return all_below([pid])[pid]
-
-
-def all_below(roots: Collection[int], *, spare: Collection[int] = ()) -> dict[int, list[int]]:
-    """Return, for each of these processes, every process below it that runs, but for `spare` and those below them."""
+def below(root: int, *, spare: Collection[int] = ()) -> list[int]:
+    """Return every process below `root` that runs, in no order, but for those in `spare` and below them, which are not
+    looked at; those that have ended are left out."""
     if _LISTS_CHILDREN:
-        return {root: _walk(root, lambda pid: _children({pid})[pid], spare) for root in roots}
-    table = _children(None)  # one look at all processes serves all roots
-    return {root: _walk(root, lambda pid: table.get(pid, []), spare) for root in roots}
+        return _walk(root, lambda pid: _children({pid})[pid], spare)
+    table = _children(None)  # one look at all processes
+    return _walk(root, lambda pid: table.get(pid, []), spare)
 
 
 def usage(pids: Iterable[int]) -> Usage:
@@ -171,15 +167,10 @@ class Tree:
         now_s = time.monotonic()
         if now_s >= self._due_s:
             before_s = time.thread_time()  # what it costs, and not what others take meanwhile
-            self._pids = find(self._root, self._spare)
+            self._pids = below(self._root, spare=self._spare)
             took_s = time.thread_time() - before_s
             self._due_s = now_s + max(_EVERY_S, _SHARE * took_s)
         return self._pids
-
-
-def find(root: int, spare: Collection[int] = ()) -> list[int]:
-    """Return every process below `root` that runs, but for those in `spare` and below them, which are not looked at."""
-    return all_below([root], spare=spare)[root]
 
 
 def end_below(root: int, *, spare: Collection[int] = ()) -> None:
@@ -188,13 +179,13 @@ def end_below(root: int, *, spare: Collection[int] = ()) -> None:
     All are stopped first, so that none starts another meanwhile; orphans are found again where `root` adopts them.
     """
     deadline = time.monotonic() + _PATIENCE_S
-    while (found := find(root, spare)) and time.monotonic() < deadline:
+    while (found := below(root, spare=spare)) and time.monotonic() < deadline:
         stopped: set[int] = set()
         while new := set(found) - stopped:
             for pid in new:
                 send(pid, signal.SIGSTOP)
             stopped |= new
-            found = find(root, spare)
+            found = below(root, spare=spare)
         for pid in stopped:
             send(pid, signal.SIGKILL)
         while any(alive(pid) for pid in stopped) and time.monotonic() < deadline:

@@ -33,8 +33,8 @@ def family() -> Iterator[subprocess.Popen[bytes]]:
 def test_every_descendant_is_found_but_for_those_that_are_spared(family: subprocess.Popen[bytes]) -> None:
     (child,) = processes.children(family.pid)
     assert set(processes.below(family.pid)) == {child, *processes.children(child)}
-    assert processes.find(family.pid, [child]) == []
-    assert processes.all_below([child])[child] == processes.below(child)
+    assert processes.below(family.pid, spare=[child]) == []
+    assert set(processes.below(child)) == set(processes.children(child))
     assert family.pid in processes.below(os.getpid())
 
 

@@ -129,10 +129,11 @@ def _stop_array(folder: Path, queued: Queued, *, now: bool, wait: bool) -> None:
     if ids:
         client.cancel(ids, pending=True)  # first, so that none starts in the place of one that ends
         queued = jobs.ask([folder])[folder]  # what has started since Slurm was asked is not cancelled by that
-    starting = [job.id for one in shards.standing(folder) if (job := _starting(one, queued)) is not None]
+    standing = shards.standing(folder)
+    starting = [job.id for one in standing if (job := _starting(one, queued)) is not None]
     if starting:
         client.cancel(starting)  # before others are asked: one that begins its shard meanwhile is told by Slurm
-    asked = sum(_ask_shard(one, queued, now=now) for one in shards.standing(folder))
+    asked = sum(_ask_shard(one, queued, now=now) for one in standing)
     if not asked and not ids:
         raise ResultsError(f"{folder}: no shard of this run runs, and Slurm has none: there is nothing to stop")
     what = "and the trials that run are ended too" if now else "those that run end first"

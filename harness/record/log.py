@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.domain.errors import ResultsError
-from harness.record.whole import sync_folder
+from harness.record.whole import to_disk
 
 COMMIT_INTERVAL_S = 0.025  # a record is committed at most this long, and one sync, after it was written
 
@@ -143,7 +143,7 @@ class LogWriter:
         self._length = 0  # offset behind the last committed record
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            sync_folder(path.parent)
+            to_disk(path.parent)
         except OSError as error:
             raise ResultsError(f"{path}: the run's log cannot be created ({error.strerror}); {way_out}") from error
         self._thread = threading.Thread(target=self._commit_all, name="harness-log", daemon=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from harness.record.rows import axis_cell
 from harness.record.schema import SCHEMA_VERSION, TABLES, Column
+from harness.record.whole import to_disk
 
 BATCH_CELLS = 2**16  # held as Python values
 GROUP_CELLS = 2**20  # of a row group, held as Arrow arrays
@@ -253,20 +253,11 @@ def aside(paths: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     try:
         yield dict(hidden)
         for path in hidden.values():
-            sync(path)
+            to_disk(path)
         for name, path in paths.items():
             hidden[name].replace(path)
         for folder in {path.parent for path in paths.values()}:
-            sync(folder)
+            to_disk(folder)
     finally:
         for path in hidden.values():
             path.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Return once a file's content, or a folder's names, would survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,12 +26,12 @@ def write_whole(path: Path, content: bytes, *, sync: bool = False) -> None:
             hidden.unlink()
         raise
     if sync:
-        sync_folder(path.parent)
+        to_disk(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def to_disk(path: Path) -> None:
+    """Return once a file's content, or a folder's names, would survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
