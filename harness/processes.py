@@ -153,10 +153,13 @@ class Table:
 
 
 class Tree:
-    """The processes below one, known well enough to be read often: they are looked for now and then only."""
+    """A process that this one has started and all below it, known well enough to be read often.
+
+    They are looked for now and then only. Orphans among them are found where this process adopts them.
+    """
 
     def __init__(self, root: int, *, spare: Collection[int] = ()) -> None:
-        """Leave out `spare`, and what is below them."""
+        """Leave out `spare`, other processes below this one, and what is below them."""
         self._root = root
         self._spare = frozenset(spare)
         self._pids: list[int] = []
@@ -167,10 +170,22 @@ class Tree:
         now_s = time.monotonic()
         if now_s >= self._due_s:
             before_s = time.thread_time()  # what it costs, and not what others take meanwhile
-            self._pids = below(self._root, spare=self._spare)
+            self._pids = self._look()
             took_s = time.thread_time() - before_s
             self._due_s = now_s + max(_EVERY_S, _SHARE * took_s)
         return self._pids
+
+    def _look(self) -> list[int]:
+        own = os.getpid()
+        if not _LISTS_CHILDREN:
+            return below(own, spare=self._spare)
+
+        def under(pid: int) -> list[int]:
+            # The kernel hands orphans to the first thread. The others, hundreds at times, would take milliseconds.
+            started = [self._root, *_listed_by(pid, pid)] if pid == own else _listed(pid)
+            return [one for one in started if alive(one)]
+
+        return _walk(own, under, self._spare)
 
 
 def end_below(root: int, *, spare: Collection[int] = ()) -> None:
@@ -251,9 +266,14 @@ def _listed(parent: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in _numbers(f"/proc/{parent}/task"):
-            with contextlib.suppress(OSError):
-                found += map(int, Path(f"/proc/{parent}/task/{thread}/children").read_text().split())
+            found += _listed_by(parent, thread)
     return found
+
+
+def _listed_by(parent: int, thread: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{thread}/children").read_text().split()]
+    return []
 
 
 def _numbers(folder: str) -> list[int]:

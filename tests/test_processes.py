@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -50,6 +51,21 @@ def test_a_table_follows_what_begins_and_ends_and_stops_at_another_root(family: 
         assert late.pid in table.look([os.getpid()])[os.getpid()]
         late.kill()
     assert late.pid not in table.look([os.getpid()])[os.getpid()]
+
+
+def test_a_tree_has_the_orphans_too_that_this_process_adopts(family: subprocess.Popen[bytes]) -> None:
+    processes.adopt_orphans()
+    others = [pid for pid in processes.children(os.getpid()) if pid != family.pid]
+    (child,) = processes.children(family.pid)
+    grandchildren = processes.children(child)
+    tree = processes.Tree(family.pid, spare=others)
+    assert set(tree.pids()) == {family.pid, child, *grandchildren}
+    processes.send(child, signal.SIGKILL)
+    while processes.alive(child) or set(processes.children(os.getpid())).isdisjoint(grandchildren):
+        time.sleep(0.005)
+    assert set(processes.Tree(family.pid, spare=others).pids()) >= set(grandchildren)
+    processes.end_below(os.getpid(), spare=others)
+    processes.reap(others)
 
 
 def test_what_processes_use_is_added_up(family: subprocess.Popen[bytes]) -> None:

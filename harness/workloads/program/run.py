@@ -139,7 +139,7 @@ class Run:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             where = f"{platform.node()}, in {Path.cwd()}"
             raise ProgramError(f"cannot start {self._command[0]!r} on {where}: {why}{_elsewhere()}") from None
-        self._tree = processes.Tree(os.getpid(), spare=self._beside)
+        self._tree = processes.Tree(self._process.pid, spare=self._beside)
         base = getrusage(RUSAGE_CHILDREN)
         self._watch.count_cpu(partial(self._cpu, base.ru_utime, base.ru_stime))
 
