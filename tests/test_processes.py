@@ -79,7 +79,7 @@ def test_what_processes_use_is_added_up(family: subprocess.Popen[bytes]) -> None
 def test_a_process_is_ended_with_all_below_it(family: subprocess.Popen[bytes]) -> None:
     pids = [family.pid, *processes.below(family.pid)]
     processes.end(family.pid)
-    family.wait(5)
+    family.wait(60)
     assert [pid for pid in pids if processes.alive(pid)] == []
 
 
@@ -88,7 +88,7 @@ def test_processes_that_multiply_are_ended_too() -> None:
     with subprocess.Popen(["sh", "-c", script], start_new_session=True, stderr=subprocess.DEVNULL) as root:
         time.sleep(0.2)
         processes.end(root.pid)
-        root.wait(5)
+        root.wait(60)
         assert processes.below(root.pid) == []
 
 

@@ -74,7 +74,7 @@ def test_a_function_is_not_hidden_by_the_module_of_its_name() -> None:
         "import harness.analyse.front; from harness.analyse.front import epoch_front; "
         "from harness.analyse import front; print(type(front).__name__, 'pandas' in __import__('sys').modules)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert said.stdout.split() == ["function", "True"]
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = harness.analyse.nonsense

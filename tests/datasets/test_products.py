@@ -87,9 +87,9 @@ def test_made_up_products_have_the_classes_of_the_real_ones_and_mostly_zeros() -
 
 def test_made_up_products_are_the_same_bytes_on_this_machine_too_and_quickly_made() -> None:
     make.cache_clear()
-    start_s = time.perf_counter()
+    start_s = time.thread_time()
     make(samples=61_878, seed=0)
-    assert time.perf_counter() - start_s < 5  # 0.2 s on an idle machine
+    assert time.thread_time() - start_s < 5  # 0.2 s on an idle machine
     assert verify("products_like").sha256 == like().sha256
 
 

@@ -26,7 +26,7 @@ def read(require: Callable[[object, str], None]) -> Callable[[Path], dict[str, A
     def read(folder: Path) -> dict[str, Any]:
         program = Path(__file__).with_name("read_board.py")
         said = subprocess.run(
-            [sys.executable, str(program), str(folder)], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, str(program), str(folder)], capture_output=True, text=True, check=True, timeout=240
         )
         found: dict[str, Any] = json.loads(said.stdout)
         return found

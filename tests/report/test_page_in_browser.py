@@ -89,7 +89,7 @@ def load(browser: Any) -> Iterator[Callable[..., Opened]]:
         opened.page.on("console", lambda message: opened.errors.append(message.text) if message.type in bad else 0)
         opened.page.on("pageerror", lambda error: opened.errors.append(str(error)))
         opened.page.on("request", lambda request: opened.asked.append(request.url))
-        opened.page.set_default_timeout(20_000)
+        opened.page.set_default_timeout(120_000)
         opened.page.goto(path.as_uri() + fragment)
         return opened
 

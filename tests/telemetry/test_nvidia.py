@@ -38,7 +38,7 @@ PLACED = """
 import json, sys
 from harness.domain.errors import SetupError
 from harness.schedule.shares import share_out
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 try:
     asked = {"backend": "none", "cpus": 1, "exclusive": False, **json.loads(sys.argv[1])}
     launches = share_out(Demand(**asked), body="")
@@ -50,7 +50,7 @@ SHARES = """
 import json, sys
 from harness.domain.errors import SetupError
 from harness.schedule.shares import share_out
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 try:
     launches = share_out(Demand(backend="none", cpus=1, gpus=float(sys.argv[1]), exclusive=False), body="")
     print(json.dumps([list(launch.gpus) for launch in launches]))

@@ -17,13 +17,14 @@ import psutil
 import pytest
 
 from harness import processes
-from harness.telemetry import workers
+from harness.telemetry import host, workers
 from harness.telemetry.cores import allowed_cpus
 from harness.telemetry.host import HostProbe
 from harness.telemetry.nvidia import NvidiaProbe
 from harness.telemetry.probe import READINGS, Probe
 from harness.telemetry.workers import ProcessProbe
 
+LATER_S = 1e6  # when all is due again, whatever the first reading has taken
 DEVICE = re.compile(r"host|cpu\d+|sensor:.+/.+|gpu:\S+|worker:.+|harness")
 METRIC = re.compile("|".join(READINGS))
 PROBES: dict[str, Callable[[], Probe]] = {
@@ -41,6 +42,12 @@ def napping() -> Iterator[subprocess.Popen[bytes]]:
     yield process
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have readings of the host take no time: what they take here would set when the next is due."""
+    monkeypatch.setattr(host, "time", SimpleNamespace(thread_time=lambda: 0.0, monotonic=lambda: 0.0))
 
 
 @pytest.mark.parametrize("make", PROBES.values(), ids=PROBES.keys())
@@ -62,7 +69,7 @@ def test_the_host_and_each_core_are_read_or_have_a_reason() -> None:
     probe = HostProbe()
     read = {(device, metric): value for device, metric, value in probe.read(0.0)}
     time.sleep(0.2)
-    read |= {(device, metric): value for device, metric, value in probe.read(0.2)}
+    read |= {(device, metric): value for device, metric, value in probe.read(LATER_S)}
     for cpu in allowed_cpus():
         assert 0.0 <= read[f"cpu{cpu}", "cpu_percent"] <= 100.0
     assert 0.0 <= read["host", "cpu_percent"] <= 100.0
@@ -115,6 +122,7 @@ def machine(root: Path, **changed: str | None) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("quick")
 def test_every_counter_of_the_kernel_is_read_in_its_unit(tmp_path: Path) -> None:
     probe = HostProbe(cpus=[0], root=machine(tmp_path))
     page = os.sysconf("SC_PAGE_SIZE")
@@ -183,7 +191,7 @@ def test_without_sys_all_that_proc_shows_is_read(tmp_path: Path) -> None:
     probe = HostProbe(root=tmp_path)
     list(probe.read(0.0))
     time.sleep(0.1)
-    cores = {device for device, metric, _ in probe.read(0.2) if metric == "cpu_percent"}
+    cores = {device for device, metric, _ in probe.read(LATER_S) if metric == "cpu_percent"}
     assert cores == {"host", *(f"cpu{cpu}" for cpu in allowed_cpus())}
     assert {"cpu_frequency_hz", "disk_read_bytes", "cgroup_throttled_s"} <= probe.absent.keys()
 
@@ -204,6 +212,7 @@ def test_temperatures_are_told_apart_by_chip_and_label(monkeypatch: pytest.Monke
     assert "no temperature sensors" in probe.absent["temperature_c"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_changes_slowly_or_costs_much_is_read_once_a_second(tmp_path: Path) -> None:
     probe = HostProbe(cpus=[0], root=machine(tmp_path))
     read = [{metric for _, metric, _ in probe.read(now)} for now in (0.0, 0.2, 0.4, 1.0)]
@@ -213,7 +222,8 @@ def test_what_changes_slowly_or_costs_much_is_read_once_a_second(tmp_path: Path)
 
 def test_a_reading_that_takes_long_is_taken_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = count()
-    monkeypatch.setattr(time, "thread_time", lambda: 0.01 * next(ticks))  # as on a machine of a thousand cores
+    slow = SimpleNamespace(thread_time=lambda: 0.01 * next(ticks), monotonic=lambda: 0.0)
+    monkeypatch.setattr(host, "time", slow)  # as on a machine of a thousand cores
     probe = HostProbe(cpus=[0], root=machine(tmp_path))
     read = [{metric for _, metric, _ in probe.read(now)} for now in (0.0, 0.2, 0.4, 0.6)]
     assert ["memory_used_bytes" in metrics for metrics in read] == [True, False, False, True]
@@ -221,7 +231,8 @@ def test_a_reading_that_takes_long_is_taken_less_often(tmp_path: Path, monkeypat
 
 def test_devices_that_are_slow_to_answer_are_asked_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = count()
-    monkeypatch.setattr(time, "monotonic", lambda: 0.15 * next(waits))
+    slow = SimpleNamespace(thread_time=lambda: 0.0, monotonic=lambda: 0.15 * next(waits))
+    monkeypatch.setattr(host, "time", slow)
     probe = HostProbe(cpus=[0], root=machine(tmp_path))
     read = [{metric for _, metric, _ in probe.read(now)} for now in (0.0, 1.0, 2.0)]
     assert ["disk_read_bytes" in metrics for metrics in read] == [True, False, True]
@@ -230,14 +241,19 @@ def test_devices_that_are_slow_to_answer_are_asked_less_often(tmp_path: Path, mo
 
 def test_a_busy_core_is_seen_as_busy() -> None:
     probe = HostProbe()
+    began_s = time.perf_counter()
     list(probe.read(0.0))
+    used_s = time.process_time()
     end = time.perf_counter() + 0.3
     while time.perf_counter() < end:
         pass
-    (busy,) = (value for device, metric, value in probe.read(0.3) if (device, metric) == ("host", "cpu_percent"))
-    assert busy >= 50.0 / (os.cpu_count() or 1)
+    used_s = time.process_time() - used_s  # less than 0.3 s where others are busy too
+    read = list(probe.read(LATER_S))
+    (busy,) = (value for device, metric, value in read if (device, metric) == ("host", "cpu_percent"))
+    assert busy >= 50.0 * used_s / (time.perf_counter() - began_s) / (os.cpu_count() or 1)
 
 
+@pytest.mark.usefixtures("quick")
 def test_cpu_shares_wait_until_enough_ticks_have_passed() -> None:
     probe = HostProbe()
     seen = []
@@ -247,6 +263,7 @@ def test_cpu_shares_wait_until_enough_ticks_have_passed() -> None:
     assert seen == [False, False, False, True, False, False]
 
 
+@pytest.mark.usefixtures("quick")
 def test_frequencies_are_read_once_a_second_in_hertz(tmp_path: Path) -> None:
     file = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
     file.parent.mkdir(parents=True)
@@ -266,7 +283,7 @@ def test_a_container_that_hides_cores_leaves_the_machines_total(tmp_path: Path) 
     probe = HostProbe(cpus=[0, 9], root=machine(tmp_path, online="0-1023\n"))
     list(probe.read(0.0))
     (tmp_path / "proc/stat").write_text(STAT.format(user=130, idle=1050, steal=20))
-    assert {device for device, metric, _ in probe.read(0.2) if metric == "cpu_percent"} == {"host"}
+    assert {device for device, metric, _ in probe.read(LATER_S) if metric == "cpu_percent"} == {"host"}
     reason = "the machine has the cores 0-1023 but times are shown of 2: a container hides some"
     places = [f"cpu{cpu}/{kind}_percent" for cpu in (0, 9) for kind in ("cpu", "steal")]
     assert {place: probe.absent.get(place) for place in places} == dict.fromkeys(places, reason)
@@ -383,10 +400,10 @@ def test_the_harness_is_all_below_its_root_but_no_worker(burners: tuple[Burner, 
     probe = ProcessProbe({"0": worker.pid}, roots=[os.getpid()])
     before_s = harness_cpu_s(probe, 0.0)
     worker.burn(0.4)
-    assert harness_cpu_s(probe, 1.0) - before_s < 0.2
+    assert harness_cpu_s(probe, LATER_S) - before_s < 0.2
     helper.burn(0.4)
-    assert harness_cpu_s(probe, 2.0) - before_s > 0.3
-    assert not any(device == "harness" for device, _, _ in probe.read(2.5))  # once a second at most
+    assert harness_cpu_s(probe, 2 * LATER_S) - before_s > 0.3
+    assert not any(device == "harness" for device, _, _ in probe.read(2 * LATER_S + 0.5))  # once a second at most
 
 
 def test_the_harness_keeps_what_its_processes_had_used(burners: tuple[Burner, Burner]) -> None:
@@ -397,11 +414,11 @@ def test_the_harness_keeps_what_its_processes_had_used(burners: tuple[Burner, Bu
     before_s = harness_cpu_s(probe, 0.0)
     helper.end()
     probe.watch({"0": worker.pid})  # a worker from now on
-    after_s = harness_cpu_s(probe, 1.0)
+    after_s = harness_cpu_s(probe, LATER_S)
     assert before_s - 0.1 < after_s < before_s + 0.2
     worker.burn(0.4)
     probe.watch({"0": os.getppid()})  # another in its place; what the first did was never the harness's own
-    assert after_s - 0.1 < harness_cpu_s(probe, 2.0) < after_s + 0.2
+    assert after_s - 0.1 < harness_cpu_s(probe, 2 * LATER_S) < after_s + 0.2
 
 
 def test_where_the_driver_trains_itself_the_harness_is_the_sampling_process_alone() -> None:

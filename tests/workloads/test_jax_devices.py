@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.schedule.process import Launch
+from harness.schedule.launch import Launch
 
 SCRIPT = """
 import json, sys

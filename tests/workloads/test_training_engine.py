@@ -350,7 +350,7 @@ print(len(traced), len(os.listdir(cache)))
 
 def test_epochs_neither_trace_nor_compile(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", COUNTING, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", COUNTING, str(tmp_path)], capture_output=True, text=True, check=False, timeout=250
     )
     assert done.returncode == 0, done.stderr
     # Traced: batches of 20, the batch of 10, the evaluation; XLA compiles the first two.

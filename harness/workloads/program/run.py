@@ -145,8 +145,13 @@ class Run:
 
     def _cpu(self, user_s: float, system_s: float) -> tuple[float, float]:
         """Return the CPU seconds of this process and of the program's, those that have ended and those that run."""
-        own, ended = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
-        run = processes.usage(self._tree.pids())
+        assert self._process is not None
+        while True:  # once more if it ends meanwhile: it counts as running until then, and as ended once waited for
+            code = self._process.poll()
+            own, ended = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+            run = processes.usage(self._tree.pids())
+            if self._process.poll() == code:
+                break
         user = own.ru_utime + ended.ru_utime - user_s + run.user_cpu_s
         system = own.ru_stime + ended.ru_stime - system_s + run.system_cpu_s
         self._used = (max(user, self._used[0]), max(system, self._used[1]))  # the kernel rounds what runs
