@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
+from harness.answer.specs import along, filtered, renamed, units
 from harness.answer.tables import Tables
 from harness.domain.metrics import METRICS
+from harness.report import figures  # only drawing a report loads this file
+from harness.report.content import Control, Figure
+from harness.report.figures.basis import rows_apart
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.report.content import Control, Figure
-
-EVERY: Final = 1_000_000  # groups: the page draws as many of them as it can show
+_EVERY: Final = 1_000_000  # groups: the page draws as many of them as it can show
 _CONTAINER: Final = "container"
 _ENERGY: Final = ("gpu_j", "cpu_j")
-_OTHERS: Final = {
-    "linear": ("values", "labelOverlap"),
-    "log": ("tickCount", "tickMinStep"),
-}  # of axes of the other kind
 
 
 class Sheet:
@@ -57,14 +53,11 @@ class Sheet:
         yield from _or_why("telemetry", "Hardware along a trial", self._telemetry)
 
     def _telemetry(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Control, Figure
-
         readings, marks = self._tables.readings, self._tables.marks
         if readings.empty:
             return
         spec = self._spec(figures.telemetry, readings, marks, width=_CONTAINER)
-        for unit in _units(spec):  # one trial is shown at a time, and the choice above says which
+        for unit in units(spec):  # one trial is shown at a time, and the choice above says which
             if "color" in unit.get("encoding", {}):
                 unit["encoding"]["color"]["legend"] = None
         names = dict(zip(readings["key"].tolist(), readings["trial"].tolist(), strict=True))  # of each setting one
@@ -79,8 +72,6 @@ class Sheet:
 
     def strip(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Return the chart of nodes against one another."""
-        from harness.report import figures
-
         return self._spec(figures.nodes, frame, width=_CONTAINER)
 
     def _spec(self, draw: Callable[..., Any], *frames: Any, **options: Any) -> dict[str, Any]:
@@ -88,29 +79,23 @@ class Sheet:
         import pandas as pd
         from altair.utils.schemapi import debug_mode
 
-        from harness.report import figures
-        from harness.report.figures.basis import rows_apart
-
         with rows_apart() as rows, debug_mode(False):  # a schema that is checked costs more than all else
             spec = figures.spec(draw(*frames, **options), check=False)
         names = {name: f"{len(self.datasets) + place}" for place, name in enumerate(rows)}
         self.datasets |= {names[name]: pd.DataFrame(table) for name, table in rows.items()}
-        found: dict[str, Any] = _renamed(spec, names)
+        found: dict[str, Any] = renamed(spec, names)
         return found
 
     def _accuracy(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Figure
-
         tables = self._tables
         # The front is of all settings, and stays when only some are shown: its rows belong to no setting of the page.
         front = tables.front.assign(key="")
         every = self._spec(
             figures.time_accuracy, tables.curves, tables.settings, metric=tables.metric, target=tables.goal,
-            front=front, most=EVERY, width=_CONTAINER,
+            front=front, most=_EVERY, width=_CONTAINER,
         )  # fmt: skip
         shown = {"epochs": "every epoch"}
-        specs = _along("x", every, tables.curves.loc[tables.curves["epoch"] > 0, "time_s"], before="epochs ")
+        specs = along("x", every, tables.curves.loc[tables.curves["epoch"] > 0, "time_s"], before="epochs ")
         costs = {
             "median_total_train_s": "each setting's best",
             "gpu_j": "best against GPU energy",
@@ -122,9 +107,9 @@ class Sheet:
             shown[cost] = title
             chart = self._spec(
                 figures.front, tables.settings, metric=tables.metric, energy=None if cost not in _ENERGY else cost,
-                most=EVERY, width=_CONTAINER,
+                most=_EVERY, width=_CONTAINER,
             )  # fmt: skip
-            specs |= _along("x", chart, tables.settings[cost], before=f"{cost} ")
+            specs |= along("x", chart, tables.settings[cost], before=f"{cost} ")
         yield Figure(
             id="accuracy",
             title="Time against accuracy" if tables.metric.endswith("accuracy") else f"Time against {tables.metric}",
@@ -137,9 +122,6 @@ class Sheet:
         )
 
     def _curves(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Figure
-
         tables = self._tables
         overs: dict[Any, str] = {"epoch": "epochs", "time": "training time", "samples": "samples"}
         columns = {"epoch": "epoch", "time": "time_s", "samples": "samples"}
@@ -151,19 +133,19 @@ class Sheet:
         for over in overs:
             every = self._spec(
                 figures.learning_curves, tables.curves, metric=tables.metric, over=over, target=tables.goal,
-                untrained=True, most=EVERY, width=_CONTAINER,
+                untrained=True, most=_EVERY, width=_CONTAINER,
             )  # fmt: skip
             for since in known:
                 kept = tables.curves[trained] if since == "trained" else tables.curves
-                chart = _filtered(every, "datum.epoch !== 0") if since == "trained" else every
+                chart = filtered(every, "datum.epoch !== 0") if since == "trained" else every
                 if since == "trained" and over == "epoch":
-                    for unit in _units(chart):  # its ticks are told one by one
+                    for unit in units(chart):  # its ticks are told one by one
                         axis = unit["encoding"].get("x", {}).get("axis") or {}
                         if "values" in axis:
                             axis["values"] = [one for one in axis["values"] if one != 0]
-                across = _along("x", chart, kept[columns[over]], before=f"{over} {since} ", wide=over != "epoch")
+                across = along("x", chart, kept[columns[over]], before=f"{over} {since} ", wide=over != "epoch")
                 for name, drawn in across.items():
-                    specs |= _along("y", drawn, kept["value"], before=f"{name} ")
+                    specs |= along("y", drawn, kept["value"], before=f"{name} ")
         controls = [_control("over", "Over", overs), _control("since", "From", known), _scales()]
         if METRICS.get(tables.metric) is None or METRICS[tables.metric].high is None:
             controls.append(_scales("values", "Vertical axis"))
@@ -183,8 +165,6 @@ class Sheet:
         import numpy as np
 
         from harness.analyse.frames import floats
-        from harness.report import figures
-        from harness.report.content import Figure
 
         tables = self._tables
         offered = tables.of_settings.items()
@@ -209,32 +189,26 @@ class Sheet:
                 _control("figure", "Figure", known),
                 _control("axes", "Axes", {str(place): " × ".join(pair) for place, pair in enumerate(pairs)}),
             ),
-            most=EVERY,
+            most=_EVERY,
         )
 
     def _times(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Figure
-
         tables = self._tables
         if tables.reach is None or tables.reach.empty:
             return
         chart = self._spec(
-            figures.time_to_accuracy, tables.reach, tables.settings, target=tables.goal_text, most=EVERY,
+            figures.time_to_accuracy, tables.reach, tables.settings, target=tables.goal_text, most=_EVERY,
             width=_CONTAINER,
         )  # fmt: skip
         yield Figure(
             id="times",
             title="Time to accuracy" if tables.metric.endswith("accuracy") else "Time to the target",
             text=f"When each repeat reached {tables.goal_text}, on the training clock. {self._level}",
-            specs=_along("x", chart, tables.reach["time_to_target_s"]),
+            specs=along("x", chart, tables.reach["time_to_target_s"]),
             controls=(_scales(),),
         )
 
     def _effects(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Figure
-
         tables = self._tables
         charts = {}
         if tables.effects is not None and not tables.effects.empty:
@@ -258,13 +232,10 @@ class Sheet:
             )
 
     def _hardware(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Figure
-
         tables = self._tables
         if tables.hardware.empty or tables.hardware["hardware"].nunique() < 2:
             return
-        chart = self._spec(figures.hardware, tables.hardware, most=EVERY, width=_CONTAINER)
+        chart = self._spec(figures.hardware, tables.hardware, most=_EVERY, width=_CONTAINER)
         yield Figure(
             id="hardware",
             title="Hardware side by side",
@@ -273,13 +244,10 @@ class Sheet:
         )
 
     def _scaling(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Figure
-
         tables = self._tables
         frames = {"on one node": tables.scaling, "over nodes": tables.nodes}
         charts = {
-            name: self._spec(figures.scaling, frame, most=EVERY, width=_CONTAINER)
+            name: self._spec(figures.scaling, frame, most=_EVERY, width=_CONTAINER)
             for name, frame in frames.items()
             if frame is not None and not frame.empty
         }
@@ -295,9 +263,6 @@ class Sheet:
             )
 
     def _profiles(self) -> Iterator[Figure]:
-        from harness.report import figures
-        from harness.report.content import Figure
-
         profiles = self._tables.profiles
         if not profiles:
             return
@@ -317,22 +282,8 @@ class Sheet:
         )
 
 
-def _renamed(spec: Any, names: Mapping[str, str]) -> Any:
-    """Return a specification with its data called by other names."""
-    if isinstance(spec, list):
-        return [_renamed(one, names) for one in spec]
-    if not isinstance(spec, dict):
-        return spec
-    found = {key: _renamed(value, names) for key, value in spec.items()}
-    if "name" in spec.get("data", {}):
-        found["data"] = {"name": names[spec["data"]["name"]]}
-    return found
-
-
 def _or_why(name: str, title: str, draw: Callable[[], Iterator[Figure]]) -> list[Figure]:
     """Return the figures, or a section that says why there are none: no figure is worth the loss of the page."""
-    from harness.report.content import Figure
-
     try:
         return list(draw())
     except Exception as error:  # a mistake of this program, of whatever kind
@@ -341,67 +292,8 @@ def _or_why(name: str, title: str, draw: Callable[[], Iterator[Figure]]) -> list
 
 
 def _control(name: str, title: str, choices: Mapping[str, str]) -> Control:
-    from harness.report.content import Control
-
     return Control(name=name, title=title, choices=tuple(choices.items()))
 
 
 def _scales(name: str = "scale", title: str = "Horizontal axis") -> Control:
     return _control(name, title, {"auto": "as fits", "linear": "linear", "log": "logarithmic"})
-
-
-def _along(
-    channel: Literal["x", "y"], spec: Mapping[str, Any], values: pd.Series, *, before: str = "", wide: bool = True
-) -> dict[str, dict[str, Any]]:
-    """Return a specification with the axis of these values as it fits them, linear, and logarithmic.
-
-    Across, it fits values that are `wide` apart to be on a log scale; up, it fits as it is.
-    """
-    import numpy as np
-
-    from harness.report.figures import basis
-
-    every = values.to_numpy(dtype=float, na_value=math.nan)
-    numbers = every[np.isfinite(every)].tolist()
-    positive = [one for one in numbers if one > 0]
-    linear = basis.linear(numbers)
-    kinds: dict[str, dict[str, Any]] = {"linear": {}, "log": basis.log_axis(positive) if positive else {}}
-    found = {}
-    for kind, axis in kinds.items():
-        changed = copy.deepcopy(dict(spec))
-        fields = set()
-        for unit in _units(changed):
-            place = unit.get("encoding", {}).get(channel, {})
-            if place.get("type") != "quantitative" or "field" not in place:
-                continue
-            whole = place.get("axis", {}).get("format") == "d"  # such numbers have their own ticks, and no room around
-            kept = {name: one for name, one in place.get("scale", {}).items() if whole and name != "zero"}
-            around = linear if kind == "linear" else {"nice": False, "padding": 8}
-            place["scale"] = {**({"zero": False} if whole and kind == "linear" else around), **kept, "type": kind}
-            if "axis" in place and not whole:
-                place["axis"] = {name: one for name, one in place["axis"].items() if name not in _OTHERS[kind]} | axis
-            fields.add(place["field"])
-        if kind == "log":  # 0, as the untrained model's time, has no place on it
-            for field in fields:
-                changed = _filtered(changed, f"!isNumber(datum.{field}) || datum.{field} > 0")
-        found[before + kind] = changed
-    fits = channel == "x" and wide and basis.spans(numbers)
-    return {before + "auto": found[before + "log"] if fits else dict(spec), **found}
-
-
-def _filtered(spec: Mapping[str, Any], test: str) -> dict[str, Any]:
-    """Return a specification that draws only what passes the test; what has not its fields must."""
-    changed = copy.deepcopy(dict(spec))
-    for unit in _units(changed):
-        unit["transform"] = [{"filter": test}, *unit.get("transform", [])]
-    return changed
-
-
-def _units(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if "mark" in spec:
-        yield spec
-    for kind in ("layer", "hconcat", "vconcat", "concat"):
-        for inner in spec.get(kind, []):
-            yield from _units(inner)
-    if isinstance(spec.get("spec"), dict):
-        yield from _units(spec["spec"])

@@ -31,15 +31,15 @@ def report(
         ResultsError: when there is nothing to report on (see `gather`), or `output` cannot be written.
         SuiteError: for an expression, a warning or a target that is none.
     """
-    from harness.answer.contents.page import contents
-    from harness.answer.tables import tables
-    from harness.report.page import render
-
     gathered = gather(names, results=results, where=where, discard=discard, target=target)
     gathered = replace(gathered, naming=_brief(gathered.naming))
     folders = gathered.results.folders
     path = output if output is not None else folders[0] / NAME if len(folders) == 1 else Path(NAME)
     _expect_room(path)
+    from harness.answer.contents.page import contents  # with Altair, which a wrong request need not wait for
+    from harness.answer.tables import tables
+    from harness.report.page import render
+
     page = render(contents(tables(gathered), results=results, where=where, asked=target is not None))
     _write(path, page)
     return path

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.answer.gather import Gathered
+from harness.answer.groups import Places, brief, named, named_alone, with_shade
+from harness.answer.profiles import over_settings, over_suites
+from harness.answer.readings import readings_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_NAMES: Final = ("key", "label", "shade")
-_LONG: Final = 60  # characters of an axis's value; the middle of a longer one is left out of labels
 CONFIDENCE: Final = 0.98  # of all intervals: that of `conclude` and `compare`, so that one page has one level
 _MISSES: Final = 0.2  # of the completed trials; of more, what their times depend on is not told by those that are left
 _FOREMOST: Final = 3  # axes whose pairs a grid can be over
-READ: Final = 12  # trials whose readings are shown: of each of the first settings one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +28,12 @@ class Tables:
     `levels`, `nodes` and `profiles` have ``key`` (names the group; letters, digits and hyphens) and ``label`` (for
     people; no two groups have the same), and where one numeric axis orders the groups ``shade``, their place on it.
     Labels are single lines: `gathered` has the axes' texts without control characters, and long ones shortened
-    (`_brief`); `recorded` has them as they are. Groups go in order of rank: by the share of repeats that reached the
+    (`brief`); `recorded` has them as they are. Groups go in order of rank: by the share of repeats that reached the
     target, then by the median time to it; without a target, and among equals, by the median of the best value.
     """
 
     gathered: Gathered
     recorded: Gathered
-    metric: str
-    higher_is_better: bool
-    goal: float | None  # the target's value
     confidence: float  # of all intervals
     figure: str  # what `effects` and `levels` are about: time_to_target, or the metric at its last epoch where there is
     # no target or more than a fifth of the trials missed it (`missed`)
@@ -60,6 +55,16 @@ class Tables:
     # settings; an axis, "hardware" or "arm" over several suites
     readings: pd.DataFrame  # of up to 12 trials: `trial_readings`, and trial: which it is, for people; length_s
     marks: pd.DataFrame  # the epochs of the same trials: `trial_epochs`, and trial
+
+    @property
+    def metric(self) -> str:
+        return self.gathered.metric
+
+    @property
+    def goal(self) -> float | None:
+        """The target's value."""
+        target = self.gathered.target
+        return None if target is None else (target.at_least if target.at_least is not None else target.at_most)
 
     @property
     def goal_text(self) -> str:
@@ -99,7 +104,7 @@ def tables(gathered: Gathered, *, confidence: float = CONFIDENCE) -> Tables:
     from harness import analyse
     from harness.analyse.scaling import node_scaling
 
-    recorded, gathered = gathered, replace(gathered, trials=_brief(gathered.trials, gathered.axes.values()))
+    recorded, gathered = gathered, replace(gathered, trials=brief(gathered.trials, gathered.axes.values()))
     trials, epochs, metric, target = gathered.trials, gathered.epochs, gathered.metric, gathered.target
     bounds = {} if target is None else {"at_least": target.at_least, "at_most": target.at_most}
     by = ("setting_id", "arm", *(["hardware"] if trials["hardware"].nunique() > 1 else []))
@@ -110,11 +115,11 @@ def tables(gathered: Gathered, *, confidence: float = CONFIDENCE) -> Tables:
         trials, epochs, metric=metric, **bounds, axes=list(gathered.axes.values()), by=by, confidence=confidence
     )
     settings = _ranked(settings, higher_is_better=higher)
-    settings = _named(settings, gathered, by)
+    settings = named(settings, gathered, by)
     settings["name"] = analyse.label(settings, recorded.trials, gathered.naming)["label"]
     if len(varied) == 1:
-        settings = _with_shade(settings, next(iter(varied.values())))
-    place = _Places(settings, by)
+        settings = with_shade(settings, next(iter(varied.values())))
+    place = Places(settings, by)
     curves = place.give(analyse.curves(trials, epochs, metric=metric, by=by))
     settings = _with_fronts(settings, curves, higher_is_better=higher)
 
@@ -136,18 +141,17 @@ def tables(gathered: Gathered, *, confidence: float = CONFIDENCE) -> Tables:
             "target": None if target is None else target.model_dump(),
         }  # fmt: skip
         effects, levels = analyse.effects(trials, epochs, **told), analyse.levels(trials, epochs, **told)
-    readings, marks = _readings(gathered, settings, place, by)
+    readings, marks = readings_of(gathered, settings, place)
     nodes = node_scaling(trials, epochs, gathered.results.nodes, runs=gathered.runs, confidence=confidence)
     return Tables(
-        gathered=gathered, recorded=recorded, metric=metric, higher_is_better=higher, confidence=confidence,
-        figure=figure, missed=missed, by=by, varied=varied,
-        goal=None if target is None else (target.at_least if target.at_least is not None else target.at_most),
+        gathered=gathered, recorded=recorded, confidence=confidence, figure=figure, missed=missed, by=by, varied=varied,
         settings=settings, curves=curves,
         front=analyse.epoch_front(curves[curves["epoch"] > 0], higher_is_better=higher),
         reach=reach, accuracy=accuracy, hardware=hardware, effects=effects, levels=levels,
         scaling=_scaling(gathered, confidence), nodes=None if nodes.empty else nodes,
         profiles={
-            **_profiles(settings, "train_s" if target is None else "time_to_target_s"), **_over_suites(gathered, varied)
+            **over_settings(settings, "train_s" if target is None else "time_to_target_s"),
+            **over_suites(gathered, varied),
         },
         readings=readings, marks=marks,
     )  # fmt: skip
@@ -168,30 +172,6 @@ def _several(column: pd.Series) -> bool:
     return column.nunique(dropna=False) > 1
 
 
-def _brief(trials: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
-    """Return the trials with texts of axes that stand in a line of a chart: those of a column stay different ones."""
-    changed = {}
-    for column in columns:
-        texts = [one for one in trials[column].drop_duplicates().tolist() if isinstance(one, str)]
-        brief = {one: _line(one) for one in texts}
-        taken = {one for one in texts if brief[one] == one}
-        for one in texts:
-            told, number = brief[one], 1
-            while told != one and told in taken:
-                number += 1
-                told = f"{brief[one]} ({number})"
-            taken.add(told)
-            brief[one] = told
-        if any(told != one for one, told in brief.items()):
-            changed[column] = [brief.get(one, one) if isinstance(one, str) else one for one in trials[column].tolist()]
-    return trials.assign(**changed)
-
-
-def _line(text: str) -> str:
-    told = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-    return told if len(told) <= _LONG else f"{told[: _LONG * 2 // 3]}…{told[-_LONG // 3 :]}"
-
-
 def _ranked(settings: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
     import numpy as np
 
@@ -204,51 +184,6 @@ def _ranked(settings: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
     time_s = np.nan_to_num(floats(settings, "median_time_to_target_s"), nan=np.inf, posinf=np.inf)
     order = np.lexsort((-last, time_s, -np.nan_to_num(share, nan=-1.0)))
     return settings.iloc[order].reset_index(drop=True).assign(rank=range(1, len(settings) + 1))
-
-
-def _named(settings: pd.DataFrame, gathered: Gathered, by: Sequence[str]) -> pd.DataFrame:
-    from harness import analyse
-
-    found: pd.DataFrame = analyse.label(settings, gathered.trials, gathered.naming)
-    suites = {str(run.get("suite")) for run in gathered.runs}
-    if not gathered.naming and len(found) == len(suites) == 1:
-        found["label"] = list(suites)
-    others = [name for name in by if name != "setting_id"]
-    plain = not found["setting_id"].duplicated().any()
-    keys = [
-        str(row["setting_id"]) if plain else f"{row['setting_id']}-{_short([row[name] for name in others])}"
-        for row in found[list(by)].to_dict("records")
-    ]
-    found.insert(0, "key", [re.sub(r"[^A-Za-z0-9-]", "-", key) for key in keys])
-    return found
-
-
-def _short(values: Sequence[Any]) -> str:
-    return hashlib.sha256("\0".join(map(str, values)).encode()).hexdigest()[:6]
-
-
-class _Places:
-    """The groups' keys and labels, for other frames, and their shades, if they have any."""
-
-    def __init__(self, settings: pd.DataFrame, by: Sequence[str]) -> None:
-        self._by = list(by)
-        identities = settings[self._by].astype(object).itertuples(index=False, name=None)
-        self._number = {identity: number for number, identity in enumerate(identities)}
-        self._names = {
-            name: settings[name].to_numpy() for name in ("key", "label", "shade") if name in settings.columns
-        }
-
-    def give(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the frame with these first, its groups in order of rank and as they are in each."""
-        import numpy as np
-
-        identities = frame[self._by].astype(object).itertuples(index=False, name=None)
-        number = np.fromiter((self._number[identity] for identity in identities), dtype=np.int64, count=len(frame))
-        order = np.argsort(number, kind="stable")
-        found = frame.iloc[order].reset_index(drop=True).drop(columns=list(self._names), errors="ignore")
-        for column, (name, values) in enumerate(self._names.items()):
-            found.insert(column, name, values[number[order]])
-        return found
 
 
 def _with_fronts(settings: pd.DataFrame, curves: pd.DataFrame, *, higher_is_better: bool) -> pd.DataFrame:
@@ -265,16 +200,6 @@ def _with_fronts(settings: pd.DataFrame, curves: pd.DataFrame, *, higher_is_bett
     )
 
 
-def _with_shade(settings: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return the settings with ``shade``: the place of their value on the only axis, if that is one of numbers."""
-    import pandas as pd
-
-    numbers = settings[column]
-    if not pd.api.types.is_numeric_dtype(numbers) or pd.api.types.is_bool_dtype(numbers) or numbers.isna().any():
-        return settings
-    return settings.assign(shade=numbers.rank(method="dense").astype("int64"))
-
-
 def _scaling(gathered: Gathered, confidence: float) -> pd.DataFrame | None:
     from harness import analyse
     from harness.analyse.scaling import RESOURCES
@@ -283,101 +208,5 @@ def _scaling(gathered: Gathered, confidence: float) -> pd.DataFrame | None:
         if gathered.trials[resource].nunique() > 1:
             found = analyse.scaling(gathered.trials, gathered.epochs, resource=resource, confidence=confidence)
             if not found.empty:
-                return _named_alone(found, gathered)
+                return named_alone(found, gathered)
     return None
-
-
-def _named_alone(frame: pd.DataFrame, gathered: Gathered) -> pd.DataFrame:
-    """Return a frame whose groups are others than those of the settings with key and label of its own."""
-    from harness import analyse
-
-    found: pd.DataFrame = analyse.label(frame, gathered.trials, gathered.naming)
-    models = [name for name in ("cpu_model", "gpu_model") if name in frame.columns and frame[name].nunique() > 1]
-    for name in models:
-        found["label"] += " " + found[name].astype(str)
-    identity = [name for name in ("arm", *models) if name in found.columns]
-    ends = [_short(row) for row in found[identity].astype(str).itertuples(index=False, name=None)]
-    found.insert(0, "key", found["setting_id"].astype(str) + "-" + ends)
-    return found
-
-
-def _profiles(settings: pd.DataFrame, cost: str) -> dict[str, pd.DataFrame]:
-    """Return on what share of the settings each kind of hardware, or each arm, is how near to the quickest."""
-    from harness import analyse
-    from harness.domain.errors import HarnessError
-
-    solver = "hardware" if "hardware" in settings.columns else "arm"
-    problem = [name for name in ("setting_id", "arm") if name != solver]
-    column = f"median_{cost}"
-    costs = settings[settings[column].notna() & (settings[column] != 0)]
-    costs = costs.assign(problem=costs[problem].astype(str).agg(" ".join, axis=1))
-    if costs[solver].nunique() < 2 or costs["problem"].nunique() < 2:
-        return {}
-    try:
-        found = analyse.performance_profile(costs, problem="problem", solver=solver, cost=column)
-    except HarnessError:  # no setting ran on all kinds
-        return {}
-    return {f"{solver}, over the settings": found}
-
-
-def _over_suites(gathered: Gathered, varied: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """Return on what share of the suites each value of an axis, each arm or each kind of hardware is how near to the
-    quickest to the suite's target; nothing unless several suites have several of them."""
-    from harness import analyse
-    from harness.domain.errors import HarnessError
-
-    found: dict[str, pd.DataFrame] = {}
-    if gathered.trials["suite"].nunique() < 2:
-        return found
-    for name, column in {**varied, "hardware": "hardware", "arm": "arm"}.items():
-        if gathered.trials[column].nunique() < 2:
-            continue
-        try:
-            costs = analyse.solver_costs(gathered.trials, gathered.epochs, gathered.runs, solver=column)
-            if costs["solver"].nunique() > 1 and costs["problem"].nunique() > 1:
-                found[f"{name}, over the suites"] = analyse.performance_profile(
-                    costs, problem="problem", solver="solver", cost="cost_s"
-                )
-        except HarnessError:  # no targets, or no suite has all values
-            continue
-    return found
-
-
-def _readings(
-    gathered: Gathered, settings: pd.DataFrame, place: _Places, by: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the readings and the epochs of one trial of each of the first settings."""
-    import pandas as pd
-
-    from harness.analyse.readings import trial_epochs, trial_readings
-    from harness.record.reading import load
-
-    trials = gathered.trials[gathered.trials["started_at"].notna() & gathered.trials["ended_at"].notna()]
-    shown = place.give(trials)
-    shown = shown.assign(_other=shown["status"] != "completed").sort_values("_other", kind="stable")
-    shown = shown.drop_duplicates("key")
-    shown = shown[shown["key"].isin(settings["key"].head(READ))]
-    shown = place.give(shown.drop(columns="_other"))
-    wanted = set(shown["run_id"])
-    folders = [
-        folder
-        for folder, run in zip(gathered.results.folders, gathered.runs, strict=True)
-        if run.get("run_id") in wanted
-    ]
-    columns = ["run_id", "node", "time", "device", "metric", "value"]
-    telemetry = load(folders, columns={"telemetry": columns}).telemetry if folders else pd.DataFrame(columns=columns)
-    return _of_trials(trial_readings(shown, telemetry), shown), _of_trials(trial_epochs(shown, gathered.epochs), shown)
-
-
-def _of_trials(frame: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with the key, the label, the name and the length of each row's trial first."""
-    import pandas as pd
-
-    from harness.analyse.readings import seconds
-
-    key = ["run_id", "trial_id", "arm"]
-    names = shown[["key", "label"]].assign(trial=shown["label"] + " seed=" + shown["seed"].astype(str))
-    names["length_s"] = seconds(shown["ended_at"]) - seconds(shown["started_at"])
-    names.index = pd.MultiIndex.from_frame(shown[key].astype(object))
-    rows = names.reindex(pd.MultiIndex.from_frame(frame[key].astype(object))).reset_index(drop=True)
-    return pd.concat([rows, frame.reset_index(drop=True)], axis=1)

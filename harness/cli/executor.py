@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from harness.domain.trial import Trial
     from harness.schedule.expected import Expected
-    from harness.schedule.node import Prestarted
+    from harness.schedule.nursery import Prestarted
     from harness.schedule.protocol import Executor
 
 _BODY = "harness.measure:Body"
@@ -114,8 +114,8 @@ def _expect_held_here(trials: Sequence[Trial]) -> None:
     import platform
 
     from harness.domain.errors import SetupError
+    from harness.schedule.demand import Demand
     from harness.schedule.eligible import refusal, what_there_is
-    from harness.schedule.order import Demand
     from harness.telemetry.cores import usable_cores
     from harness.telemetry.nvidia import describe_gpus
 
@@ -147,8 +147,9 @@ def _only_backend(trials: Sequence[Trial]) -> str:
 def _prestart(trials: Sequence[Trial], seed: int, workers: int | None) -> Prestarted:
     """Start what the first trials need on this machine, before Ray is even imported."""
     from harness.domain.sources import collected
-    from harness.schedule.node import Prestarted
-    from harness.schedule.order import Demand, first_trials
+    from harness.schedule.demand import Demand
+    from harness.schedule.nursery import Prestarted
+    from harness.schedule.order import first_trials
     from harness.schedule.shares import share_out
 
     (first,) = first_trials(trials, seed=seed, workers=1)

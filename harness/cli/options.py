@@ -53,6 +53,7 @@ TakeOver = Annotated[
     bool, typer.Option("--take-over", help="With --resume: although its owner on another host may live.")
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="At most so many workers a node.")]
+FreshWorkers = Annotated[bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")]
 Retry = Annotated[
     str,
     typer.Option(

@@ -5,93 +5,95 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import (
-    Budget,
-    Calibrate,
-    Json,
-    MaxFail,
-    Patience,
-    Retry,
-    Set,
-    SkipBadNodes,
-    Small,
-    Telemetry,
-    Where,
-    Workers,
-)
+from harness.cli.groups import Asked, Here, spread, words
+from harness.cli.options import FreshWorkers, Json
 
 if TYPE_CHECKING:
     from harness.pipeline.submission import Submission
     from harness.slurm.job import Job
 
 
-def submit(
-    suite: Annotated[
-        Path | None, typer.Argument(metavar="SUITE", help="The suite's Python file.", show_default=False)
-    ] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option("--profile", metavar="NAME", help="What the site needs: slurm/NAME.toml, or a path to a file."),
-    ] = None,
-    nodes: Annotated[int | None, typer.Option("--nodes", min=1, metavar="N", help="So many nodes.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """What is asked of Slurm: each field is a key of the profile, and takes its place where it is given."""
+
+    nodes: Annotated[int | None, typer.Option("--nodes", min=1, metavar="N", help="So many nodes.")] = None
     time: Annotated[
         str | None, typer.Option("--time", metavar="TIME", help="At most so long at a time: 2:00:00, or 90m.")
-    ] = None,
-    partition: Annotated[str | None, typer.Option("--partition", metavar="NAME", help="Which nodes.")] = None,
-    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Whom to charge.")] = None,
-    qos: Annotated[str | None, typer.Option("--qos", metavar="NAME", help="Which quality of service.")] = None,
+    ] = None
+    partition: Annotated[str | None, typer.Option("--partition", metavar="NAME", help="Which nodes.")] = None
+    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Whom to charge.")] = None
+    qos: Annotated[str | None, typer.Option("--qos", metavar="NAME", help="Which quality of service.")] = None
     constraint: Annotated[
         str | None, typer.Option("--constraint", metavar="FEATURES", help="Nodes with these features alone.")
-    ] = None,
+    ] = None
     reservation: Annotated[
         str | None, typer.Option("--reservation", metavar="NAME", help="Within this reservation.")
-    ] = None,
+    ] = None
     gpus_per_node: Annotated[
         str | None, typer.Option("--gpus-per-node", metavar="[TYPE:]N", help="So many GPUs of each node.")
-    ] = None,
+    ] = None
     cpus_per_node: Annotated[
         int | None,
         typer.Option("--cpus-per-node", min=1, metavar="N", help="So many CPUs of each node; all if left out."),
-    ] = None,
+    ] = None
     memory_per_node: Annotated[
         str | None, typer.Option("--memory", metavar="SIZE", help="So much memory of each node, e.g. 64G.")
-    ] = None,
+    ] = None
     exclusive: Annotated[
         bool | None,
         typer.Option("--exclusive/--shared", help="Nodes of its own, or beside other jobs.", show_default=False),
-    ] = None,
-    module: Annotated[
+    ] = None
+    modules: Annotated[
         list[str] | None, typer.Option("--module", metavar="NAME", help="Load this module there, too.")
-    ] = None,
-    env: Annotated[
+    ] = None
+    environment: Annotated[
         list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Set this variable there, too.")
-    ] = None,
+    ] = None
     setup: Annotated[
         list[str] | None, typer.Option("--setup", metavar="LINE", help="Run this line of shell there first, too.")
-    ] = None,
+    ] = None
     container: Annotated[
         str | None, typer.Option("--container", metavar="COMMAND", help="Words before each harness command there.")
-    ] = None,
+    ] = None
     command: Annotated[
         str | None, typer.Option("--command", metavar="PATH", help="The harness on the nodes; as here if left out.")
-    ] = None,
+    ] = None
     warn: Annotated[
         str | None, typer.Option("--warn", metavar="TIME", help="So long before its time is over it saves and ends.")
-    ] = None,
+    ] = None
     requeue: Annotated[
         bool | None,
         typer.Option(
             "--requeue/--no-requeue", help="Go on by itself after a preemption or the time limit.", show_default=False
         ),
-    ] = None,
+    ] = None
     sbatch: Annotated[
         list[str] | None, typer.Option("--sbatch", metavar="OPTION", help="One more option of sbatch, as --nice=10.")
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return those that are given."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@spread
+def submit(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="SUITE", help="The suite's Python file.", show_default=False)
     ] = None,
+    *,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("--profile", metavar="NAME", help="What the site needs: slurm/NAME.toml, or a path to a file."),
+    ] = None,
+    allocation: Allocation,
     name: Annotated[str | None, typer.Option("--job-name", metavar="NAME", help="The suite's, if left out.")] = None,
     array: Annotated[
         str | None,
@@ -104,20 +106,8 @@ def submit(
         Path | None,
         typer.Option("--results", metavar="DIR", help="Where runs are written and found; shared by all nodes."),
     ] = None,
-    overrides: Set = None,
-    where: Where = None,
-    small: Small = False,
-    workers: Workers = None,
-    fresh_workers: Annotated[
-        bool, typer.Option("--fresh-workers", help="A new worker process for each trial.")
-    ] = False,
-    retry: Retry = "",
-    max_fail: MaxFail = None,
-    budget: Budget = None,
-    patience: Patience = "5m",
-    skip_bad_nodes: SkipBadNodes = False,
-    telemetry: Telemetry = 5.0,
-    calibrate: Calibrate = True,
+    asked: Asked,
+    fresh_workers: FreshWorkers = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job to its end, and exit as the run does.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the job's script and do nothing else.")] = False,
     as_json: Json = False,
@@ -138,49 +128,24 @@ def submit(
         )
     if (suite is None) == (again is None):
         raise SuiteError("name a suite, or the run to go on with: --again RUN")
-    changed: dict[str, Any] = {
-        "partition": partition, "account": account, "qos": qos, "constraint": constraint, "reservation": reservation,
-        "nodes": nodes, "time": time, "gpus_per_node": gpus_per_node, "cpus_per_node": cpus_per_node,
-        "memory_per_node": memory_per_node, "exclusive": exclusive, "modules": module, "environment": env,
-        "setup": setup, "container": container, "command": command, "warn": warn, "requeue": requeue,
-        "sbatch": sbatch,
-    }  # fmt: skip
-    changed = {key: value for key, value in changed.items() if value is not None}
+    given = asked.given() | ({"--fresh-workers": []} if fresh_workers else {})
     if suite is None:
-        idle = {
-            "--set": overrides, "--where": where, "--small": small, "--array": array, "--job-name": name,
-            "--workers": workers, "--fresh-workers": fresh_workers, "--max-fail": max_fail, "--budget": budget,
-            "--skip-bad-nodes": skip_bad_nodes, "--patience": patience != "5m", "--telemetry": telemetry != 5.0,
-            "--no-calibrate": not calibrate,
-        }  # fmt: skip
-        if given := [option for option, value in idle.items() if value]:
+        idle = [option for option in given if option != "--retry"]
+        idle += [option for option, value in (("--array", array), ("--job-name", name)) if value is not None]
+        if idle:
             raise SuiteError(
-                f"{', '.join(given)}: --again goes on with a run as it was submitted; submit the suite for another run"
+                f"{', '.join(idle)}: --again goes on with a run as it was submitted; submit the suite for another run"
             )
-        _again(str(again), results=results or Path("results"), retry=retry, changed=changed, profile=profile, wait=wait,
-               dry_run=dry_run, as_json=as_json)  # fmt: skip
+        _again(str(again), results=results or Path("results"), retry=asked.retry, changed=allocation.given(),
+               profile=profile, wait=wait, dry_run=dry_run, as_json=as_json)  # fmt: skip
         return
-    from harness.cli.run import make_request
+    from harness.cli.request import make_request
     from harness.pipeline import submission
 
-    site = with_overrides(load_profile(profile[0] if profile else None), **changed)
-    where_to = results or Path(site.results or "results")
-    request = make_request(
-        suite, results=where_to, overrides=overrides, where=where, small=small, resume=False, run_id=None,
-        force=False, take_over=False, retry=retry, max_fail=max_fail, budget=budget, patience=patience,
-        fresh_workers=fresh_workers, calibrate=calibrate,
-    )  # fmt: skip
-    options = [
-        *_repeated("--set", overrides), *_repeated("--where", where),
-        *(["--small"] if small else []), *_given("--workers", workers),
-        *(["--fresh-workers"] if fresh_workers else []), *_given("--retry", retry or None),
-        *_given("--max-fail", max_fail), *_given("--budget", budget),
-        *_given("--patience", None if patience == "5m" else patience),
-        *(["--skip-bad-nodes"] if skip_bad_nodes else []),
-        *_given("--telemetry", None if telemetry == 5.0 else telemetry),
-        *([] if calibrate else ["--no-calibrate"]),
-    ]  # fmt: skip
-    made = submission.prepare(request, site, command=_command(site), options=options, array=array, name=name)
+    site = with_overrides(load_profile(profile[0] if profile else None), **allocation.given())
+    here = Here(results=results or Path(site.results or "results"))
+    request = make_request(suite, asked, here, fresh_workers=fresh_workers)
+    made = submission.prepare(request, site, command=_command(site), options=list(words(given)), array=array, name=name)
     _go(made, wait=wait, dry_run=dry_run, as_json=as_json)
 
 
@@ -261,11 +226,3 @@ def _command(profile: Any) -> list[str]:
         return [*profile.container, "harness"]
     program = Path(sys.argv[0]).absolute()
     return [sys.executable, "-m", "harness"] if program.name == "__main__.py" else [str(program)]
-
-
-def _repeated(option: str, values: list[str] | None) -> list[str]:
-    return [word for value in values or () for word in (option, value)]
-
-
-def _given(option: str, value: object) -> list[str]:
-    return [] if value is None else [option, str(value)]

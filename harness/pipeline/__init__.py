@@ -1,6 +1,7 @@
 """The stages in order, and nothing else: suite → plan → trials on workers → records."""
 
 from harness.pipeline.noise import against_itself
+from harness.pipeline.planning import make_plan, published, run_info
 from harness.pipeline.request import (
     EXIT_COMPLETED,
     EXIT_INTERRUPTED,
@@ -13,7 +14,7 @@ from harness.pipeline.request import (
     Report,
     Request,
 )
-from harness.pipeline.stages import make_plan, published, run, run_info
+from harness.pipeline.stages import run
 
 __all__ = [
     "EXIT_COMPLETED",

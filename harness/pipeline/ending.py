@@ -1,27 +1,18 @@
-"""How a run ended: its counts, its exit code and its state."""
+"""How a run ended: its exit code, its state, and what run.json holds of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from harness.pipeline.request import EXIT_COMPLETED, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_SOME_FAILED
+from harness.pipeline.request import EXIT_COMPLETED, EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_SOME_FAILED, Noise
 from harness.pipeline.standing import Standing
-from harness.plan import Plan
-from harness.record.recorder import Recorder
+
+if TYPE_CHECKING:
+    from harness.analyse.repeats import Repeated
 
 # "stop": by `harness stop`; "nodes": none is left that can run what is left; "cluster": it was lost as a whole.
 _TO_RESUME: Final = ("SIGTERM", "SIGHUP", "budget", "stop", "nodes", "cluster")
-
-
-def counted(recorder: Recorder, made: Plan) -> dict[str, int]:
-    """Return how many trials of the plan are recorded, by status."""
-    counts: dict[str, int] = {}
-    for trial in made.trials:
-        status = recorder.done.get(trial.key)
-        if status is not None:
-            counts[status] = counts.get(status, 0) + 1
-    return counts
 
 
 def exit_code_of(counts: Mapping[str, int], left: int, stopped: str | None) -> int:
@@ -58,3 +49,13 @@ def state_of(code: int, stopped: str | None, left: int) -> str:
 def troubled(info: Mapping[str, Any], standing: Standing) -> dict[str, list[Any]]:
     """Return what run.json holds of the nodes that were lost or set aside, in earlier attempts too."""
     return {name: [*(info.get(name) or ()), *found] for name, found in standing.troubles().items()}
+
+
+def findings(repeated: Sequence[Repeated], noise: Noise | None, *, trials: int) -> dict[str, Any]:
+    """Return what run.json holds of the repeats that were made, after which it has so many `trials`, and of noise."""
+    found: dict[str, Any] = {}
+    if repeated:
+        found |= {"repeats": [one.plain() for one in repeated], "trials": trials}
+    if noise is not None:
+        found["noise_floor"] = {floor.node: floor.plain() for floor in noise.floors}
+    return found

@@ -12,8 +12,8 @@ from typing import Any
 from harness.domain.naming import plural
 from harness.domain.trial import Trial
 from harness.plan import Plan, on_nodes
-from harness.schedule.loop import Notice
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Executor
 
 Names = Mapping[str, Sequence[str]]  # of nodes, by what is asked of them: `every_node` of run.json

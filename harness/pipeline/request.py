@@ -14,7 +14,8 @@ from harness.domain.trial import Trial
 from harness.pipeline.standing import Standing
 from harness.plan import Plan
 from harness.record.stop import StopRequest
-from harness.schedule.loop import Notice, Policy
+from harness.schedule.loop import Policy
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Executor
 
 if TYPE_CHECKING:

@@ -5,66 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import __version__
-from harness.domain import sources
-from harness.domain.applied import Applied, resolve
 from harness.domain.errors import ClusterLostError, HarnessError, SuiteError
 from harness.domain.outcome import Finished
-from harness.domain.repeats import Auto
-from harness.domain.suite import LoadedSuite, load_suite, located
+from harness.domain.suite import LoadedSuite
 from harness.domain.trial import Trial
 from harness.pipeline import every_node
-from harness.pipeline.ending import counted, exit_code_of, state_of, stopped_by, troubled
-from harness.pipeline.noise import check_pairs, measured
-from harness.pipeline.request import EXIT_SOME_FAILED, Display, Noise, Report, Request
+from harness.pipeline.ending import exit_code_of, findings, state_of, stopped_by, troubled
+from harness.pipeline.noise import measured
+from harness.pipeline.pending import counted, to_run, unneeded_of
+from harness.pipeline.planning import make_plan
+from harness.pipeline.records import open_records, recorded_nodes
+from harness.pipeline.request import EXIT_SOME_FAILED, Display, Report, Request
 from harness.pipeline.signals import Signals
 from harness.pipeline.standing import Standing
+from harness.pipeline.starting import start
 from harness.pipeline.states import States
 from harness.pipeline.stopping import Stopping
 from harness.pipeline.watch import Watch
-from harness.plan import Plan, in_full, parse_override, plan, shard
 from harness.record import shards
 from harness.record.live import LiveFile
 from harness.record.recorder import Recorder
-from harness.record.runs import find_run, read_run_file
-from harness.schedule.loop import Loop, Notice, Policy
+from harness.schedule.loop import Loop, Policy
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Executor
-from harness.telemetry.repository import git_state
 
 if TYPE_CHECKING:
-    from harness.analyse.repeats import Repeated, Repeats
-
-
-def make_plan(request: Request) -> tuple[LoadedSuite, Plan]:
-    """Return the suite of a request and its trials, those of its shard alone, every declaration checked."""
-    overrides = [parse_override(text) for text in request.overrides]
-    loaded = load_suite(request.suite)
-    made = plan(loaded, overrides=overrides, where=request.where, small=request.small)
-    if request.noise:
-        check_pairs(made)
-    return loaded, made if request.shard is None else shard(made, *request.shard)
-
-
-def published(request: Request, loaded: LoadedSuite, made: Plan) -> tuple[Applied, ...]:
-    """Return the suite's references with the settings that they hold for: those that it declares in full.
-
-    Raises:
-        SuiteError: for a reference that holds for none, or that cannot be measured.
-    """
-    references = loaded.suite.references
-    if not references:
-        return ()
-    as_declared = not (request.overrides or request.where or request.small)
-    trials = made.trials if as_declared else in_full(loaded)
-    with located(loaded.path):
-        return resolve(references, trials)
+    from harness.analyse.repeats import Repeats
 
 
 def run(
@@ -91,23 +62,23 @@ def run(
         Signals(display.ending) as signals,
         every_node.begin(
             made,
-            _recorded_nodes(request, made),
+            recorded_nodes(request, made),
             make_executor=lambda trials: make_executor(trials, int.from_bytes(os.urandom(4), "big")),
-            start=lambda executor: _start(executor, signals, should_stop=lambda: bool(signals.caught)),
+            start=lambda executor: start(executor, signals, should_stop=lambda: bool(signals.caught)),
         ) as begun,
-        _open_records(request, loaded, made := begun.made, begun.info) as recorder,
+        open_records(request, loaded, made := begun.made, begun.info) as recorder,
         _placed(loaded),
         contextlib.ExitStack() as around,
     ):
-        pending, repeats = _pending(made, recorder, request.policy)
+        pending, repeats = to_run(made, recorder, request.policy)
         absent = begun.absent(pending)
         pending = begun.reachable(pending)
         for trial in pending:
             recorder.retry(trial.key)
-        unneeded = _unneeded(recorder, made, repeats)
+        unneeded = unneeded_of(recorder, made, repeats)
         standing = Standing(
             pending,
-            counts=_kept(made, recorder, pending),
+            counts=counted(recorder, made, but=pending),
             total=len(made.trials) - unneeded,
             attempt=recorder.attempt,
         )
@@ -126,7 +97,7 @@ def run(
         try:
             if pending and executor is None and not signals.caught:
                 executor = make_executor(pending, seed)
-                started = _start(executor, signals, should_stop=lambda: bool(signals.caught) or stopping.asked())
+                started = start(executor, signals, should_stop=lambda: bool(signals.caught) or stopping.asked())
             if pending and executor is not None and started:
                 mark("executor_ready_s")
                 watch = Watch(executor, recorder, display, mark, standing=standing, live=live)
@@ -158,7 +129,7 @@ def run(
                     executor.close(leaving=False)
         stopped = stopped_by(signals.caught, stopped, unstarted=bool(pending) and not started, absent=bool(absent))
         counts = counted(recorder, made)
-        left = len(made.trials) - sum(counts.values()) - _unneeded(recorder, made, repeats)
+        left = len(made.trials) - sum(counts.values()) - unneeded_of(recorder, made, repeats)
         repeated = repeats.report() if repeats is not None else ()
         figureless = bool(repeated) and not left and not any(one.repeats for one in repeated)
         code = EXIT_SOME_FAILED if figureless else exit_code_of(counts, left, stopped)
@@ -168,7 +139,7 @@ def run(
         noise = measured(recorder, made) if request.noise and not left else None
         end: dict[str, Any] = {"counts": counts, "pending": left, "stopped": stopped, "timings": timings}
         end |= {"unserved": list(unserved)} if unserved else {}
-        end |= _found(repeated, noise, trials=sum(counts.values()) + left)
+        end |= findings(repeated, noise, trials=sum(counts.values()) + left)
         end |= troubled(recorder.info, standing)
         recorder.finish(state_of(code, stopped, left), end | ({"sampling": executor.sampling()} if executor else {}))
         _merge(request, recorder.folder, executor)
@@ -200,69 +171,9 @@ def _merge(request: Request, folder: Path, executor: Executor | None) -> None:
         raise
 
 
-def _pending(made: Plan, recorder: Recorder, policy: Policy) -> tuple[list[Trial], Repeats | None]:
-    """Return the trials to run, and what decides which of them are needed; None where all are."""
-    pending = [trial for trial in made.trials if not _done(recorder, trial, policy)]
-    if not isinstance(made.suite.repeats, Auto):
-        return pending, None
-    from harness.analyse.repeats import Repeats
-
-    target = made.target.plain() if made.target is not None else None
-    repeats = Repeats(made.suite.repeats, made.trials, target=target)
-    if recorder.done:
-        from harness.record.reading import load
-
-        recorded = load(recorder.folder)
-        repeats.resume(recorded.trials, recorded.epochs, again=[trial.key for trial in pending])
-    return [trial for trial in pending if repeats.needs(trial)], repeats
-
-
-def _found(repeated: Sequence[Repeated], noise: Noise | None, *, trials: int) -> dict[str, Any]:
-    """Return what run.json holds of the repeats that were made, after which it has so many `trials`, and of noise."""
-    found: dict[str, Any] = {}
-    if repeated:
-        found |= {"repeats": [one.plain() for one in repeated], "trials": trials}
-    if noise is not None:
-        found["noise_floor"] = {floor.node: floor.plain() for floor in noise.floors}
-    return found
-
-
-def _unneeded(recorder: Recorder, made: Plan, repeats: Repeats | None) -> int:
-    """Return how many trials have not run and are not needed."""
-    if repeats is None:
-        return 0
-    return sum(trial.key not in recorder.done and not repeats.needs(trial) for trial in made.trials)
-
-
 def _tell(notices: Sequence[Notice], display: Display) -> None:
     for notice in notices:
         display.notice(notice)
-
-
-def _start(executor: Executor, signals: Signals, *, should_stop: Callable[[], bool]) -> bool:
-    """Start an executor, which takes seconds; return False, with that unfinished, if the run is to end meanwhile.
-
-    It happens in a thread beside this one, which can so hear signals, and where Ray cannot take SIGTERM for itself. The
-    thread stays: Linux ends processes with the thread that started them, if they ask for that as Ray's do.
-    """
-    failures: list[BaseException] = []
-    done = threading.Event()
-
-    def start() -> None:
-        try:
-            executor.start(sources.collected())
-        except BaseException as error:
-            failures.append(error)
-        done.set()
-        threading.Event().wait()
-
-    threading.Thread(target=start, name="harness-start", daemon=True).start()
-    while not done.wait(0.05) and not should_stop():
-        pass
-    if failures:
-        raise failures[0]
-    signals.arm()
-    return done.is_set()
 
 
 def _run_trials(
@@ -317,67 +228,6 @@ def _run_trials(
     return loop
 
 
-def _recorded_nodes(request: Request, made: Plan) -> every_node.Names:
-    """Return the nodes that the run to resume is for, where it is for every node."""
-    if not (request.resume and made.suite.every_node):
-        return {}
-    found: every_node.Names = read_run_file(_to_resume(request, made)).get("every_node") or {}
-    return found
-
-
-def _to_resume(request: Request, made: Plan) -> Path:
-    asked = None if request.force else made.sha256
-    found = find_run(
-        request.results, suite=made.suite.name, run=request.run, noise=request.noise, asked=asked, shard=request.shard
-    )
-    if request.shard is None:
-        return found
-    return shards.reserve(found, request.shard[0], trials=len(made.trials), settings=made.settings)
-
-
-def _open_records(request: Request, loaded: LoadedSuite, made: Plan, begun: Mapping[str, Any]) -> Recorder:
-    """Begin a run's records, or go on with them; `begun` is what run.json is to hold of this attempt (see `Begun`)."""
-    attempt_info = {"suite_git": git_state(request.suite)}
-    if request.resume:
-        recorder = Recorder.resume(
-            _to_resume(request, made),
-            suite_sha256=made.sha256,
-            force=request.force,
-            take_over=request.take_over,
-            attempt_info=attempt_info,
-            info=begun,
-        )
-        if request.shard is not None:
-            shards.reopen(shards.top_of(recorder.folder))
-        return recorder
-    info = run_info(request, loaded, made) | dict(begun)
-    return Recorder.create(
-        request.results, suite=made.suite.name, info=info, run_id=request.run, attempt_info=attempt_info
-    )
-
-
-def run_info(request: Request, loaded: LoadedSuite, made: Plan) -> dict[str, Any]:
-    """Return what run.json holds of what was asked for; its ``command`` is the request's."""
-    target = made.suite.target
-    return {
-        "suite_path": str(request.suite),
-        "suite_text": loaded.text,
-        "suite_sha256": made.sha256,
-        "command": list(request.command),
-        "overrides": list(request.overrides),
-        "where": list(request.where),
-        "small": request.small,
-        "noise": request.noise,
-        "axes": {path: list(values) for path, values in made.axes.items()},
-        "settings": made.settings,
-        "trials": len(made.trials),
-        "target": target.plain() if target is not None else None,
-        "references": [] if request.noise else [one.plain() for one in published(request, loaded, made)],
-        "schedule_seed": int.from_bytes(os.urandom(4), "big"),
-        "harness_version": __version__,
-    }
-
-
 @contextlib.contextmanager
 def _placed(loaded: LoadedSuite) -> Iterator[None]:
     """Put the suite's file before each line of what building its settings found wrong, a line a setting."""
@@ -385,14 +235,3 @@ def _placed(loaded: LoadedSuite) -> Iterator[None]:
         yield
     except SuiteError as error:
         raise SuiteError("\n".join(f"{loaded.path}: {line}" for line in str(error).splitlines())) from error
-
-
-def _kept(made: Plan, recorder: Recorder, pending: Sequence[Trial]) -> Counter[str]:
-    """Return the trials that an earlier attempt has recorded and that are not to run again, by status."""
-    again = {trial.key for trial in pending}
-    return Counter(recorder.done[one.key] for one in made.trials if one.key in recorder.done and one.key not in again)
-
-
-def _done(recorder: Recorder, trial: Trial, policy: Policy) -> bool:
-    status = recorder.done.get(trial.key)
-    return status is not None and status not in policy.retry

@@ -1,4 +1,4 @@
-"""How a run stands at a moment: what its workers, its nodes and its trials do, and how long the rest may take."""
+"""How a run stands at a moment: what its workers, its nodes and its trials do."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any, Final
 from harness.domain.naming import label
 from harness.domain.outcome import Finished
 from harness.domain.trial import Trial
+from harness.pipeline.pace import Pace, rate
 from harness.record.live import MOST_NODES, MOST_TRIALS, Live, NodeNow, TrialNow, instant
-from harness.schedule.loop import Notice
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Progress
 
 _LAST: Final = 32  # trials of a node that its speed is taken from
@@ -97,12 +98,7 @@ class Standing:
         self._homes: dict[str, str] = {}  # the node of each worker there ever was
         self._troubles: list[tuple[str, dict[str, Any]]] = []
         self._progress: Mapping[str, Progress] = {}
-        self._demands: deque[Demand | None] = deque(maxlen=64)  # of the trials that began last
-        self._waiting = Counter(trial.setting_id for trial in pending)
-        self._spent: dict[str, tuple[float, int]] = {}  # wall time and number of the trials that ended, by setting
-        self._ends_s: deque[float] = deque(maxlen=200)
-        self._first_s: float | None = None
-        self._longest_s: float | None = None  # of the trials that came to an end of their own
+        self._pace = Pace(pending, clock=clock)
 
     @property
     def done(self) -> int:
@@ -123,7 +119,7 @@ class Standing:
             self._opened(notice)
         elif what == "settled":
             self.total -= notice.values["fewer"]
-            self._less(notice.values["setting_id"], notice.values["fewer"])
+            self._pace.less(notice.values["setting_id"], notice.values["fewer"])
         elif what == "set aside":
             self._aside(str(notice.values.get("node") or self.node_of(notice.worker)), notice.text)
         elif worker is None:
@@ -152,8 +148,7 @@ class Standing:
 
     def _started(self, worker: WorkerNow, trial: Trial | None, before: Progress | None) -> None:
         self.began = True
-        self._first_s = self._clock() if self._first_s is None else self._first_s
-        self._demands.append(worker.demand)
+        self._pace.started(worker.demand)
         worker.state, worker.trial, worker.since, worker.before = "busy", trial, time.time(), before
         worker.told, worker.told_s, worker.told_at = before, self._clock(), worker.since
 
@@ -185,17 +180,11 @@ class Standing:
 
     def finished(self, finished: Finished) -> None:
         """Take in a trial that is done."""
-        outcome, place, now_s = finished.outcome, finished.placement, self._clock()
+        outcome, place = finished.outcome, finished.placement
         self.counts[outcome.status] += 1
         bad = outcome.status != "completed"
         self.bad += bad
-        setting = finished.trial.setting_id
-        total_s, count = self._spent.get(setting, (0.0, 0))
-        self._spent[setting] = (total_s + outcome.watches.wall_s, count + 1)
-        self._less(setting, 1)
-        self._ends_s.append(now_s)
-        if outcome.status != "lost":
-            self._longest_s = max(self._longest_s or 0.0, outcome.watches.wall_s)
+        self._pace.finished(finished)
         worker = self.workers.get(place.worker)
         if worker is not None:
             worker.trial = None
@@ -207,7 +196,7 @@ class Standing:
             node = self._nodes.get(name)
             if node is not None:
                 node.done, node.bad = node.done + 1, node.bad + bad
-                node.ends_s.append(now_s)
+                node.ends_s.append(self._clock())
                 node.epochs_s.extend([statistics.median(spans)] if spans else [])
 
     def tick(self, progress: Mapping[str, Progress]) -> None:
@@ -217,9 +206,6 @@ class Standing:
             told = progress.get(worker.name)
             if told is not worker.told and told != worker.told:
                 worker.told, worker.told_s, worker.told_at = told, self._clock(), time.time()
-
-    def _less(self, setting_id: str, fewer: int) -> None:
-        self._waiting[setting_id] = max(0, self._waiting[setting_id] - fewer)
 
     # How it stands. ------------------------------------------------------------------------------------------------
 
@@ -244,33 +230,22 @@ class Standing:
     @property
     def longest_s(self) -> float:
         """The longest that a trial took which came to an end of its own."""
-        return self._longest_s or 0.0
+        return self._pace.longest_s or 0.0
 
     def silent_s(self, worker: WorkerNow) -> float | None:
         """Return for how long the trial on a worker has told nothing, where that is much longer than any trial took, so
         that it may hang; None where it is not, and where a timeout will end it."""
-        if worker.trial is None or worker.trial.timeout_s is not None or self._longest_s is None:
+        if worker.trial is None or worker.trial.timeout_s is not None or self._pace.longest_s is None:
             return None
         silent_s = self._clock() - worker.told_s
-        return silent_s if silent_s > max(_SILENT_S, _SILENT_TIMES * self._longest_s) else None
+        return silent_s if silent_s > max(_SILENT_S, _SILENT_TIMES * self._pace.longest_s) else None
 
     def left_s(self) -> float | None:
-        """Return the seconds left on the workers there are, by the wall time of the trials that ended: of the same
-        setting where there are any, else of all. None before the first trial has ended."""
-        if not self._spent:
-            return None
-        mean_s = sum(total for total, _ in self._spent.values()) / sum(count for _, count in self._spent.values())
-        left_s = 0.0
-        for setting, count in self._waiting.items():
-            if count:
-                total_s, ended = self._spent.get(setting, (mean_s, 1))
-                left_s += count * total_s / ended
-        serving = set(self._demands)
-        return left_s / max(1, sum(worker.demand in serving for worker in self.workers.values()))
+        """Return the seconds that the rest may take on the workers there are; None before the first trial has ended."""
+        return self._pace.left_s(worker.demand for worker in self.workers.values())
 
     def trials_per_min(self) -> float | None:
-        """Return how many trials end a minute, over the last 200."""
-        return _rate(self._ends_s, self._first_s)
+        return self._pace.trials_per_min()
 
     def nodes(self) -> list[NodeNow]:
         """Return the nodes: those first that are lost or set aside, then those that start, then those where trials did
@@ -285,7 +260,7 @@ class Standing:
                 done=node.done,
                 bad=node.bad,
                 epoch_s=statistics.median(node.epochs_s) if node.epochs_s else None,
-                trials_per_min=_rate(node.ends_s, None),
+                trials_per_min=rate(node.ends_s),
             )
             for node in self._nodes.values()
         ]
@@ -346,15 +321,3 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Return what sorts names as people do: n2 before n10."""
     parts = re.split(r"(\d{1,18})", name)
     return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
-
-
-def _rate(ends_s: Sequence[float], first_s: float | None) -> float | None:
-    """Return how many ended a minute from `first_s`, or else the first of them, to the last; None for too few."""
-    if first_s is not None and len(ends_s) < 200:
-        count, since_s = len(ends_s), first_s
-    elif ends_s:
-        count, since_s = len(ends_s) - 1, ends_s[0]
-    else:
-        return None
-    span_s = ends_s[-1] - since_s if ends_s else 0.0
-    return 60 * count / span_s if count and span_s > 0 else None

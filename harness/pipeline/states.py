@@ -10,7 +10,8 @@ from harness.domain.outcome import Finished
 from harness.domain.state import StateError, glance
 from harness.domain.trial import Trial
 from harness.record.recorder import Recorder
-from harness.schedule.loop import Loop, Notice
+from harness.schedule.loop import Loop
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Executor
 
 _LAST_S: Final = 6.0  # for running trials to save their states where the run is told to end: a chunk takes up to 1.5 s

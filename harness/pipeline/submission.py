@@ -14,8 +14,8 @@ from typing import Any, Final
 from harness import __version__
 from harness.domain.errors import HarnessError, ResultsError, SuiteError
 from harness.domain.naming import plural
+from harness.pipeline.planning import make_plan, run_info
 from harness.pipeline.request import Request
-from harness.pipeline.stages import make_plan, run_info
 from harness.plan import Plan, shard
 from harness.record import runs, shards
 from harness.record.recorder import Recorder

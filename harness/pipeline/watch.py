@@ -12,7 +12,7 @@ from harness.pipeline.request import Display
 from harness.pipeline.standing import Standing
 from harness.record.live import LiveFile
 from harness.record.recorder import Recorder
-from harness.schedule.loop import Notice
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Executor
 
 _TELEMETRY_EVERY_S: Final = 1.0

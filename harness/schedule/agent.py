@@ -26,9 +26,11 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.schedule import join, reaper
+from harness.schedule.demand import Demand
+from harness.schedule.launch import Launch, Surroundings
 from harness.schedule.node import Node
-from harness.schedule.order import Demand
-from harness.schedule.process import START_TIMEOUT_S, Launch, Nursery, Surroundings
+from harness.schedule.nursery import Nursery
+from harness.schedule.process import START_TIMEOUT_S
 from harness.schedule.protocol import Done, Event, Gone, Progress, Ready, Saved
 from harness.schedule.shares import share_out
 from harness.telemetry.cores import usable_cores

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from harness.domain.component import Component
 from harness.domain.errors import SuiteError
 from harness.domain.trial import Trial
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 
 
 class Checks:

@@ -1,6 +1,6 @@
 """The processes that run trials: a nursery, which imports what they need once, and the workers it forks.
 
-A nursery is started by `harness.schedule.process` with the environment that its workers are to have, since thread pools
+A nursery is started by `harness.schedule.nursery` with the environment that its workers are to have, since thread pools
 are sized and devices are chosen by variables set before Python starts. It imports the back end, touches no device, so
 that it has no thread of its own, and then listens on a Unix socket. Each connection becomes a worker: the request names
 its cores and its log, the nursery forks, and the new process answers on that connection from then on. So a back

@@ -10,23 +10,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Any, Final
 
 from harness.domain.errors import SetupError
-from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.schedule.losses import Cause
-from harness.schedule.order import Demand
-from harness.schedule.process import PEER_GONE, Group, Launch
+from harness.schedule.demand import Demand
+from harness.schedule.gang import Gang
+from harness.schedule.launch import Group
+from harness.schedule.parts import Parts
 from harness.schedule.protocol import (
     Calibrated,
     Checked,
     Done,
     Event,
-    Executor,
     Gone,
+    NodeExecutor,
     Progress,
     Ready,
     Saved,
@@ -35,64 +35,6 @@ from harness.schedule.protocol import (
 
 _STRAGGLE_S: Final = 10.0  # how long the others have to say what they know once one has failed
 _BRIEF_S: Final = 2.0  # once a node is lost: those that could notice have, and the others wait for it in vain
-_STARTS: Final = 2  # a share that could not be started so often is not tried again
-
-
-class NodeExecutor(Executor, Protocol):
-    """An executor that can start workers one by one."""
-
-    def hosts(self, demand: Demand) -> list[str]:
-        """Return the names of the nodes that could hold a part of such a trial."""
-
-    def shares(self, node: str, demand: Demand) -> list[Launch]:
-        """Return the disjoint shares of a node that can each hold a part of such a trial; none is started by that.
-
-        Raises:
-            SetupError: when it can hold none, or is gone.
-        """
-
-    def free_address(self, node: str) -> str:
-        """Return an address of a node, IP:PORT, that nobody listens on at this moment.
-
-        Raises:
-            SetupError: when the node is gone.
-        """
-
-    def start_worker(self, node: str, launch: Launch, demand: Demand) -> Worker:
-        """Start a worker with this very share; it is `Ready` later, and no part of what `open` returns."""
-
-    def end_worker(self, worker: str) -> None:
-        """End a worker for good, whatever it does; nothing is told of it any more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """Where a member of a gang is."""
-
-    node: str
-    share: Launch
-
-
-@dataclass(slots=True, kw_only=True)
-class _Gang:
-    worker: Worker  # what the loop knows it by
-    parts: tuple[_Part, ...]
-    generation: int = 0
-    members: list[str] = field(default_factory=list)  # their workers' names, by rank
-    ready: dict[str, Ready] = field(default_factory=dict)
-    running: bool = False
-    asked: tuple[tuple[str, str], int] = (("", ""), 0)  # the key of the trial that it was given last, and the attempt
-    aside: bool = False  # one of its nodes is not to be used any more
-    answers: dict[str, Checked | Done | Gone] = field(default_factory=dict)  # to what was asked last
-    deadline_s: float | None = None  # for those that have not answered
-
-    @property
-    def name(self) -> str:
-        return self.worker.name
-
-    @property
-    def up(self) -> bool:
-        return len(self.ready) == len(self.parts)
 
 
 class Gangs:
@@ -101,14 +43,12 @@ class Gangs:
     def __init__(self, inner: NodeExecutor, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._inner = inner
         self._clock = clock
-        self._gangs: dict[str, _Gang] = {}
-        self._of: dict[str, _Gang] = {}  # by member
+        self._gangs: dict[str, Gang] = {}
+        self._of: dict[str, Gang] = {}  # by member
         self._ended: set[str] = set()  # members of before
         self._events: list[Event] = []
-        self._shares: dict[Demand, dict[str, list[Launch]]] = {}  # by node
-        self._refused: dict[Demand, dict[str, str]] = {}  # by node: why it can hold none
-        self._failed: dict[tuple[str, str], list[str]] = {}  # by node and share: why it could not be started
-        self._number = 0
+        self._parts = Parts(inner)
+        self._number = 0  # of the next gang
 
     def start(self, sources: Mapping[str, Source]) -> None:
         self._inner.start(sources)
@@ -116,78 +56,34 @@ class Gangs:
     def open(self, demand: Demand) -> list[Worker]:
         if demand.nodes == 1:
             return self._inner.open(demand)
-        hosts = self._look(demand)
+        hosts = self._parts.look(demand)
         while self._form(demand, hosts):
             pass
         found = [gang.worker for gang in self._gangs.values() if gang.worker.demand == demand and not gang.aside]
         if not found:
-            self._expect_possible(demand, hosts)
+            self._parts.expect_possible(demand, hosts, formed=self._number > 0)
         return found
 
-    def _look(self, demand: Demand) -> list[str]:
-        """Return the nodes that there are, having asked the new ones for their shares; forget those that are gone or do
-        not answer, to ask them anew once they are back."""
-        hosts = self._inner.hosts(demand)
-        shares, refused = self._shares.setdefault(demand, {}), self._refused.setdefault(demand, {})
-        for node in shares.keys() - set(hosts):
-            del shares[node]
-            self._failed = {place: why for place, why in self._failed.items() if place[0] != node}
-        for node in hosts:
-            if node not in shares:
-                try:
-                    shares[node] = self._inner.shares(node, demand)
-                except SetupError as error:
-                    refused[node] = str(error)
-                    if node in self._inner.hosts(demand):
-                        shares[node] = []
-                else:
-                    refused.pop(node, None)
-        return [node for node in hosts if node in shares]
-
-    def _usable(self, demand: Demand, node: str) -> list[Launch]:
-        """Return the shares of a node but for those that cannot be started."""
-        shares = self._shares[demand][node]
-        return [share for share in shares if len(self._failed.get((node, share.name), ())) < _STARTS]
-
     def _form(self, demand: Demand, hosts: list[str]) -> bool:
-        """Form one more gang, of the nodes with the most shares left, if there are enough of them."""
-        taken = {(part.node, part.share.name) for gang in self._gangs.values() for part in gang.parts}
-        free = {
-            node: [share for share in self._usable(demand, node) if (node, share.name) not in taken] for node in hosts
-        }
-        nodes = sorted((node for node in hosts if free[node]), key=lambda node: -len(free[node]))[: demand.nodes]
-        if len(nodes) < demand.nodes:
+        """Form one more gang, if there are shares left on enough nodes."""
+        taken = [part for gang in self._gangs.values() for part in gang.parts]
+        parts = self._parts.choose(demand, hosts, taken=taken)
+        if not parts:
             return False
-        parts = tuple(_Part(node=node, share=free[node][0]) for node in nodes)
-        first = parts[0].share
+        first = parts[0]
         worker = Worker(
             name=f"gang{self._number}",
-            node=nodes[0],
-            others=tuple(nodes[1:]),
+            node=first.node,
+            others=tuple(part.node for part in parts[1:]),
             demand=demand,
-            cores=first.cores,
-            gpus=first.gpus,
+            cores=first.share.cores,
+            gpus=first.share.gpus,
         )
         self._number += 1
-        gang = self._gangs[worker.name] = _Gang(worker=worker, parts=parts)
+        gang = self._gangs[worker.name] = Gang(worker=worker, parts=parts)
         return self._start(gang)
 
-    def _expect_possible(self, demand: Demand, hosts: list[str]) -> None:
-        """Raise where no gang can be formed though no node is missing; one that is missing may come back."""
-        able = [node for node in hosts if self._shares[demand][node]]
-        if self._number and len(able) < demand.nodes:
-            return
-        if len([node for node in able if self._usable(demand, node)]) >= demand.nodes:
-            return
-        there = f"{len(able)} ({', '.join(able)})" if able else "none"
-        why = [f"{node}: {reason}" for node, reason in self._refused[demand].items()]
-        why += [f"{node}: {reasons[-1]}" for (node, _), reasons in self._failed.items()]
-        raise SetupError(
-            f"nodes={demand.nodes} asks for more nodes than can hold a part of such a trial ({demand}); there are "
-            f"{there}" + "".join(f"\n  {reason}" for reason in dict.fromkeys(why))
-        )
-
-    def _start(self, gang: _Gang) -> bool:
+    def _start(self, gang: Gang) -> bool:
         """Start a gang's members; False, with the gang gone, where one of its nodes is."""
         gang.generation += 1
         gang.ready, gang.answers, gang.running, gang.deadline_s, gang.members = {}, {}, False, None, []
@@ -207,7 +103,7 @@ class Gangs:
             return False
         return True
 
-    def _end(self, gang: _Gang) -> None:
+    def _end(self, gang: Gang) -> None:
         """End all members."""
         for member in gang.members:
             self._inner.end_worker(member)
@@ -215,7 +111,7 @@ class Gangs:
             self._ended.add(member)
         gang.members = []
 
-    def _lose(self, gang: _Gang, reason: str, blamed: tuple[str, ...] = ()) -> None:
+    def _lose(self, gang: Gang, reason: str, blamed: tuple[str, ...] = ()) -> None:
         """Give a gang up; another is formed when workers are asked for."""
         self._end(gang)
         del self._gangs[gang.name]
@@ -253,7 +149,7 @@ class Gangs:
         else:
             self._again(gang, "it was to be replaced")
 
-    def _again(self, gang: _Gang, reason: str, blamed: tuple[str, ...] = ()) -> None:
+    def _again(self, gang: Gang, reason: str, blamed: tuple[str, ...] = ()) -> None:
         """Form a gang anew on the nodes it was on, at another address; give it up where one of them is gone."""
         self._end(gang)
         there = set(self._inner.hosts(gang.worker.demand))
@@ -282,31 +178,28 @@ class Gangs:
         events, self._events = self._events, []
         return events
 
-    def _hear(self, gang: _Gang, event: Event) -> None:
+    def _hear(self, gang: Gang, event: Event) -> None:
         """Take in what a member has told."""
         match event:
             case Ready():
                 gang.ready[event.worker] = event
                 if gang.up:
-                    leader = gang.ready[gang.members[0]]
-                    slowest_s = max(one.prepare_s for one in gang.ready.values())
-                    self._events.append(replace(leader, worker=gang.name, prepare_s=slowest_s))
+                    self._events.append(gang.readiness())
             case Calibrated():
                 self._events.append(replace(event, worker=gang.name))
             case Checked():
                 gang.answers[event.worker] = event
-                if len(gang.answers) == len(gang.members):
-                    wrong = [one.error for one in gang.answers.values() if isinstance(one, Checked) and one.error]
-                    self._events.append(Checked(worker=gang.name, error=wrong[0] if wrong else None))
+                if gang.answered:
+                    self._events.append(gang.checked())
             case Gone() if not gang.running:
-                place = gang.parts[gang.members.index(event.worker)]
+                part = gang.part(event.worker)
                 if not gang.up:
-                    self._failed.setdefault((place.node, place.share.name), []).append(event.reason)
-                self._lose(gang, _told(gang, event.worker, event.reason), (place.node,))
+                    self._parts.failed(part, event.reason)
+                self._lose(gang, gang.told(event.worker, event.reason), (part.node,))
             case Done() | Gone():
                 self._answered(gang, event)
 
-    def _answered(self, gang: _Gang, event: Done | Gone) -> None:
+    def _answered(self, gang: Gang, event: Done | Gone) -> None:
         before = gang.answers.get(event.worker)
         if not isinstance(before, Done):  # which says more than that its worker is gone
             gang.answers[event.worker] = event
@@ -314,27 +207,16 @@ class Gangs:
             gang.deadline_s = min(gang.deadline_s or math.inf, self._clock() + _BRIEF_S)
         elif not (event.alive and event.outcome.status == "completed") and gang.deadline_s is None:
             gang.deadline_s = self._clock() + _STRAGGLE_S
-        if len(gang.answers) == len(gang.members):
+        if gang.answered:
             self._finish(gang)
 
-    def _finish(self, gang: _Gang) -> None:
+    def _finish(self, gang: Gang) -> None:
         """Tell how the trial on a gang ended, and form the gang anew where its members have fallen out of step."""
-        done = {name: one for name, one in gang.answers.items() if isinstance(one, Done)}
-        in_step = len(done) == len(gang.members) and len({one.outcome.status for one in done.values()}) == 1
-        alive = in_step and all(one.alive for one in done.values()) and not gang.aside
-        outcome = _outcome(gang, done)
-        key, attempt = gang.asked
-        lost = _first_lost(gang)
-        blamed = tuple(part.node for part, name in zip(gang.parts, gang.members, strict=True) if name in lost)
-        self._events.append(
-            Done(
-                worker=gang.name, key=key, attempt=attempt, outcome=outcome, alive=alive, cause=_cause(gang),
-                blamed=blamed,
-            )
-        )  # fmt: skip
+        done = gang.done()
+        self._events.append(done)
         gang.running, gang.deadline_s = False, None
-        if not alive:
-            self._again(gang, outcome.error or "one of its nodes was set aside", blamed)
+        if not done.alive:
+            self._again(gang, done.outcome.error or "one of its nodes was set aside", done.blamed)
 
     def progress(self) -> dict[str, Progress]:
         found = self._inner.progress()
@@ -375,56 +257,3 @@ class Gangs:
 
     def close(self, *, leaving: bool) -> None:
         self._inner.close(leaving=leaving)
-
-
-def _told(gang: _Gang, member: str, reason: str) -> str:
-    """Return a reason why a member could not go on, with where it is."""
-    rank = gang.members.index(member)
-    node = f"node {gang.parts[rank].node}"
-    if reason.startswith(f"{node} was lost"):
-        return reason
-    return f"process {rank} of {len(gang.parts)}, on {node}: {reason}"
-
-
-def _cause(gang: _Gang) -> Cause:
-    """Return what ended a trial that was lost: a node, or else what ended the process of the first member that died."""
-    if any(isinstance(one, Gone) for one in gang.answers.values()):
-        return "node"
-    own = [
-        one.cause
-        for one in gang.answers.values()
-        if isinstance(one, Done) and one.outcome.status == "lost" and PEER_GONE not in (one.outcome.error or "")
-    ]
-    return own[0] if own else "outside"
-
-
-def _first_lost(gang: _Gang) -> dict[str, str]:
-    """Return the members that were lost by themselves, not because another was, each with the reason."""
-    gone = {name: one.reason for name, one in gang.answers.items() if isinstance(one, Gone)}
-    if gone:  # what the others then end by may look like a fault of their own: JAX aborts
-        return gone
-    lost = {
-        name: one.outcome.error or "?"
-        for name, one in gang.answers.items()
-        if isinstance(one, Done) and one.outcome.status == "lost"
-    }
-    if lost and all(PEER_GONE in reason for reason in lost.values()):
-        silent = {name: "did not answer" for name in gang.members if name not in gang.answers}
-        return silent or lost
-    return {name: reason for name, reason in lost.items() if PEER_GONE not in reason}
-
-
-def _outcome(gang: _Gang, done: Mapping[str, Done]) -> Outcome:
-    """Return the leader's outcome, or what the other members say of why there is none."""
-    answered = [done[name].outcome for name in gang.members if name in done]  # all measure the same epochs
-    own = answered[0] if answered else Outcome(status="lost", ended_at=time.time())
-    lost = _first_lost(gang)
-    if lost:
-        told = "; ".join(_told(gang, name, lost[name]) for name in gang.members if name in lost)
-        return replace(own, status="lost", error=told, files={})
-    wrong = [name for name in gang.members if name in done and done[name].outcome.status != "completed"]
-    if not wrong or wrong[0] == gang.members[0]:
-        return own
-    said = done[wrong[0]].outcome
-    error = _told(gang, wrong[0], str(said.error))
-    return replace(own, status=said.status, error=error, error_detail=said.error_detail, step=said.step, files={})

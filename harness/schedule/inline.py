@@ -15,9 +15,9 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import EpochRecord
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.demand import Demand
 from harness.schedule.eligible import refusal
 from harness.schedule.node import sampling_notes
-from harness.schedule.order import Demand
 from harness.schedule.protocol import Body, Calibrated, Checked, Done, Event, Progress, Ready, Saved, Worker
 from harness.telemetry.calibrate import calibrate_share
 from harness.telemetry.environment import describe_node

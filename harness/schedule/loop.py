@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Final
 
 from harness.domain.errors import SetupError
-from harness.domain.naming import plural
 from harness.domain.outcome import Finished, Outcome, Placement
 from harness.domain.trial import Trial
 from harness.schedule.checks import Checks
+from harness.schedule.demand import Demand
 from harness.schedule.losses import Cause, Losses
-from harness.schedule.order import Demand, Queue
+from harness.schedule.notice import Notice
+from harness.schedule.order import Queue
+from harness.schedule.patience import Patience
 from harness.schedule.phases import Ordered
-from harness.schedule.protocol import Calibrated, Checked, Done, Event, Executor, Gone, Ready, Worker
+from harness.schedule.protocol import Calibrated, Checked, Done, Event, Executor, Gone, Ready
+from harness.schedule.staff import Running, Staff, WorkerState
 
 LEAK_BYTES: Final = 1 << 30  # a worker this much above (and twice) its size after its first trial is replaced
 _POLL_S: Final = 0.25
 _LOOK_EVERY_S: Final = 1.0  # how often to ask for the workers of nodes that have joined
-_TELL_AFTER_S: Final = 3.0  # of waiting for a node: many a worker is back sooner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,63 +38,6 @@ class Policy:
     patience_s: float = 300.0  # wait so long for a node to come back where none is left that can run what waits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """Something to show: a worker became ready, a trial began, is tried again, or a worker was replaced.
-
-    "gone": the `nodes` of `values` are lost with the worker, unless others serve there. "waiting": for nodes to return.
-    "settled": so many trials of a setting are not needed any more, `fewer` of `values`, or are so after all where that
-    is below 0. "set aside": the `node` of `values` is used no more, for the reason in `text`. "state":
-    a trial goes on from one, or cannot. "retried": the `status` of `values` is how it ended.
-    """
-
-    what: Literal[
-        "opened",
-        "ready",
-        "calibrated",
-        "started",
-        "retried",
-        "replaced",
-        "gone",
-        "settled",
-        "set aside",
-        "absent",
-        "waiting",
-        "cluster",
-        "state",
-    ]
-    worker: str
-    trial: Trial | None = None
-    text: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)  # what was calibrated, or how many trials are settled
-    share: Worker | None = None  # of a worker that was opened or calibrated
-
-
-@dataclass(slots=True, kw_only=True)
-class _Running:
-    ordered: Ordered
-    position: int
-    neighbours: int
-    warm: bool
-    state: bytes | None  # what tells the state that it goes on from
-
-
-@dataclass(slots=True)
-class _State:
-    worker: Worker
-    ready: bool = False
-    warm: dict[str, None] = field(default_factory=dict)  # program keys this process has run, in that order
-    baseline: int | None = None
-    running: _Running | None = None
-    checking: bool = False
-    calibrating: bool = False
-    leaving: bool = False  # its node is set aside: what it runs is the last
-
-    @property
-    def free(self) -> bool:
-        return self.ready and self.running is None and not self.checking and not self.calibrating
-
-
 class Loop:
     """Runs the trials of a queue on an executor's workers. Iterate over it once; `stopped` then says why it ended
     early ("signal", "max_fail", "budget", "stop" or "nodes"), or is None.
@@ -103,8 +48,7 @@ class Loop:
     each trial that ended for good: whether arms of its setting, by setting and arm, need no more repeats, as far as is
     known by now; their trials are held back while that is so.
 
-    `set_aside` holds the nodes that are used no more, each with the reason. After "nodes", `unserved` holds what waits
-    and no node is left for.
+    After "nodes", `unserved` holds what waits and no node is left for.
     """
 
     def __init__(
@@ -135,34 +79,30 @@ class Loop:
         self._clock = clock
         self._enough = enough
         self._saved = saved
-        self._states: dict[str, _State] = {}
-        self._serving: dict[Demand, dict[str, _State]] = {}  # of every demand opened so far: its workers that live
-        self._on: dict[str, dict[str, _State]] = {}  # by node: the workers that live
-        self._busy: dict[str, _State] = {}  # those that run a trial
-        self._busy_on: dict[str, dict[str, _Running]] = {}
+        self._staff = Staff()
+        self._patience = Patience(executor, self._staff, patience_s=policy.patience_s, notify=notify)
         self._calibrating: set[str] = set()  # workers
         self._calibrated: set[tuple[str, Demand]] = set()  # nodes with the kinds of share, done or on the way
         self._changed: set[str] = set()  # nodes where there may be something to start
         self._announced: dict[str, Ready] = {}  # before this loop had use for them
-        self._were_on: dict[Demand, set[str]] = {}  # the nodes that have served a demand
-        self._proven: set[Demand] = set()  # that some worker was ready for
-        self._missing: dict[Demand, float] = {}  # without a worker since when
-        self._told_waiting = False  # that nothing can run until a node is back
         self._attempts: dict[tuple[str, str], int] = {}  # of trials that have not ended
         self._retried: set[tuple[str, str]] = set()
         self._position = first_position
         self._failures = 0
-        self._gone: dict[str, None] = {}  # the reasons why workers are
         self._now_s = 0.0
         self._look_at_s = -math.inf
-        self.set_aside: dict[str, str] = {}
         self.unserved: list[Demand] = []
         self.stopped: str | None = None
 
     @property
     def running(self) -> dict[str, Trial]:
         """The trials now running, by worker."""
-        return {name: state.running.ordered.trial for name, state in self._busy.items() if state.running}
+        return {name: running.ordered.trial for name, running in self._staff.running.items()}
+
+    @property
+    def set_aside(self) -> Mapping[str, str]:
+        """The nodes that are used no more, each with the reason."""
+        return self._staff.set_aside
 
     def __iter__(self) -> Iterator[Finished]:
         began = self._clock()
@@ -190,7 +130,7 @@ class Loop:
 
     @property
     def _under_way(self) -> bool:
-        return bool(self._busy or self._calibrating or self._checks.under_way)
+        return bool(self._staff.busy or self._calibrating or self._checks.under_way)
 
     def _dispatch(self) -> None:
         """Give free workers something to do."""
@@ -199,10 +139,10 @@ class Loop:
             self._look_at_s = self._now_s + _LOOK_EVERY_S
         self._open_what_is_due(look)
         if look:
-            self._give_up_on_nodes()
+            self._give_up_where_none_is_left()
         while not self._check():
             changed, self._changed, self._queue.changed = self._changed | self._queue.changed, set(), set()
-            for node in [node for node in self._on if node in changed] if len(changed) > 1 else changed:
+            for node in [node for node in self._staff.nodes if node in changed] if len(changed) > 1 else changed:
                 self._serve(node)
             if not self._queue.changed:
                 return
@@ -212,17 +152,17 @@ class Loop:
 
     def _open_what_is_due(self, look: bool) -> None:
         """Open workers for what has to be built, and for what comes next on any node; `look` for those of new nodes."""
-        for demand in list(self._serving) if look else ():
+        for demand in self._staff.demands if look else ():
             if self._queue.waits(demand):
                 self._open(demand)
         for demand in self._checks.demands:
-            if demand not in self._serving:
+            if not self._staff.opened(demand):
                 self._open(demand)
-        if (look or self._queue.changed) and len(self._serving) < self._queue.kinds:
+        if (look or self._queue.changed) and len(self._staff.demands) < self._queue.kinds:
             for demand in self._queue.demands:
-                if demand not in self._serving:
-                    hosts = self._hosts(demand)
-                    if self._queue.ahead(demand, hosts) or not (hosts or self._proven):
+                if not self._staff.opened(demand):
+                    hosts = self._patience.hosts(demand)
+                    if self._queue.ahead(demand, hosts) or not (hosts or self._patience.proven):
                         self._open(demand)
 
     def _open(self, demand: Demand) -> None:
@@ -234,49 +174,31 @@ class Loop:
         try:
             workers = self._executor.open(demand)
         except SetupError as error:
-            if demand not in self._serving:
+            if not self._staff.opened(demand):
                 raise
-            self._gone[str(error)] = None
+            self._patience.gone(str(error))
             workers = []
-        serving = self._serving.setdefault(demand, {})
+        self._staff.open(demand)
         for worker in workers:
-            if worker.name in self._states or not self.set_aside.keys().isdisjoint(worker.nodes):
+            if worker.name in self._staff or not self._staff.set_aside.keys().isdisjoint(worker.nodes):
                 continue
             announced = self._announced.pop(worker.name, None)
-            state = _State(worker)
-            self._states[worker.name] = serving[worker.name] = state
-            for node in worker.nodes:
-                self._on.setdefault(node, {})[worker.name] = state
-            self._were_on.setdefault(demand, set()).update(worker.nodes)
+            state = self._staff.add(worker)
+            self._patience.opened(worker)
             self._queue.join(worker.name, demand, worker.nodes)
             self._notify(Notice(what="opened", worker=worker.name, share=worker))
             if announced is not None:
                 self._is_ready(state, announced)
 
-    def _hosts(self, demand: Demand) -> list[str]:
-        """Return the names of the nodes there are now that could serve a demand.
-
-        Raises:
-            SetupError: where there is none, and never was a worker.
-        """
-        try:
-            return self._executor.node_names(demand)
-        except SetupError:
-            if not self._proven:
-                raise
-            return []
-
-    def _is_ready(self, state: _State, event: Ready) -> None:
+    def _is_ready(self, state: WorkerState, event: Ready) -> None:
         state.ready, state.baseline, state.warm = True, None, dict.fromkeys(sorted(event.warm))
-        self._proven.add(state.worker.demand)
+        self._patience.ready(state.worker.demand)
         self._notify(Notice(what="ready", worker=event.worker, text=f"{event.prepare_s:.1f} s"))
 
-    def _leave(self, state: _State) -> None:
+    def _leave(self, state: WorkerState) -> None:
         """Use a worker no more."""
         worker = state.worker
-        del self._states[worker.name], self._serving[worker.demand][worker.name]
-        for node in worker.nodes:
-            del self._on[node][worker.name]
+        self._staff.remove(state)
         self._queue.leave(worker.name)
         if state.calibrating:  # another one there may
             self._calibrating.discard(worker.name)
@@ -284,39 +206,12 @@ class Loop:
         self._look_at_s = -math.inf
         self._checks.ended(worker.name, None)
 
-    def _give_up_on_nodes(self) -> None:
-        """Stop once nothing that waits can run and no node has come back for long enough.
-
-        Raises:
-            SetupError: at once where nothing is worth waiting for: the nodes are there, and their workers cannot start.
-        """
-        waiting = self._queue.demands
-        missing = [demand for demand in waiting if not self._serving.get(demand)]
-        self._missing = {demand: self._missing.get(demand, self._now_s) for demand in missing}
-        hopeless = [demand for demand in missing if not self._may_return(demand)]
-        why = "no worker is left to run trials on: " + "; ".join(self._gone)
-        if set(hopeless) - self._proven and not self.set_aside:
-            raise SetupError(why)
-        if not missing or len(missing) < len(waiting) or self._under_way:
-            self._told_waiting = False
-            return
-        if hopeless == missing and not self.set_aside:
-            raise SetupError(why)
-        waited_s = {demand: self._now_s - since_s for demand, since_s in self._missing.items()}
-        if all(demand in hopeless or waited_s[demand] >= self._policy.patience_s for demand in missing):
-            self.stopped, self.unserved = "nodes", missing
-        elif not self._told_waiting and min(waited_s.values()) >= _TELL_AFTER_S:
-            self._told_waiting = True
-            what = f"{plural(len(self._queue), 'trial')} for a node that can hold them ({'; '.join(map(str, missing))})"
-            text = f"{what}, for up to {self._policy.patience_s:g} s"
-            self._notify(Notice(what="waiting", worker="", text=text))
-
-    def _may_return(self, demand: Demand) -> bool:
-        """Whether a node may come back that served a demand, or was to."""
-        were_on = self._were_on.get(demand)
-        if were_on is None:
-            return demand not in self._serving or bool(self._proven)
-        return bool(were_on - set(self._hosts(demand)) - self.set_aside.keys())
+    def _give_up_where_none_is_left(self) -> None:
+        """Stop once nothing that waits can run, and no node has come back for long enough."""
+        waiting, idle = self._queue.demands, not self._under_way
+        unserved = self._patience.exhausted(waiting, trials=len(self._queue), idle=idle, now_s=self._now_s)
+        if unserved:
+            self.stopped, self.unserved = "nodes", unserved
 
     # What they do. ---------------------------------------------------------------------------------------------------
 
@@ -324,12 +219,12 @@ class Loop:
         """Have free workers build what has yet to be; return whether trials have to wait for that."""
         wait = False
         for demand in self._checks.demands:
-            for name, state in self._serving.get(demand, {}).items():
+            for state in self._staff.serving(demand):
                 wait = True
-                trial = self._checks.take(name, demand) if state.free else None
+                trial = self._checks.take(state.worker.name, demand) if state.free else None
                 if trial is not None:
                     state.checking = True
-                    self._executor.check(name, trial)
+                    self._executor.check(state.worker.name, trial)
         return wait
 
     def _serve(self, node: str) -> None:
@@ -337,45 +232,26 @@ class Loop:
         demand = self._queue.due(node)
         if demand is None:
             return
-        for name, state in self._on[node].items():
+        for state in self._staff.on(node):
             if state.worker.demand != demand or not state.free:
                 continue
-            place = (state.worker.node, demand)
+            name, place = state.worker.name, (state.worker.node, demand)
             if self._policy.calibrate and place not in self._calibrated:
-                if all(other.free for other in self._beside(state)):
+                if all(other.free for other in self._staff.beside(state)):
                     self._calibrated.add(place)
                     self._calibrating.add(name)
                     state.calibrating = True
                     self._executor.calibrate(name)
-            elif not (self._calibrating and any(other.calibrating for other in self._beside(state))):
+            elif not (self._calibrating and any(other.calibrating for other in self._staff.beside(state))):
                 ordered = self._queue.take(name, warm=state.warm)
                 if ordered is not None:
                     self._submit(state, ordered)
 
-    def _beside(self, state: _State) -> Iterator[_State]:
-        """Yield the workers on the nodes of one, itself among them."""
-        return (other for node in state.worker.nodes for other in self._on[node].values())
-
-    def _submit(self, state: _State, ordered: Ordered) -> None:
+    def _submit(self, state: WorkerState, ordered: Ordered) -> None:
         trial, name = ordered.trial, state.worker.name
-        neighbours = 0
-        for node in state.worker.nodes:
-            there = self._busy_on.setdefault(node, {})
-            neighbours = max(neighbours, len(there))
-            for one in there.values():
-                one.neighbours = max(one.neighbours, len(there))
         saved = self._saved(trial)
-        running = _Running(
-            ordered=ordered,
-            position=self._position,
-            neighbours=neighbours,
-            warm=trial.program_key in state.warm,
-            state=_mark(saved),
-        )
-        state.running = self._busy_on[state.worker.node][name] = running
-        for node in state.worker.others:
-            self._busy_on[node][name] = running
-        self._busy[name] = state
+        warm = trial.program_key in state.warm
+        self._staff.begin(state, Running(ordered=ordered, position=self._position, warm=warm, state=_mark(saved)))
         self._position += 1
         attempt = self._attempts[trial.key] = self._attempts.get(trial.key, 0) + 1
         self._notify(Notice(what="started", worker=name, trial=trial))
@@ -384,7 +260,7 @@ class Loop:
     # What comes of it. -----------------------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> Iterator[Finished]:
-        state = self._states.get(event.worker)
+        state = self._staff.get(event.worker)
         if state is None:
             if isinstance(event, Ready):
                 self._announced[event.worker] = event
@@ -410,29 +286,29 @@ class Loop:
             case Done():
                 yield from self._done(state, event)
 
-    def _lost(self, state: _State, event: Gone) -> Iterator[Finished]:
+    def _lost(self, state: WorkerState, event: Gone) -> Iterator[Finished]:
         """Go on without a worker."""
-        self._gone[event.reason] = None
+        self._patience.gone(event.reason)
         nodes = event.blamed or state.worker.nodes
         self._notify(Notice(what="gone", worker=event.worker, text=event.reason, values={"nodes": nodes}))
         if state.running is not None:
             outcome = Outcome(status="lost", error=event.reason, ended_at=time.time())
             yield from self._ended(state, state.running, outcome, cause="node", blamed=event.blamed)
-        if event.worker in self._states:
+        if event.worker in self._staff:
             self._leave(state)
 
-    def _done(self, state: _State, event: Done) -> Iterator[Finished]:
+    def _done(self, state: WorkerState, event: Done) -> Iterator[Finished]:
         running = state.running
         if running is None or event.key != running.ordered.trial.key or event.attempt != self._attempts[event.key]:
             return  # of an attempt that was given up before it ended
         yield from self._ended(state, running, event.outcome, cause=event.cause, blamed=event.blamed)
-        if event.worker in self._states:
+        if event.worker in self._staff:
             if state.leaving:
                 self._leave(state)
             else:
                 self._after(state, running, event)
 
-    def _after(self, state: _State, running: _Running, event: Done) -> None:
+    def _after(self, state: WorkerState, running: Running, event: Done) -> None:
         name, rss = event.worker, event.outcome.facts.rss_bytes
         if not event.alive:
             state.ready = False
@@ -452,13 +328,10 @@ class Loop:
             self._executor.replace(name)
 
     def _ended(
-        self, state: _State, running: _Running, outcome: Outcome, *, cause: Cause, blamed: tuple[str, ...]
+        self, state: WorkerState, running: Running, outcome: Outcome, *, cause: Cause, blamed: tuple[str, ...]
     ) -> Iterator[Finished]:
         worker, trial = state.worker, running.ordered.trial
-        state.running = None
-        del self._busy[worker.name]
-        for node in worker.nodes:
-            del self._busy_on[node][worker.name]
+        self._staff.end(state)
         self._queue.ended(worker.name)
         again = self._again(state, running, outcome, cause, blamed or worker.nodes)
         if again is not None:
@@ -495,7 +368,7 @@ class Loop:
         yield finished
 
     def _again(
-        self, state: _State, running: _Running, outcome: Outcome, cause: Cause, blamed: tuple[str, ...]
+        self, state: WorkerState, running: Running, outcome: Outcome, cause: Cause, blamed: tuple[str, ...]
     ) -> Ordered | None:
         """Return the trial to put back if it is to run again. One that was lost does so even where the run is ending:
         it is not recorded, so that whoever resumes the run finds it."""
@@ -524,15 +397,16 @@ class Loop:
 
     def _judge(self, nodes: Collection[str]) -> None:
         """Set a node aside that loses trial after trial, while another does not."""
+        aside = self._staff.set_aside
         for node in nodes:
             reason = self._losses.failing(node)
-            others = (other for other, states in self._on.items() if states and other not in nodes)
-            if reason is None or node in self.set_aside or not any(self._losses.sound(other) for other in others):
+            others = (other for other in self._staff.nodes if self._staff.on(other) and other not in nodes)
+            if reason is None or node in aside or not any(self._losses.sound(other) for other in others):
                 continue
-            self.set_aside[node] = reason
+            aside[node] = reason
             self._executor.set_aside(node)
             self._notify(Notice(what="set aside", worker="", text=reason, values={"node": node}))
-            for state in list(self._on[node].values()):
+            for state in list(self._staff.on(node)):
                 state.leaving = True
                 if state.running is None:
                     self._leave(state)

@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from harness import processes
 from harness.domain.errors import SetupError
 from harness.domain.outcome import EpochRecord, Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.schedule.child import Prime
-from harness.schedule.losses import Cause
-from harness.schedule.process import (
-    BrokenWorkerError,
-    Launch,
-    Nursery,
-    Surroundings,
-    WorkerProcess,
-    private_folder,
-    start_nursery,
-)
+from harness.schedule.endings import cause_of
+from harness.schedule.launch import Launch, Surroundings
+from harness.schedule.nursery import BrokenWorkerError, Nursery, end_nurseries, private_folder, start_nursery
+from harness.schedule.process import WorkerProcess
 from harness.schedule.protocol import Calibrated, Checked, Done, Progress, Ready, Saved
 from harness.telemetry.energy import EnergyMeter
 from harness.telemetry.environment import describe_node
 from harness.telemetry.sampler import Sampler
 
 _START_ATTEMPTS = 3
-_OWN_SIGNALS: Final = (  # that a process gets for what it does itself
-    *(signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
-    *(signal.SIGTRAP, signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ),
-)
 
 
 class Node:
@@ -185,7 +173,7 @@ class Node:
         if outcome.status == "completed":
             self._warm[name].add(trial.program_key)
         lost = outcome.status == "lost"
-        cause = _cause(worker.exit_code(), out_of_memory=bool(worker.out_of_memory())) if lost else "outside"
+        cause = cause_of(worker.exit_code(), out_of_memory=bool(worker.out_of_memory())) if lost else "outside"
         alive = not lost and worker.alive()
         return Done(worker=name, key=trial.key, attempt=attempt, outcome=outcome, alive=alive, cause=cause)
 
@@ -296,14 +284,6 @@ class Node:
             return found
 
 
-def _cause(exit_code: int | None, *, out_of_memory: bool) -> Cause:
-    """Return what ended a worker, by how its process ended and whether the kernel ended one for memory meanwhile."""
-    if exit_code is None:
-        return "outside"
-    own = exit_code >= 0 or -exit_code in _OWN_SIGNALS or (exit_code == -signal.SIGKILL and out_of_memory)
-    return "trial" if own else "outside"
-
-
 def reads_what_may_change(trial: Trial) -> bool:
     """Whether a trial's data are known by a name alone; those of all others by their content, own functions aside."""
     dataset = trial.setting.dataset
@@ -322,44 +302,3 @@ def sampling_notes(sampler: Sampler, *, cores: Collection[int], gpus: Collection
         absent |= meter.absent
         meter.close()
     return {"absent": absent, "gaps": [asdict(gap) for gap in sampler.gaps]}
-
-
-def end_nurseries(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Close the lifeline of these nurseries and see that they end."""
-    for process in processes:
-        if process.stdin is not None:
-            process.stdin.close()
-    for process in processes:
-        try:
-            process.wait(0.5)
-        except subprocess.TimeoutExpired:  # it is importing
-            process.kill()
-            process.wait()
-
-
-class Prestarted:
-    """The nurseries for some shares of this node, started before anything that will use them.
-
-    The nth of `first` is the trial that the nth share will run first: its worker compiles for it meanwhile.
-    """
-
-    def __init__(
-        self, launches: Sequence[Launch], first: Sequence[Trial] = (), sources: Mapping[str, Source] | None = None
-    ) -> None:
-        self.folder: Path = private_folder()
-        self.nurseries: list[Nursery] = []
-        self._processes: list[subprocess.Popen[bytes]] = []
-        primes: dict[tuple[object, ...], list[Prime]] = {launch.nursery_key(): [] for launch in launches}
-        for launch, trial in zip(launches, first, strict=False):
-            log = str(self.folder / f"{launch.name}.log")
-            prime = Prime(name=launch.name, cores=launch.cores, log=log, trial=trial, sources=dict(sources or {}))
-            primes[launch.nursery_key()].append(prime)
-        for key, launch in {launch.nursery_key(): launch for launch in launches}.items():
-            nursery, process = start_nursery(launch, self.folder, primes[key])
-            self.nurseries.append(nursery)
-            self._processes.append(process)
-
-    def stop(self) -> None:
-        """End what still runs."""
-        end_nurseries(self._processes)
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -20,107 +20,14 @@ and once what runs there has ended, it runs.
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 
 from harness.domain.trial import Trial
+from harness.schedule.demand import Demand
+from harness.schedule.lines import Line, Seat
 from harness.schedule.phases import Ordered, Phase
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Demand:
-    """What a trial needs of a node: a share of so many physical cores and GPUs, alone or beside others."""
-
-    backend: str  # what its process has imported; "none" for a workload that brings its own
-    cpus: float  # physical cores of each node; below 1: so much of an unpinned, packed one
-    gpus: float  # of each node; below 1: so much of a packed one
-    exclusive: bool
-    devices: int = 1  # of each node that a batch is split over
-    nodes: int = 1  # that the trial spans
-    accelerator: str = ""  # the kind of GPU; "": any, or none
-    labels: tuple[tuple[str, str], ...] = ()  # that the node must have
-    node: str = ""  # its name; "": any
-
-    @classmethod
-    def of(cls, trial: Trial) -> Demand:
-        setting = trial.setting
-        return cls(
-            backend=setting.needs,
-            cpus=setting.cpus,
-            gpus=float(setting.gpus),
-            exclusive=setting.exclusive,
-            devices=setting.devices,
-            nodes=setting.nodes,
-            accelerator=setting.accelerator or "",
-            labels=tuple(sorted(setting.node_labels.items())),
-            node=setting.node or "",
-        )
-
-    def __str__(self) -> str:
-        told = [f"cpus={self.cpus:g}", *([f"gpus={self.gpus:g}"] if self.gpus else [])]
-        told += ["exclusive"] if self.exclusive else []
-        told += [f"devices={self.devices}"] if self.devices > 1 else []
-        told += [f"nodes={self.nodes}"] if self.nodes > 1 else []
-        told += [f"accelerator={self.accelerator}"] if self.accelerator else []
-        told += [f"node_labels.{name}={value}" for name, value in self.labels]
-        return ", ".join(told + ([f"node={self.node}"] if self.node else []))
-
-
-@dataclass(slots=True)
-class _Seat:
-    """A worker, and its number among those that serve its demand."""
-
-    name: str
-    demand: Demand
-    nodes: tuple[str, ...]
-    index: int
-    busy: bool = False
-
-
-class _Line:
-    """The phases of one demand, in order."""
-
-    def __init__(self) -> None:
-        self.phases: list[Phase] = []
-        self.head = 0  # nothing is left in those before
-        self.seats: dict[str, _Seat] = {}  # by worker, in the order in which they came
-        self.spans = False  # whether any worker spans nodes
-
-    def first(self) -> Phase | None:
-        while self.head < len(self.phases) and not self.phases[self.head].left:
-            self.head += 1
-        return self.phases[self.head] if self.head < len(self.phases) else None
-
-    def first_for(self, node: str) -> Phase | None:
-        """Return the first phase that holds a trial which this node may take."""
-        phase = self.first()
-        if phase is None or phase.fresh:
-            return phase
-        for number in range(self.head, len(self.phases)):
-            phase = self.phases[number]
-            if phase.fresh or any(self._may(one, node) for one in phase.again):
-                return phase
-        return None
-
-    def add(self, phase: Phase, one: Ordered) -> None:
-        phase.add(one)
-        self.head = min(self.head, bisect_left(self.phases, phase.place, key=attrgetter("place")))
-
-    def _may(self, one: Ordered, node: str) -> bool:
-        return any(self.allowed(one, seat) for seat in self.seats.values() if node in seat.nodes)
-
-    def allowed(self, one: Ordered, seat: _Seat) -> bool:
-        """Whether a worker may take a trial that was lost before: not where that was, while others live elsewhere."""
-        others = self.seats.values()
-        if not one.lost_nodes.isdisjoint(seat.nodes):
-            if any(one.lost_nodes.isdisjoint(other.nodes) for other in others):
-                return False
-            if seat.name in one.lost_workers:
-                return all(other.name in one.lost_workers for other in others)
-        return True
 
 
 class Queue:
@@ -140,7 +47,7 @@ class Queue:
             demand = demands.get(id(trial.setting)) or demands.setdefault(id(trial.setting), Demand.of(trial))
             ordered = Ordered(trial=trial, block=trial.repeat, group=rank[trial.program_key])
             blocks[trial.repeat][demand].append(ordered)
-        self._lines: dict[Demand, _Line] = defaultdict(_Line)
+        self._lines: dict[Demand, Line] = defaultdict(Line)
         self._phases: dict[tuple[int, Demand], Phase] = {}
         for block in sorted(blocks):
             shuffled = sorted(blocks[block])
@@ -153,7 +60,7 @@ class Queue:
                 self._lines[demand].phases.append(phase)
         self._left = len(trials)
         self._spans = False  # whether any worker spans nodes
-        self._seats: dict[str, _Seat] = {}
+        self._seats: dict[str, Seat] = {}
         self._served: dict[str, dict[Demand, int]] = {}  # by node: demands, with how many workers
         self._running: dict[str, dict[Demand, int]] = {}  # by node: demands, with how many trials
         self._held: dict[tuple[str, str], list[Ordered]] = {}  # by setting and arm: not needed, as far as is known
@@ -187,9 +94,7 @@ class Queue:
     def join(self, worker: str, demand: Demand, nodes: tuple[str, ...]) -> None:
         """Let a worker take trials from now on, which holds a share of these nodes."""
         line = self._lines[demand]
-        seat = _Seat(worker, demand, nodes, len(line.seats))
-        self._seats[worker] = line.seats[worker] = seat
-        line.spans = line.spans or len(nodes) > 1
+        self._seats[worker] = line.join(worker, demand, nodes)
         self._spans = self._spans or line.spans
         for node in nodes:
             served = self._served.setdefault(node, {})
@@ -202,9 +107,7 @@ class Queue:
         if seat.busy:
             self._count(seat, -1)
         line = self._lines[seat.demand]
-        del line.seats[worker]
-        for index, other in enumerate(line.seats.values()):
-            other.index = index
+        line.leave(worker)
         for node in seat.nodes:
             served = self._served[node]
             served[seat.demand] -= 1
@@ -318,7 +221,7 @@ class Queue:
             self.put_back(one)
         return len(held)
 
-    def _open(self, seat: _Seat, line: _Line) -> list[Phase]:
+    def _open(self, seat: Seat, line: Line) -> list[Phase]:
         """The first phase with trials and the one after it, if no other demand of its nodes comes in between."""
         line.first()
         found: list[Phase] = []
@@ -337,7 +240,7 @@ class Queue:
         others = [self._lines[other].first_for(node) for other in self._served[node] if other != demand]
         return any(other is not None and other.place < place for other in others)
 
-    def _started(self, taken: Ordered, seat: _Seat, line: _Line, phase: Phase) -> Ordered:
+    def _started(self, taken: Ordered, seat: Seat, line: Line, phase: Phase) -> Ordered:
         self._left -= 1
         seat.busy = True
         self._count(seat, 1)
@@ -345,7 +248,7 @@ class Queue:
             self._touch(line)
         return taken
 
-    def _count(self, seat: _Seat, change: int) -> None:
+    def _count(self, seat: Seat, change: int) -> None:
         for node in seat.nodes:
             running = self._running.setdefault(node, {})
             running[seat.demand] = running.get(seat.demand, 0) + change
@@ -353,7 +256,7 @@ class Queue:
                 del running[seat.demand]
                 self.changed.update(seat.nodes)
 
-    def _touch(self, line: _Line) -> None:
+    def _touch(self, line: Line) -> None:
         """Note that for the nodes that a demand's workers are on, something may have changed."""
         if self._spans:
             self.changed.update(self._served)

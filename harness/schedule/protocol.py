@@ -1,4 +1,4 @@
-"""What the loop asks of whatever runs trials: an executor with workers."""
+"""What the loop asks of whatever runs trials: an executor with workers; and what gangs ask of one that knows nodes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from harness.domain.outcome import EpochRecord, Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.demand import Demand
+from harness.schedule.launch import Launch
 from harness.schedule.losses import Cause
-from harness.schedule.order import Demand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +161,7 @@ class Executor(Protocol):
         """Return the names of the nodes that are there now and could hold such a trial.
 
         Raises:
-            SetupError: when there is none, with what the cluster has.
+            SetupError: when there is none, and none may come or come back, with what the cluster has.
         """
 
     def check(self, worker: str, trial: Trial) -> None:
@@ -206,3 +207,30 @@ class Executor(Protocol):
     def close(self, *, leaving: bool) -> None:
         """End all else that was started, after `stop`. It may take seconds, unless this process is `leaving`, which
         then must exit at once."""
+
+
+class NodeExecutor(Executor, Protocol):
+    """An executor that can start workers one by one."""
+
+    def hosts(self, demand: Demand) -> list[str]:
+        """Return the names of the nodes that could hold a part of such a trial."""
+
+    def shares(self, node: str, demand: Demand) -> list[Launch]:
+        """Return the disjoint shares of a node that can each hold a part of such a trial; none is started by that.
+
+        Raises:
+            SetupError: when it can hold none, or is gone.
+        """
+
+    def free_address(self, node: str) -> str:
+        """Return an address of a node, IP:PORT, that nobody listens on at this moment.
+
+        Raises:
+            SetupError: when the node is gone.
+        """
+
+    def start_worker(self, node: str, launch: Launch, demand: Demand) -> Worker:
+        """Start a worker with this very share; it is `Ready` later, and no part of what `open` returns."""
+
+    def end_worker(self, worker: str) -> None:
+        """End a worker for good, whatever it does; nothing is told of it any more."""

@@ -27,19 +27,19 @@ from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule import ray_environment, reaper
 from harness.schedule.agent import News, Request, Run
-from harness.schedule.eligible import refusal, what_there_is
+from harness.schedule.demand import Demand
 from harness.schedule.expected import Expected
-from harness.schedule.node import Prestarted
-from harness.schedule.order import Demand
-from harness.schedule.process import START_TIMEOUT_S, Launch, Nursery, private_folder
+from harness.schedule.launch import Launch
+from harness.schedule.nursery import Nursery, Prestarted, private_folder
+from harness.schedule.process import START_TIMEOUT_S
 from harness.schedule.protocol import Done, Event, Gone, Progress, Ready, Saved, Worker
 from harness.schedule.ray_link import why_lost
 from harness.schedule.ray_node import Agent
 from harness.schedule.ray_nodes import Nodes
+from harness.schedule.ray_refusals import Refusals
 from harness.schedule.shares import share_out
 
 _OPEN_S: Final = 30.0  # a node that has not cut itself into shares by then counts as lost: it takes milliseconds
-_NAMED: Final = 6  # nodes that are named with why they cannot hold a trial
 _END_S: Final = 4.0  # what all nodes have at the end for their last readings
 
 
@@ -70,7 +70,7 @@ class RayExecutor:
         )
         self._workers: dict[str, tuple[Worker, Agent]] = {}
         self._opened: dict[Demand, dict[str, list[Worker]]] = {}  # by the node's id: what was opened there, perhaps []
-        self._refused: dict[Demand, dict[str, str | None]] = {}  # by the node's id: why it holds none; None: it can
+        self._refusals = Refusals(self._nodes, body=body, known=self._known)
         self._held: set[Demand] = set()  # what some node could hold
         self._events: list[Event] = []
         self._ready: dict[str, Ready] = {}
@@ -120,7 +120,8 @@ class RayExecutor:
         run = self._run
         self._nodes.begin(sources, run)
         if run is not None:
-            self._rows, self._notes, self._progress, self._saved, self._refused = [], {}, {}, {}, {}
+            self._rows, self._notes, self._progress, self._saved = [], {}, {}, {}
+            self._refusals.forget_all()
             for opened in self._opened.values():  # what was set aside, or could not hold a share, is asked again
                 for node_id in [node_id for node_id, workers in opened.items() if not workers]:
                     del opened[node_id]
@@ -149,14 +150,14 @@ class RayExecutor:
         opened, asked = self._opened.setdefault(demand, {}), []
         for agent in [agent for agent in self._agents if agent.node_id not in opened and not agent.aside]:
             opened[agent.node_id] = []
-            if self._refusal(agent, demand) is None:
+            if self._refusals.of(agent, demand) is None:
                 asked.append((agent, self._ask_open(agent, demand)))
         for agent, launches in asked:
             for launch in self._answer(agent, demand, launches):
                 opened[agent.node_id].append(self._add(agent, launch, demand))
                 self._held.add(demand)
         if not any(opened.values()) and demand not in self._held and not self._nodes.expected:
-            raise SetupError(self._cannot_hold(demand))
+            raise SetupError(self._refusals.told(demand))
         return [worker for workers in opened.values() for worker in workers if worker.name in self._workers]
 
     def _answer(self, agent: Agent, demand: Demand, launches: Any) -> list[Launch]:
@@ -166,38 +167,18 @@ class RayExecutor:
         except RayTaskError as error:
             if not isinstance(error.cause, SetupError | OSError):
                 raise
-            self._refused.setdefault(demand, {})[agent.node_id] = f"{agent.host}: {error.cause}"
+            self._refusals.note(agent, demand, str(error.cause))
         except RayError as error:
             self._nodes.lose(agent, why_lost(error))
         return []
 
-    def _refusal(self, agent: Agent, demand: Demand) -> str | None:
-        """Return why a node cannot hold a trial that needs this; None: it can, as far as is known without asking it."""
-        refused = self._refused.setdefault(demand, {})
-        if agent.node_id not in refused:
-            try:
-                if agent.local:  # as this process is
-                    share_out(demand, body=self._body)
-                why = refusal(agent.known(), demand)
-            except SetupError as error:
-                refused[agent.node_id] = str(error)
-            except RayError as error:
-                self._nodes.lose(agent, why_lost(error))
-                return "it is lost"
-            else:
-                refused[agent.node_id] = None if why is None else f"{agent.host} {why}"
-        return refused[agent.node_id]
-
-    def _cannot_hold(self, demand: Demand) -> str:
-        whys = sorted(why for agent in self._agents if (why := self._refusal(agent, demand)) is not None)
-        agents = sorted(self._agents, key=lambda agent: agent.host)  # without those that were just found to be lost
-        if demand.node and demand.node not in {agent.host for agent in agents}:
-            whys = [f"no node is called {demand.node}"]
-        whys += [f"{name} is held by others" for name in self._nodes.held_by_others]
-        whys = list(dict.fromkeys(whys))
-        told = "; ".join(whys[:_NAMED]) + (f"; and {len(whys) - _NAMED} more" if len(whys) > _NAMED else "")
-        there = what_there_is([agent.known() for agent in agents])
-        return f"no node can hold a trial that needs {demand}: {told}\nthere is:\n{there}"
+    def _known(self, agent: Agent) -> dict[str, Any] | None:
+        """Return what is known of a node; None where it turns out to be lost."""
+        try:
+            return agent.known()
+        except RayError as error:
+            self._nodes.lose(agent, why_lost(error))
+            return None
 
     def _ask_open(self, agent: Agent, demand: Demand) -> Any:
         """Begin to open a node's workers for a demand; return their launches, or the promise of them."""
@@ -219,7 +200,7 @@ class RayExecutor:
     def hosts(self, demand: Demand) -> list[str]:
         """Return the names of the nodes that could hold a part of such a trial; of those that are silent, none."""
         agents = [agent for agent in self._agents if not (agent.aside or agent.silent)]
-        found = [agent.host for agent in agents if self._refusal(agent, demand) is None]
+        found = [agent.host for agent in agents if self._refusals.of(agent, demand) is None]
         if found:
             self._held.add(demand)
         return found
@@ -265,8 +246,9 @@ class RayExecutor:
 
     def node_names(self, demand: Demand) -> list[str]:
         names = self.hosts(demand)
-        if not names:
-            self.open(demand)  # it says why
+        may_come = demand in self._held or self._nodes.expected or any(agent.silent for agent in self._agents)
+        if not names and not may_come:
+            raise SetupError(self._refusals.told(demand))
         return names
 
     def check(self, worker: str, trial: Trial) -> None:
@@ -344,8 +326,7 @@ class RayExecutor:
         """Go on without the workers of a node."""
         for opened in self._opened.values():
             opened.pop(agent.node_id, None)
-        for refused in self._refused.values():
-            refused.pop(agent.node_id, None)
+        self._refusals.forget(agent)
         for name in [name for name, (_, other) in self._workers.items() if other is agent]:
             del self._workers[name]
             self._ready.pop(name, None)

@@ -7,9 +7,9 @@ import json
 from collections.abc import Sequence
 
 from harness.domain.errors import SetupError
+from harness.schedule.demand import Demand
 from harness.schedule.eligible import is_kind
-from harness.schedule.order import Demand
-from harness.schedule.process import Launch
+from harness.schedule.launch import Launch
 from harness.telemetry.cores import shares, shares_near, usable_cores
 from harness.telemetry.nvidia import Gpu, describe_gpus, is_instance
 

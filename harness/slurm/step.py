@@ -25,7 +25,7 @@ from harness.slurm.granted import granted_gpus, node_names
 ADDRESSES: Final = "HARNESS_SLURM_ADDRESSES"  # "n1=10.0.0.1 n2=…": where the job's nodes are
 PORT: Final = "HARNESS_SLURM_PORT"  # where the first of them listens for the others
 
-_LONGEST_TEMP_DIR: Final = 22  # characters: with "/t" it is what `harness.schedule.process.private_folder` takes
+_LONGEST_TEMP_DIR: Final = 22  # characters: with "/t" it is what `harness.schedule.nursery.private_folder` takes
 _REAP_EVERY_S: Final = 5.0
 _SLOW_START_S: Final = 30.0  # Ray gives up on its own parts after so long, as where a busy disk keeps them,
 _START_OVER_S: Final = 120.0  # and that is likely why it has ended with an error by then

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from harness.domain.outcome import Finished
 from harness.pipeline.standing import Standing, why_lost
-from harness.schedule.loop import Notice
+from harness.schedule.notice import Notice
 from harness.terminal.text import about, label, plural
 
 _ALIKE: Final = 3  # trials or workers of one kind that are named

@@ -24,7 +24,7 @@ from harness.pipeline.standing import Standing, WorkerNow, natural
 from harness.plan import Plan
 from harness.record.live import NodeNow
 from harness.record.stop import StopRequest
-from harness.schedule.loop import Notice
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Progress
 from harness.terminal.lines import Lines, named
 from harness.terminal.text import about, label, plural, printable, seconds, significant, speed

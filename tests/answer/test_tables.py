@@ -32,7 +32,7 @@ def test_groups_have_names_keys_and_ranks_and_go_in_that_order_in_all_frames(tmp
         assert frame["shade"].drop_duplicates().tolist() == [2, 1], name
     assert found.reach is not None
     assert sorted(found.reach["seed"].tolist()) == [0, 0, 1, 1, 2, 2]
-    assert (found.metric, found.goal, found.higher_is_better, found.figure) == (
+    assert (found.metric, found.goal, found.gathered.higher_is_better, found.figure) == (
         "val_accuracy",
         0.8,
         True,

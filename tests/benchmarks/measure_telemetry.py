@@ -29,8 +29,8 @@ from harness import Setting, dataset, mlp, sgd, tail
 from harness.domain.outcome import EpochRecord, Outcome
 from harness.domain.trial import Trial
 from harness.record.recorder import Recorder
+from harness.schedule.demand import Demand
 from harness.schedule.node import Node
-from harness.schedule.order import Demand
 from harness.schedule.process import WorkerProcess
 from harness.schedule.shares import share_out
 from harness.telemetry.sampler import Sampler

@@ -24,8 +24,8 @@ from harness.domain.outcome import Outcome
 from harness.domain.setting import Setting
 from harness.domain.state import glance
 from harness.domain.trial import Trial
+from harness.schedule.demand import Demand
 from harness.schedule.node import Node
-from harness.schedule.order import Demand
 from harness.schedule.shares import share_out
 
 

@@ -20,9 +20,10 @@ from harness.measure import Body
 from harness.plan import plan
 from harness.record.recorder import Recorder
 from harness.schedule import ray_environment
+from harness.schedule.demand import Demand
 from harness.schedule.loop import Loop, Policy
-from harness.schedule.node import Prestarted
-from harness.schedule.order import Demand, Queue
+from harness.schedule.nursery import Prestarted
+from harness.schedule.order import Queue
 from harness.schedule.shares import share_out
 
 

@@ -82,7 +82,7 @@ class Command:
         """Return the latest run of a suite."""
         return list_runs(self.folder / "results" / suite)[-1]
 
-    def wait(self, driver: subprocess.Popen[str], until: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    def wait(self, driver: subprocess.Popen[str], until: Callable[[], bool], *, timeout_s: float = 120) -> None:
         """Return once something has come about while the driver runs."""
         deadline = time.monotonic() + timeout_s
         while not until():
@@ -91,7 +91,7 @@ class Command:
                 pytest.fail("the driver did not come that far: " + "\n".join(driver.communicate()))
             time.sleep(0.05)
 
-    def left(self, *, patience_s: float = 20) -> list[str]:
+    def left(self, *, patience_s: float = 60) -> list[str]:
         """Return the processes and temporary files that are still there after a while."""
         deadline = time.monotonic() + patience_s
         while (found := self._processes() + [str(path) for path in self.temporary.iterdir()]) and (

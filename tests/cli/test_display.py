@@ -16,8 +16,8 @@ from harness.domain.trial import Trial
 from harness.pipeline.standing import Standing
 from harness.plan import Plan, plan
 from harness.record.stop import StopRequest
-from harness.schedule.loop import Notice
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Progress, Worker
 from harness.terminal.live import LiveDisplay, PlainDisplay
 from harness.terminal.text import about, print_table, seconds, significant

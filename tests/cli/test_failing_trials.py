@@ -16,8 +16,8 @@ from harness.domain import sources
 from harness.domain.suite import load_suite
 from harness.domain.trial import Trial
 from harness.plan import plan
+from harness.schedule.launch import Launch
 from harness.schedule.node import Node
-from harness.schedule.process import Launch
 
 FUNCTIONS = Path(__file__).with_name("functions.py")
 MODES = ["ok", "raise", "memory", "exit", "nan", "die", "hang"]

@@ -27,6 +27,9 @@ INLINE = ("--inline", "--telemetry", "0", "--no-calibrate")
 STEADY = ("--set", "workload.mode=ok", "--set", "workload.pause=0.1", *COUNT)  # 0.3 s a trial
 
 
+ENDLESS = ("--set", "workload.mode=hang", *COUNT)
+
+
 def gated(gate: Path) -> list[str]:
     """Return what makes a run stop after 4 trials, its workers busy with the next, until there is a file `gate`."""
     return ["--set", f"workload.mode='gate {gate}'", *COUNT]
@@ -163,7 +166,7 @@ def test_that_it_left_at_once_is_told_below_what_was_drawn(monkeypatch: pytest.M
 
 
 def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:
-    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "early")
+    driver = harness.start("run", FUNCTIONS, *ENDLESS, "--results", "early")
     harness.wait(driver, lambda: (harness.folder / "early").exists())
     os.killpg(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=120)
@@ -174,7 +177,7 @@ def test_ctrl_c_before_the_first_trial_is_no_error(harness: Any) -> None:
 
 
 def test_sigterm_while_ray_starts_is_answered_at_once(harness: Any) -> None:
-    driver = harness.start("run", FUNCTIONS, *STEADY, "--results", "starting")
+    driver = harness.start("run", FUNCTIONS, *ENDLESS, "--results", "starting")
     harness.wait(driver, lambda: (harness.folder / "starting").exists())
     time.sleep(1.0)
     driver.terminate()
@@ -192,7 +195,7 @@ def test_a_budget_starts_no_trial_after_it_and_can_be_resumed(harness: Any) -> N
     said = harness.here("run", FUNCTIONS, *STEADY, "--results", "budget", *INLINE, "--budget", "1s")
     assert said.returncode == 75
     assert "Ended early: the budget is used up." in said.stdout
-    assert 1 <= _recorded(harness.folder / "budget") < TRIALS
+    assert 1 <= _recorded(harness.folder / "budget") <= 4  # which took 0.9 s at least when the last one began
 
 
 def test_max_fail_stops_after_so_many_failures(harness: Any) -> None:

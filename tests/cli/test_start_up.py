@@ -13,8 +13,8 @@ from harness.domain import sources
 from harness.domain.setting import Setting
 from harness.domain.suite import load_suite
 from harness.domain.trial import Trial
+from harness.schedule.launch import Launch
 from harness.schedule.node import Node
-from harness.schedule.process import Launch
 
 BATCH_SIZE = Path(__file__).parents[2] / "suites" / "batch_size.py"
 

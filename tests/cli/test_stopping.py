@@ -220,7 +220,6 @@ def test_a_run_over_workers_is_watched_and_stopped_from_other_processes(harness:
     (run,) = list_runs(results)
     harness.wait(driver, lambda: (seen := live.read(run.folder)) is not None and seen.done == 4 and seen.busy > 0)
     seen = json.loads(say("status", "functions", "--results", results, "--json").out)
-    busy = seen["live"]["busy"]
     assert seen["live"]["counts"] == {"completed": 4}
     assert all(one["label"].startswith("workload.mode=gate") for one in seen["live"]["running"])
     assert len(api.load(run.folder).trials) == 4
@@ -228,10 +227,11 @@ def test_a_run_over_workers_is_watched_and_stopped_from_other_processes(harness:
     assert "Trials: 4 completed, 10 left (running)\nThese are partial results: the run goes on." in shown
     asking = harness.start("stop", run.run_id, "--results", "watched")
     harness.wait(driver, lambda: (now := live.read(run.folder)) is not None and now.doing == "finishing")
+    busy = len(live.read(run.folder).running)  # from now on none begins, and before there is a gate none ends
     assert asking.poll() is None
     gate.touch()
-    out, err = driver.communicate(timeout=30)
-    said, wrong = asking.communicate(timeout=10)
+    out, err = driver.communicate(timeout=60)
+    said, wrong = asking.communicate(timeout=60)
     assert (driver.returncode, asking.returncode, err, wrong) == (75, 0, "", "")
     assert "stop     asked for by process" in out
     assert "Ended early: `harness stop` asked for it." in out

@@ -24,21 +24,26 @@ suite = Suite(
         {"label": "garbage", "workload": program("sh", "-c", "echo garbage")},
         {"label": "nothing", "workload": program("true")},
         {"label": "exits", "workload": program("sh", "-c", GOOD + "; echo no room >&2; exit 3")},
-        {"label": "hangs", "workload": program("sh", "-c", GOOD + "; (setsid sleep 60 &); sleep 60")},
-        {"label": "flood", "workload": program("sh", "-c", "head -c 200000000 /dev/zero; " + GOOD)},
+        {"label": "flood", "workload": program("sh", "-c", "head -c 50000000 /dev/zero; " + GOOD)},
         {"label": "unknown", "workload": program("no-such-program")},
         {"label": "jax", "backend": "jax"},
     ),
-    timeout=3,
+    timeout=60,
 )
 '''
+HANGS = """
+from harness import Setting, Suite, program
+
+HANGS = "echo '{{\\"epoch\\": 1}}'; (setsid sleep 60 &); sleep 60"
+suite = Suite(name="hangs", base=Setting(label="hangs", workload=program("sh", "-c", HANGS), epochs=5), timeout=2)
+"""
 EXPECTED = {
     "function": ("completed", None),
     "program": ("completed", None),
     "garbage": ("failed", "reported no epoch"),
     "nothing": ("failed", "reported no epoch"),
     "exits": ("failed", "exit code 3"),
-    "hangs": ("timeout", "timed out after 3 s"),
+    "hangs": ("timeout", "timed out after 2 s"),
     "flood": ("failed", "reported no epoch"),
     "unknown": ("failed", "no-such-program"),
     "jax": ("failed", "the back end 'jax' is not installed on node"),
@@ -50,6 +55,8 @@ def answer(harness: Any, tmp_path_factory: pytest.TempPathFactory) -> subprocess
     missing = tmp_path_factory.mktemp("missing")
     (missing / "jax.py").write_text("raise ModuleNotFoundError(\"No module named 'jax'\", name='jax')\n")
     (harness.folder / "each.py").write_text(SUITE)
+    (harness.folder / "hangs.py").write_text(HANGS)  # by itself: the others may take as long as they do
+    assert harness("run", "hangs.py", "--inline", "--telemetry", 0, "--no-calibrate").returncode == 1
     said: subprocess.CompletedProcess[str] = harness("run", "each.py", "--no-calibrate", PYTHONPATH=str(missing))
     return said
 
@@ -57,7 +64,7 @@ def answer(harness: Any, tmp_path_factory: pytest.TempPathFactory) -> subprocess
 @pytest.fixture(scope="module")
 def results(harness: Any, answer: subprocess.CompletedProcess[str]) -> Any:
     assert answer.returncode == 1, answer.stdout + answer.stderr
-    return api.load(harness.run_of("each").folder)
+    return api.load(harness.folder / "results")
 
 
 @pytest.mark.parametrize("label", EXPECTED)

@@ -201,7 +201,7 @@ class Hosts:
         _remove(lambda pid: pid == os.getpid())
 
 
-def wait_for(what: Any, *, within_s: float = 30, every_s: float = 0.1) -> bool:
+def wait_for(what: Any, *, within_s: float = 60, every_s: float = 0.1) -> bool:
     """Whether `what()` comes true in time."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:

@@ -65,12 +65,12 @@ class Running:
     def said(self) -> str:
         return self._log.read_text()
 
-    def says(self, text: str, *, within_s: float = 60) -> None:
+    def says(self, text: str, *, within_s: float = 120) -> None:
         """Wait until the run says this."""
         assert wait_for(lambda: text in self.said or self._process.poll() is not None, within_s=within_s), self.said
         assert text in self.said, self.said
 
-    def ends(self, code: int = 0, *, within_s: float = 90) -> float:
+    def ends(self, code: int = 0, *, within_s: float = 120) -> float:
         """Wait until the run ends with this exit code; return the seconds that it took."""
         assert self._process.wait(within_s) == code, self.said
         return time.monotonic() - self._began

@@ -16,14 +16,19 @@ from cluster.hosts import HARNESS
 _SUITE = """
 from harness import Setting, Suite, function, product
 
-def nap(trial, recorder):
+def nap(trial, recorder, meet):
+    import os
+    import pathlib
     import time
+    pathlib.Path(meet, str(os.getpid())).touch()
+    while len(list(pathlib.Path(meet).iterdir())) < 2:  # workers, one a node
+        time.sleep(0.05)
     for epoch in recorder.epochs():
         with epoch.training():
-            time.sleep(0.2)
+            time.sleep(0.01)
         epoch.report(samples=1, loss=1.0)
 
-suite = Suite(name="naps", base=Setting(workload=function(nap)), grid=product(batch_size=[1, 2, 4, 8]))
+suite = Suite(name="naps", base=Setting(workload=function(nap, meet="meet")), grid=product(batch_size=[1, 2, 4, 8]))
 """
 
 
@@ -41,7 +46,8 @@ def test_a_run_waits_for_the_nodes_it_expects_and_calls_them_by_their_names(fold
         port = free.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment |= {"RAY_AUTH_TOKEN": "of these nodes alone", "TMPDIR": str(folder)}
-    (folder / "naps.py").write_text(_SUITE)
+    (folder / "naps.py").write_text(_SUITE.replace('"meet"', repr(str(folder / "meet"))))
+    (folder / "meet").mkdir()
     head = f"127.0.0.2:{port}"
     words = ["run", "naps.py", "--address", head, "--expect-nodes", "2", "--no-calibrate", "--no-resident"]
     how = {"cwd": folder, "env": environment, "text": True, "stdin": subprocess.DEVNULL}

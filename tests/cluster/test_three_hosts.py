@@ -14,7 +14,7 @@ from cluster.hosts import wait_for
 from cluster.made import Made, Running
 
 ALL = ["host1", "host2", "host3"]
-LIMIT_S = 60  # within which a run is refused: 30 on a quiet machine
+LIMIT_S = 120  # within which a run is refused: 30 on a quiet machine
 
 
 # Clusters and nodes that cannot be used. ----------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_a_host_that_is_back_is_used_and_a_driver_that_is_killed_leaves_nothing_
 ) -> None:
     back = cluster.hosts[1]
     back.plug_cable()
-    back.node.wait(30)  # Ray's old node there ends by itself
+    back.node.wait(60)  # Ray's old node there ends by itself
     cluster.join(back)
     run = cluster.run("--set", "repeats=200")
     run.says(" on host2: ")
@@ -126,7 +126,7 @@ def test_a_host_that_is_back_is_used_and_a_driver_that_is_killed_leaves_nothing_
     def left() -> list[int]:
         return [pid for host in cluster.hosts.hosts for pid in host.pids("harness.schedule.child")]
 
-    assert wait_for(lambda: not left(), within_s=15)
+    assert wait_for(lambda: not left())
 
 
 def test_a_head_that_is_started_anew_is_joined_again_and_nothing_is_lost(cluster: Made) -> None:
@@ -135,7 +135,7 @@ def test_a_head_that_is_started_anew_is_joined_again_and_nothing_is_lost(cluster
     run.says("6/200")
     head.kill("gcs_server")
     run.says("is gone; waiting for it to come back")
-    head.node.wait(30)
+    head.node.wait(60)
     cluster.join(head)
     run.says("is back")
     run.says("20/200")

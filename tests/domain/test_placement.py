@@ -12,7 +12,7 @@ from harness.domain.handy import function, mlp
 from harness.domain.setting import Setting
 from harness.domain.suite import Suite
 from harness.plan import parse_override, plan
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 
 
 def own(width: int = 1) -> None: ...

@@ -18,8 +18,9 @@ from harness.domain.suite import load_suite
 from harness.domain.trial import Trial
 from harness.pipeline import EXIT_COMPLETED, EXIT_PREEMPTED, Report, Request, run
 from harness.plan import on_nodes, parse_override, plan
-from harness.schedule.loop import Notice, Policy
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
+from harness.schedule.loop import Policy
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Checked, Done, Event, Progress, Ready, Saved, Worker
 from harness.terminal.show import summary
 

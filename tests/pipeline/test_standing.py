@@ -10,8 +10,8 @@ from record.finished import epoch, finished
 from harness.domain.outcome import Finished, Placement, Stopwatches
 from harness.pipeline.standing import Standing, natural, why_lost
 from harness.record.live import MOST_NODES, MOST_TRIALS
-from harness.schedule.loop import Notice
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Progress, Worker
 
 DEMAND = Demand(backend="none", cpus=1, gpus=0, exclusive=False)

@@ -12,8 +12,8 @@ from harness.domain.outcome import Finished, Placement
 from harness.pipeline.standing import Standing
 from harness.pipeline.watch import Watch
 from harness.record.live import LiveFile
-from harness.schedule.loop import Notice
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Worker
 
 

@@ -15,8 +15,8 @@ from harness.domain.outcome import Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
 from harness.schedule.agent import AgentNode, Request
-from harness.schedule.order import Demand
-from harness.schedule.process import Launch
+from harness.schedule.demand import Demand
+from harness.schedule.launch import Launch
 from harness.schedule.protocol import Event, Gone, Progress, Ready, Saved, Worker
 
 
@@ -30,7 +30,7 @@ class UnevenBody(ScriptedBody):
 
 
 class LocalNodes:
-    """See `harness.schedule.gangs.NodeExecutor`. Every node has the cores given, and each of them is a share."""
+    """See `harness.schedule.protocol.NodeExecutor`. Every node has the cores given, and each of them is a share."""
 
     def __init__(self, names: Sequence[str], *, body: str, cores: Sequence[tuple[int, ...]] = ((0,),)) -> None:
         self.agents = {name: AgentNode(sources={}, telemetry_hz=0.0, folder=None, driver=None) for name in names}

@@ -16,7 +16,8 @@ from harness.domain.trial import Trial
 def trial(
     script: str = "ok", *, seed: int = 0, repeat: int = 0, timeout_s: float | None = None, **fields: object
 ) -> Trial:
-    """A trial that does what `script` says: ok, sleep S, hang, die, die once FILE, fail, refuse, grow BYTES."""
+    """A trial that does what `script` says: ok, sleep S, until FILE, hang, die, die once FILE, fail, refuse, grow
+    BYTES."""
     setting = Setting.model_validate({"label": script, **fields})
     return Trial(setting=setting, seed=seed, repeat=repeat, timeout_s=timeout_s)
 
@@ -89,6 +90,9 @@ class ScriptedBody:
         rss_bytes = 1000
         if what == "sleep":
             time.sleep(float(argument))
+        elif what == "until":
+            while not Path(argument).exists():
+                time.sleep(0.01)
         elif what == "hang":
             time.sleep(3600)
         elif what == "die" and not argument:
@@ -113,3 +117,12 @@ class ScriptedBody:
             status=status, error=error, epochs=(epoch(1), epoch(2)), facts=facts,  # type: ignore[arg-type]
             watches=Stopwatches(wall_s=time.time() - began), started_at=began, ended_at=time.time(),
         )  # fmt: skip
+
+
+class PatientBody(ScriptedBody):
+    """Follows the script; what its cores can do is measured for as long as that takes on a machine that others use."""
+
+    def prepare(self, backend: str) -> None:
+        from harness.telemetry import calibrate
+
+        calibrate.LIMIT_S = 50.0  # type: ignore[misc]

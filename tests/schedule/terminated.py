@@ -33,7 +33,7 @@ def _ended_process(how: str) -> int | None:
     made = multiprocessing.get_context(how).Process(target=signal.pause)  # type: ignore[attr-defined]
     made.start()
     made.terminate()
-    made.join(30)
+    made.join(60)
     code: int | None = made.exitcode
     made.kill()
     return code

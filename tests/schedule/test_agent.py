@@ -12,7 +12,7 @@ import pytest
 from scripted import trial
 
 from harness.schedule.agent import AgentNode, Request
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 from harness.schedule.protocol import Done, Event, Ready
 
 BODY = "scripted:ScriptedBody"
@@ -32,7 +32,7 @@ class Driver:
         self._number += 1
 
     def until(self, enough: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not enough():
             assert time.monotonic() < deadline
             news = self.agent.listen(0.05)
@@ -77,7 +77,7 @@ def test_what_ended_a_trial_carries_its_key_and_its_attempt(driver: Driver) -> N
 
 def test_a_request_that_comes_with_listening_is_done_too(driver: Driver) -> None:
     asked = Request(what="run", worker="0", arguments=(trial(), 1, None))
-    news = driver.agent.listen(10.0, driver._number, [asked])
+    news = driver.agent.listen(60.0, driver._number, [asked])
     driver._number += 1
     assert [event.key for event in news.events if isinstance(event, Done)] == [trial().key]
 

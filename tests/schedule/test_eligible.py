@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from harness.schedule.demand import Demand
 from harness.schedule.eligible import is_kind, refusal, what_there_is
-from harness.schedule.order import Demand
 
 NODE: dict[str, Any] = {
     "node": "n1",

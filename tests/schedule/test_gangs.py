@@ -21,9 +21,9 @@ from harness.domain.setting import Dataset, Setting
 from harness.domain.trial import Trial
 from harness.processes import alive
 from harness.schedule import gangs
+from harness.schedule.demand import Demand
 from harness.schedule.gangs import Gangs
-from harness.schedule.order import Demand
-from harness.schedule.process import Launch
+from harness.schedule.launch import Launch
 from harness.schedule.protocol import Checked, Done, Event, Gone, Ready
 
 
@@ -91,15 +91,17 @@ def test_workers_on_two_nodes_are_one_worker_that_says_things_once(
 
 
 def test_a_member_that_is_killed_ends_all_and_the_gang_is_formed_anew(
-    make: Callable[..., tuple[Gangs, LocalNodes]],
+    make: Callable[..., tuple[Gangs, LocalNodes]], tmp_path: Path
 ) -> None:
     executor, nodes = make("h1", "h2")
     executor.open(Demand.of(a_trial()))
     until(executor, Ready)
-    executor.submit("gang0", a_trial("sleep 0.5"))
-    executor.wait(0.2)
+    executor.submit("gang0", a_trial(f"until {tmp_path / 'killed'}"))
     before = [nodes.pids[f"gang0.{rank}~1"] for rank in (0, 1)]
+    while not any(one.epochs for name, one in nodes.progress().items() if name == "gang0.1~1"):
+        executor.wait(0.05)
     os.kill(before[1], signal.SIGKILL)
+    (tmp_path / "killed").touch()
     done = until(executor, Done)[-1]
     assert isinstance(done, Done)
     assert (done.outcome.status, done.alive) == ("lost", False)

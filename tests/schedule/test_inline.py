@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 from scripted import ScriptedBody, trial
 
+from harness.schedule.demand import Demand
 from harness.schedule.inline import InlineExecutor
-from harness.schedule.order import Demand
 from harness.schedule.protocol import Body
 from harness.telemetry.probe import process_name
 

@@ -13,8 +13,9 @@ from harness.domain.errors import SetupError, SuiteError
 from harness.domain.outcome import Facts, Finished, Outcome, Status
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.schedule.loop import Loop, Notice, Policy
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
+from harness.schedule.loop import Loop, Policy
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Calibrated, Checked, Done, Event, Gone, Progress, Ready, Worker
 
 

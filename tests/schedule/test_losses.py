@@ -11,7 +11,7 @@ from virtual import VirtualCluster, run
 
 from harness.domain.outcome import Finished, Outcome
 from harness.domain.trial import Trial
-from harness.schedule.loop import Notice
+from harness.schedule.notice import Notice
 from harness.schedule.protocol import Done, Worker
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from harness.domain.setting import Setting
 from harness.domain.trial import Trial
-from harness.schedule.order import Demand, Queue
+from harness.schedule.demand import Demand
+from harness.schedule.order import Queue
 
 
 def grid(settings: int, repeats: int, **fields: object) -> list[Trial]:

@@ -12,7 +12,7 @@ from scripted import trial
 from virtual import Span, VirtualCluster, run
 
 from harness.domain.trial import Trial
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 
 KINDS: tuple[dict[str, Any], ...] = (
     {"cpus": 1},

@@ -19,9 +19,9 @@ from harness.domain.outcome import Finished
 from harness.domain.trial import Trial
 from harness.schedule import ray_environment
 from harness.schedule.agent import Run
+from harness.schedule.demand import Demand
 from harness.schedule.loop import Loop, Policy
-from harness.schedule.node import Prestarted
-from harness.schedule.order import Demand
+from harness.schedule.nursery import Prestarted
 from harness.schedule.protocol import Gone, Worker
 from harness.schedule.shares import share_out
 
@@ -84,7 +84,7 @@ def test_a_trial_past_its_timeout_is_ended_with_what_it_had_measured(executor: A
     assert finished.outcome.status == "timeout"
     assert finished.outcome.error == "timed out after 0.5 s"
     assert len(finished.outcome.epochs) == 1
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_a_worker_that_leaks_is_replaced(executor: Any) -> None:
@@ -135,7 +135,7 @@ def test_an_agent_that_dies_between_two_runs_is_started_anew(executor: Any) -> N
     executor.rest()
     agent = _agent()
     agent.kill()
-    agent.wait(10)
+    agent.wait(60)
     executor.renew()
     executor.next_run(Run(sources={}, telemetry_hz=5.0))
     (finished,) = run(executor, [trial()])
@@ -196,15 +196,15 @@ def test_workers_are_not_niced(executor: Any) -> None:
 
 
 def test_readings_of_the_host_and_of_each_worker_arrive(executor: Any) -> None:
-    run(executor, [trial("sleep 1.0", seed=seed) for seed in range(2)])
-    executor.progress()
-    time.sleep(0.5)
-    executor.progress()
-    rows = executor.telemetry()
-    devices = {row["device"] for row in rows}
+    run(executor, [trial(seed=seed) for seed in range(2)])
+    executor.telemetry()  # of the tests before
+    rows: list[dict[str, Any]] = []
+    deadline = time.monotonic() + 60
+    while not {"host", "worker"} <= {row["device"].partition(":")[0] for row in rows} and time.monotonic() < deadline:
+        executor.wait(0.1)
+        rows += executor.telemetry()
+    assert {"host", "worker"} <= {row["device"].partition(":")[0] for row in rows}
     assert {row["node"] for row in rows} == {node["node"] for node in executor.nodes()}
-    assert "host" in devices
-    assert any(device.startswith("worker:") for device in devices)
 
 
 def test_what_agents_have_told_already_is_kept_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,9 +229,9 @@ SCRIPT = """
 import os, sys
 from scripted import trial
 from harness.schedule import ray_environment
-from harness.schedule.node import Prestarted
+from harness.schedule.nursery import Prestarted
 from harness.schedule.shares import share_out
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 from harness.schedule.loop import Loop, Policy
 ray_environment.prepare(None)
 prestarted = Prestarted(share_out(Demand.of(trial()), body="scripted:ScriptedBody"))
@@ -257,5 +257,5 @@ def test_a_driver_that_is_killed_leaves_no_process_behind() -> None:
     assert len(children) > 4
     driver.kill()
     driver.wait()
-    _, alive = psutil.wait_procs(children, timeout=15)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]

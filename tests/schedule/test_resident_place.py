@@ -39,7 +39,7 @@ def test_a_server_that_hangs_is_killed_and_leaves_nothing(runtime: Path) -> None
     assert state is not None
     assert state["pid"] == process.pid
     assert control.take_down(now=False) == state
-    assert process.wait(5) == -9
+    assert process.wait(60) == -9
     assert list(runtime.iterdir()) == []
 
 
@@ -52,7 +52,7 @@ def test_a_server_that_hangs_in_a_run_is_killed_only_when_asked_to(runtime: Path
         control.take_down(now=False)
     assert process.poll() is None
     control.take_down(now=True)
-    assert process.wait(5) == -9
+    assert process.wait(60) == -9
 
 
 def test_there_is_one_at_a_time(runtime: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_server_that_nobody_comes_to_ends_by_itself(runtime: Path) -> None:
     assert place.claim() is not None
     began = time.monotonic()
     Server(Asked(address=None, workers=None, idle_s=0.2), os.environ).serve()
-    assert 0.2 <= time.monotonic() - began < 10
+    assert 0.2 <= time.monotonic() - began < 60
 
 
 def test_variables_that_change_results_are_named_where_they_differ() -> None:

@@ -16,8 +16,8 @@ from harness.domain import sources
 from harness.domain.component import function
 from harness.domain.setting import Setting
 from harness.domain.trial import Trial
+from harness.schedule.demand import Demand
 from harness.schedule.node import Node
-from harness.schedule.order import Demand
 from harness.schedule.shares import share_out
 
 EPOCHS = 4

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from scripted import trial
 
+from harness.schedule.demand import Demand
 from harness.schedule.node import Node
-from harness.schedule.order import Demand
 from harness.schedule.protocol import Done
 from harness.schedule.shares import share_out
 

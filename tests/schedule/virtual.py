@@ -12,9 +12,9 @@ from harness.domain.errors import SetupError
 from harness.domain.outcome import Facts, Finished, Outcome
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
+from harness.schedule.demand import Demand
 from harness.schedule.loop import Loop, Policy
 from harness.schedule.losses import Cause
-from harness.schedule.order import Demand
 from harness.schedule.protocol import Calibrated, Checked, Done, Event, Gone, Progress, Ready, Worker
 
 

@@ -20,7 +20,7 @@ from typing import Final, Self
 
 _SBIN: Final = "/usr/sbin"
 _TOOLS: Final = ("slurmctld", "slurmd", "munged")
-_CLIENT_S: Final = 20
+_CLIENT_S: Final = 60
 
 _CONFIGURATION: Final = """\
 ClusterName=test
@@ -47,9 +47,9 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
-SlurmdTimeout=5
-TCPTimeout=2
-MessageTimeout=5
+SlurmdTimeout=60
+TCPTimeout=10
+MessageTimeout=30
 KillWait={kill_wait_s}
 MinJobAge=3600
 MaxArraySize=2001
@@ -93,11 +93,11 @@ class Slurm:
         try:
             self._configure()
             self._start("munged", *self._munge_words())
-            _await(lambda: (self.folder / "sock/munge").exists(), within_s=5)
+            _await(lambda: (self.folder / "sock/munge").exists(), within_s=60)
             self.start_controller()
             for number in range(1, self.count + 1):
                 self.start_node(f"n{number}")
-            if not _await(lambda: self.says("sinfo", "-h", "-t", "idle", "-o", "%D") == str(self.count), within_s=20):
+            if not _await(lambda: self.says("sinfo", "-h", "-t", "idle", "-o", "%D") == str(self.count), within_s=60):
                 raise RuntimeError((self.folder / "log/slurmctld.log").read_text()[-2000:])
         except BaseException:
             self.__exit__()

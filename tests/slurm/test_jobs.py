@@ -19,7 +19,13 @@ from slurm.submitted import SUITE, Submitted, harness, submit
 
 Story = Callable[[Slurm, Path], None]
 
+EPOCHS = 600
 ODD = 'it\'s "odd" $(touch evil) `touch evil` %j'
+
+
+def long(folder: Path) -> list[str]:
+    """Return what makes trials last for a minute, and for no time once a story has touched the file `hurry`."""
+    return ["--set", f"epochs={EPOCHS}", "--set", f"workload.hurry={folder / 'hurry'}"]
 
 
 def on_every_node(slurm: Slurm, folder: Path) -> None:
@@ -28,7 +34,9 @@ def on_every_node(slurm: Slurm, folder: Path) -> None:
     suite = place / "odd suite.py"
     suite.write_text(SUITE.read_text())
     words = ["submit", suite.name, "--nodes", "3", "--time", "10", "--results", f"r {ODD}", "--job-name", ODD]
-    words += ["--cpus-per-node", "1", "--memory", "1000", "--set", "repeats=6", "--set", "workload.pause=0.4"]
+    (folder / "meet").mkdir()  # so that no node is late for the last trial
+    meets = ["--set", f"workload.meet={folder / 'meet'}", "--set", "workload.pause=0"]
+    words += ["--cpus-per-node", "1", "--memory", "1000", "--set", "repeats=6", *meets]
     done = harness(slurm, *words, "--wait", "--no-calibrate", cwd=place)
     (found,) = (place / f"r {ODD}" / "paced").glob("*")
     rows = json.loads(harness(slurm, "status", str(found), "--json", cwd=place).stdout)
@@ -46,7 +54,7 @@ def on_every_node(slurm: Slurm, folder: Path) -> None:
 
 
 def requeued_by_itself_and_by_slurm(slurm: Slurm, folder: Path) -> None:
-    words = ["--cpus-per-node", "2", "--memory", "2000", "--set", "repeats=2", "--set", "epochs=60"]
+    words = ["--cpus-per-node", "2", "--memory", "2000", "--set", "repeats=2", *long(folder)]
     run = submit(slurm, *words, "--no-calibrate", cwd=folder)
 
     def far(attempt: int) -> bool:
@@ -63,18 +71,19 @@ def requeued_by_itself_and_by_slurm(slurm: Slurm, folder: Path) -> None:
     assert "failed" not in told
     run.waits(lambda: far(2))
     slurm.run("scontrol", "requeue", run.job)
+    (folder / "hurry").touch()
     run.ends()
     trials, rows = run.rows(), run.rows("epochs")
     assert sorted(trials["repeat"]) == [0, 1]
     assert set(trials["status"]) == {"completed"}
     assert [one["slurm_restart"] for one in run.content()["attempts"]] == [0, 1, 2]
     for _, of_one in rows.groupby("trial_id"):
-        assert list(of_one["epoch"]) == list(range(1, 61))
+        assert list(of_one["epoch"]) == list(range(1, EPOCHS + 1))
         assert of_one["elapsed_train_s"].to_numpy() == pytest.approx(of_one["train_s"].cumsum().to_numpy())
 
 
 def stopped_and_submitted_again(slurm: Slurm, folder: Path) -> None:
-    hold = slurm.says("sbatch", "--parsable", "--mem=100", "--output=/dev/null", "--wrap=sleep 120")
+    hold = slurm.says("sbatch", "--parsable", "--mem=100", "--output=/dev/null", "--wrap=sleep 600")
     after = f"--sbatch=--dependency=afterany:{hold}"  # which keeps no other story waiting, as a job without room does
     run = submit(slurm, "--set", "repeats=3", after, "--no-calibrate", cwd=folder)
     listed = harness(slurm, "status", cwd=folder).stdout
@@ -91,11 +100,12 @@ def stopped_and_submitted_again(slurm: Slurm, folder: Path) -> None:
 
 
 def in_shards_of_which_one_is_killed(slurm: Slurm, folder: Path) -> None:
-    words = ["--array", "3", "--cpus-per-node", "1", "--memory", "1000", "--set", "repeats=6", "--set", "epochs=20"]
+    words = ["--array", "3", "--cpus-per-node", "1", "--memory", "1000", "--set", "repeats=6", *long(folder)]
     run = submit(slurm, *words, "--no-calibrate", cwd=folder)
     shard = run.folder / "shards/0002"
     run.waits(lambda: (shard / "live.json").exists() and json.loads((shard / "live.json").read_text())["busy"])
     os.kill(json.loads((shard / "owner.json").read_text())["pid"], signal.SIGKILL)
+    (folder / "hurry").touch()
     run.waits(lambda: not slurm.says("squeue", "-h", "-j", run.job))
     told = harness(slurm, "status", run.run_id, cwd=folder).stdout
     assert "submit --again" in told
@@ -104,7 +114,7 @@ def in_shards_of_which_one_is_killed(slurm: Slurm, folder: Path) -> None:
     run.waits(lambda: (run.folder / "trials.parquet").exists())
     run.waits(lambda: run.content()["state"] == "completed")
     assert sorted(run.rows()["repeat"]) == list(range(6))
-    assert run.rows("epochs").groupby("trial_id").size().eq(20).all()
+    assert run.rows("epochs").groupby("trial_id").size().eq(EPOCHS).all()
 
 
 STORIES = (

@@ -26,7 +26,7 @@ STEP = {
     "HARNESS_SLURM_PORT": "20012",
 }
 JOB_SCRIPT = Path(step.__file__).with_name("job.sh.j2")
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 
 
 def node(more: dict[str, str] | None = None, **options: object) -> NodeOptions:

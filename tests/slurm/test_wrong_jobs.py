@@ -223,7 +223,7 @@ def start_anew(slurm: Slurm, node: str, *before: str) -> None:
     starts = log.read_text().count("slurmd started")
     slurm.kill(node)
     slurm.start_node(node, before=before)
-    Submitted(slurm, slurm.folder, "").waits(lambda: log.read_text().count("slurmd started") > starts, within_s=20)
+    Submitted(slurm, slurm.folder, "").waits(lambda: log.read_text().count("slurmd started") > starts)
 
 
 def test_nodes_that_lack_the_results_or_the_package_or_have_another_version_are_named(

@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 from harness.domain.errors import ClusterLostError, SetupError
 from harness.domain.sources import Source
 from harness.domain.trial import Trial
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 from harness.schedule.protocol import Event, Progress, Saved, Worker
 from harness.schedule.resident import place
 from harness.schedule.resident.likeness import likeness

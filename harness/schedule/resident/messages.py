@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.domain.trial import Trial
-from harness.schedule.order import Demand
+from harness.schedule.demand import Demand
 from harness.schedule.protocol import Event, Progress, Saved, Worker
 
 

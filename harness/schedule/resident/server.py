@@ -22,10 +22,12 @@ from harness import processes
 from harness.domain.errors import HarnessError, SetupError
 from harness.schedule import ray_environment
 from harness.schedule.agent import Run
+from harness.schedule.demand import Demand
 from harness.schedule.join import expect_answer
-from harness.schedule.node import Prestarted, reads_what_may_change
-from harness.schedule.order import Demand
-from harness.schedule.process import START_TIMEOUT_S, Surroundings
+from harness.schedule.launch import Surroundings
+from harness.schedule.node import reads_what_may_change
+from harness.schedule.nursery import Prestarted
+from harness.schedule.process import START_TIMEOUT_S
 from harness.schedule.protocol import Calibrated, Gone, Ready, Worker
 from harness.schedule.resident import place
 from harness.schedule.resident.likeness import differences, likeness

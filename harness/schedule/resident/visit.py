@@ -8,8 +8,8 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.domain.errors import ClusterLostError, HarnessError, SetupError
+from harness.schedule.demand import Demand
 from harness.schedule.gangs import Gangs
-from harness.schedule.order import Demand
 from harness.schedule.protocol import Calibrated, Event, Progress, Worker
 from harness.schedule.resident import place
 from harness.schedule.resident.messages import Answer, Call, Heard

@@ -23,7 +23,7 @@ from harness.domain.errors import SetupError
 
 Tensor = Any  # a jax.Array
 
-# What `harness.schedule.process` sets for a process with more than one device, or that is one of several.
+# What `harness.schedule.launch` sets for a process with more than one device, or that is one of several.
 DEVICES: Final = "HARNESS_DEVICES"  # how many of this process
 GROUP: Final = "HARNESS_GROUP"  # rank, number of processes, address of the first one (IP:PORT), own IP
 
@@ -126,7 +126,7 @@ class ManyDevices(OneDevice):
         except jax.errors.JaxRuntimeError as error:
             if not self._several or not _GONE.search(str(error)):
                 raise
-            # As `harness.schedule.process.PEER_GONE` has it.
+            # As `harness.schedule.gang.PEER_GONE` has it.
             print(f"another process of the trial is gone: {str(error).splitlines()[0][:200]}", flush=True)
             os._exit(1)
 

@@ -3,7 +3,7 @@
 TensorFlow counts both, but lets Python read neither. Tracing is Python's, and is counted as it happens. What XLA
 compiles, also within a call of a function that was traced long before, TensorFlow can only be asked to log: a line for
 each, on standard error, which in a worker is a file of its own. A look at the file's size tells whether there is any.
-`harness.schedule.process` sets the variables that make it log them.
+`harness.schedule.launch` sets the variables that make it log them.
 """
 
 from __future__ import annotations

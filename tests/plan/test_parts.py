@@ -1,3 +1,5 @@
+"""A part of a plan: the trials of one shard."""
+
 from __future__ import annotations
 
 from typing import Any

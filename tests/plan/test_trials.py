@@ -1,18 +1,14 @@
+"""What trials a request for a suite comes to, and what is refused."""
+
 from __future__ import annotations
 
-import itertools
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from harness.domain.component import text as shown
 from harness.domain.errors import HarnessError, SuiteError
 from harness.domain.grid import cases, product, zipped
 from harness.domain.handy import adam, dataset, mlp, program, sgd, tail
@@ -20,7 +16,7 @@ from harness.domain.setting import Setting
 from harness.domain.suite import Suite, load_suite, reach
 from harness.plan import Plan, parse_override, plan
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 BASE = Setting(dataset="mnist5k", model=mlp(128), optimizer=sgd(0.1), epochs=20)
 
 
@@ -157,55 +153,6 @@ def test_small_changes_what_it_says_and_set_has_the_last_word() -> None:
         plan(suite(), small=True)
 
 
-@pytest.mark.parametrize(
-    ("text", "values"),
-    [
-        ("a=1,2.5,1e-3,-4", (1, 2.5, 0.001, -4)),
-        ("a=true,False,null", (True, False, None)),
-        ("a=relu,tanh", ("relu", "tanh")),
-        ("a='1','a,b',\"c\"", ("1", "a,b", "c")),
-        ("a=64,[128,64],[]", (64, [128, 64], [])),
-        ("a=[relu, [1, 'x']]", (["relu", [1, "x"]],)),
-        ('a={"name": "sgd", "learning_rate": 0.1}', ({"name": "sgd", "learning_rate": 0.1},)),
-        ("a=sgd,adam(learning_rate=0.1, beta_1=0.8)", ("sgd", {"name": "adam", "learning_rate": 0.1, "beta_1": 0.8})),
-        ("a=l2()", ({"name": "l2"},)),
-        ("a = 1e3 ", (1000.0,)),
-    ],
-)
-def test_values_on_the_command_line_are_what_they_look_like(text: str, values: tuple[Any, ...]) -> None:
-    path, found = parse_override(text)
-    assert (path, repr(found)) == ("a", repr(values))
-
-
-@given(
-    st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False), st.lists)
-)
-def test_a_value_is_read_back_as_it_is_shown(value: Any) -> None:
-    assert parse_override(f"a={shown(value)}") == ("a", (value,))
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("batch_size", "--set 'batch_size': expected PATH=VALUE"),
-        ("batch_size=", "expected PATH=VALUE"),
-        ("=3", "expected PATH=VALUE"),
-        ("a=1,,2", "--set 'a=1,,2': a value is empty"),
-        ("a=[1,2", "missing ']'"),
-        ("a=1]", "unexpected ']'"),
-        ("a='x", 'missing "\'"'),
-        ("a=1,1", "a value is given twice"),
-        ("a=sgd(0.1)", "'0.1' is no argument; write name=value"),
-        ("a={x}", "is not JSON"),
-        ("a=b'c'd", "cannot read the value"),
-    ],
-)
-def test_an_override_that_cannot_be_read_is_refused(text: str, says: str) -> None:
-    with pytest.raises(SuiteError) as refused:
-        parse_override(text)
-    assert says in str(refused.value)
-
-
 # --where -----------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +224,19 @@ def test_an_error_names_the_suite_file(tmp_path: Path) -> None:
     assert str(refused.value) == f"{file}: batch_size = 0: batch_size must be at least 1, got 0"
 
 
+def test_a_word_of_a_program_that_no_setting_has_is_found_by_the_plan() -> None:
+    base = Setting(workload=program("train --rate {optimizer.learning_rat}"))
+    with pytest.raises(SuiteError, match=r"optimizer\.learning_rat"):
+        plan(Suite(name="s", base=base))
+
+
+def test_settings_that_differ_only_in_what_is_kept_of_them_are_refused() -> None:
+    grid = product(save_model=[False, True])
+    with pytest.raises(SuiteError, match="save_model: two settings that differ in nothing else are one in the records"):
+        plan(suite(grid=grid))
+    assert plan(suite(grid=grid * product(batch_size=[16]), base=BASE), overrides=[parse_override("save_model=true")])
+
+
 # The whole ---------------------------------------------------------------------------------------------------
 
 
@@ -318,57 +278,3 @@ def test_more_trials_than_anyone_can_run_are_refused_at_once() -> None:
         plan(suite(grid=product({"optimizer.learning_rate": range(1, 3001)}, batch_size=range(1, 3001))))
     with pytest.raises(SuiteError, match="more than 1,000,000 trials"):
         plan(suite(grid=product(batch_size=range(1, 101)), repeats=100_000))
-
-
-# The documentation -------------------------------------------------------------------------------------------
-
-
-def test_a_word_of_a_program_that_no_setting_has_is_found_by_the_plan() -> None:
-    base = Setting(workload=program("train --rate {optimizer.learning_rat}"))
-    with pytest.raises(SuiteError, match=r"optimizer\.learning_rat"):
-        plan(Suite(name="s", base=base))
-
-
-def test_settings_that_differ_only_in_what_is_kept_of_them_are_refused() -> None:
-    grid = product(save_model=[False, True])
-    with pytest.raises(SuiteError, match="save_model: two settings that differ in nothing else are one in the records"):
-        plan(suite(grid=grid))
-    assert plan(suite(grid=grid * product(batch_size=[16]), base=BASE), overrides=[parse_override("save_model=true")])
-
-
-PAGE = "\n".join(
-    (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    for name in ("suites", "workloads", "data", "published")
-)
-
-
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
-def test_every_python_example_of_the_page_works(block: str, tmp_path: Path) -> None:
-    file = tmp_path / "example.py"
-    (tmp_path / "flowers.csv").write_text("id,width,species\n1,0.2,iris\n2,0.4,rose\n")
-    for named in re.findall(r"\{suite_dir\}/([\w.]+)", block):
-        (tmp_path / named).touch()
-    rest = "" if "suite = " in block else "\nsuite = Suite(name='s', base=Setting(dataset='mnist5k', model=mlp(8)))\n"
-    file.write_text(f"from harness import *\n{block}{rest}")
-    assert plan(load_suite(file)).trials
-
-
-@pytest.mark.parametrize("line", re.findall(r"^harness plan .*$", PAGE, re.MULTILINE))
-def test_every_command_of_the_page_works(line: str) -> None:
-    _, _, file, *options = shlex.split(line)
-    small = "--small" in options
-    pairs = [(key, value) for key, value in itertools.pairwise(options) if key.startswith("--")]
-    overrides = [parse_override(value) for key, value in pairs if key == "--set"]
-    where = [value for key, value in pairs if key == "--where"]
-    assert len(overrides) + len(where) + small == sum(option.startswith("--") for option in options)
-    assert plan(load_suite(REPOSITORY / file), overrides=overrides, where=where, small=small).trials
-
-
-def test_the_sizes_that_the_page_gives_are_right() -> None:
-    import harness
-
-    lines = re.findall(r"^((?:product|zipped|cases).*?)  # .*?(\d+) points", PAGE, re.MULTILINE)
-    assert len(lines) == 4
-    names = {name: getattr(harness, name) for name in harness.__all__}
-    for code, count in lines:
-        assert plan(suite(grid=eval(code, names))).settings == int(count), code
