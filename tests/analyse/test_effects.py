@@ -314,7 +314,7 @@ def test_the_interval_begins_at_0_unless_the_test_finds_something() -> None:
             assert (row["low"] > 0) == (row["p"] < 0.025)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(2, 4), st.integers(2, 3), st.integers(2, 3), st.integers(0, 2**32 - 1))
 def test_in_balanced_grids_squares_add_up_and_shares_are_shares(
     first: int, second: int, repeats: int, seed: int

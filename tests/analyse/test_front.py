@@ -58,7 +58,7 @@ def test_a_column_that_is_not_there_is_named() -> None:
         front(frame((1, 0.5)), cost="joules", value="accuracy")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(POINTS, st.booleans())
 def test_no_point_on_the_front_is_dominated_and_each_other_one_is_or_is_its_equal(
     points: list[tuple[float, float]], higher_is_better: bool

@@ -57,7 +57,7 @@ def test_a_confidence_that_is_no_share_is_refused() -> None:
         interval([1.0, 2.0], confidence=95)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 4), VALUES), max_size=30))
 def test_groups_are_judged_one_by_one_and_hold_their_median(rows: list[tuple[int, float]]) -> None:
     group = np.array([one for one, _ in rows], dtype=np.int64)

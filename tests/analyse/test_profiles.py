@@ -70,7 +70,7 @@ def test_what_was_not_tried_is_no_miss() -> None:
     assert scores["left_out"].tolist() == [2, 2]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 100)), min_size=1, max_size=8), st.floats(1.5, 50))
 def test_the_score_is_the_integral_of_the_profile(pairs: list[tuple[float, float]], tau_max: float) -> None:
     found = table(a=[one for one, _ in pairs], b=[other for _, other in pairs])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -77,7 +77,6 @@ def test_more_than_linear_is_told_as_it_is() -> None:
     assert table["amdahl_limit"][1] == math.inf
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(2, 1024), st.integers(1, 1023))
 def test_karp_and_flatt_undo_amdahl(serial: float, count: int, smallest: int) -> None:
     smallest = min(smallest, count - 1)

@@ -107,7 +107,7 @@ def test_a_target_has_one_direction() -> None:
         time_to_target(trials({}), epochs(a=[1.0]), metric="val_accuracy")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.lists(st.one_of(st.floats(0, 1), st.just(NAN)), max_size=6), min_size=1, max_size=6),
     st.floats(0, 1),

@@ -321,7 +321,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "parquet", "csv"])
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_damaged_file_is_an_error_of_ours_or_else_is_read(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     path, told = arrays_of(kind, tmp_path)

@@ -131,7 +131,7 @@ splits = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(samples=st.integers(1, 40), take=st.none() | st.integers(1, 45), split=splits)
 def test_facts_foretell_exactly_what_load_returns(samples: int, take: int | None, split: Component) -> None:
     args = {"samples": samples, "test_samples": 10, "shape": [3, 2], "classes": 3}

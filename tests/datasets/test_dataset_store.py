@@ -98,7 +98,7 @@ def test_a_broken_copy_is_an_error_even_where_a_good_one_lies_further_on(tmp_pat
         load(Dataset(name="tiny"), {})
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_else_holds_the_very_arrays(tmp_path: Path, data: st.DataObject) -> None:
     good = npz_bytes(ARRAYS)

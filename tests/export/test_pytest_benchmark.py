@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from export.recorded import EXAMPLE, diverged, hostile, record
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pytest_benchmark import cli
 from pytest_benchmark.stats import Stats
@@ -32,7 +32,6 @@ def exported(folder: Path, *runs: Path, **words: Any) -> dict[str, Any]:
     return document
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-4, 1e3), min_size=1, max_size=40))
 def test_the_statistics_are_those_of_pytest_benchmark(data: list[float]) -> None:
     theirs = Stats()

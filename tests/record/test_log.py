@@ -92,7 +92,7 @@ def test_a_cut_off_log_loses_only_its_last_record_wherever_it_is_cut(tmp_path: P
         assert bool(damages) == (cut not in (0, *ends))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(place=st.integers(0, len(b"".join(_LINES)) - 1), mask=st.integers(1, 255))
 def test_a_damaged_byte_loses_at_most_its_own_record(
     tmp_path_factory: pytest.TempPathFactory, place: int, mask: int
@@ -109,7 +109,7 @@ def test_a_damaged_byte_loses_at_most_its_own_record(
     assert damages[-1].tail == (hurt == 4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=300))
 def test_garbage_at_the_end_is_reported_and_loses_nothing(
     tmp_path_factory: pytest.TempPathFactory, garbage: bytes

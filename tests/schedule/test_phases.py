@@ -50,7 +50,7 @@ def overlapping(spans: list[Span]) -> list[tuple[Span, Span]]:
     ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     cores=st.lists(st.integers(2, 4), min_size=3, max_size=5),
     kinds=st.lists(st.integers(0, len(KINDS) - 1), min_size=1, max_size=5, unique=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.domain.errors import SetupError
@@ -104,7 +104,6 @@ def test_where_the_topology_cannot_be_read_each_thread_is_a_core(tmp_path: Path)
     assert shares(1, affinity=[2, 3], root=tmp_path) == [(2,), (3,)]
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, 63), min_size=1), st.integers(1, 12))
 def test_shares_are_disjoint_full_and_as_many_as_fit(affinity: set[int], cpus: int) -> None:
     root = Path("/nowhere")  # no topology to read there: each thread is a core
