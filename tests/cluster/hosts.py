@@ -1,4 +1,4 @@
-"""Several hosts on one machine: each has a network, processes, a host name and a /tmp/ray of its own.
+"""Several hosts on one machine: each has a network, processes, a host name and temporary files of its own.
 
 A host is a network namespace, with a cable (a pair of virtual interfaces) to a switch (a bridge) in one more namespace,
 so that nothing is added to the machine's own network. A host is cut off by pulling its cable.
@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ FAST = {
 }
 
 _INIT = """
-hostname "$1"; mkdir -p /tmp/ray; mount -t tmpfs none /tmp/ray; echo up
+hostname "$1"; mount -t tmpfs none "$2"; echo up
 while :; do wait -n || sleep 1; done
 """  # reaps what is orphaned, as a host's first process must
 
@@ -66,10 +67,11 @@ def _remove(of: Callable[[int], bool]) -> None:
 class Host:
     """One machine; `name` is its host name."""
 
-    def __init__(self, number: int, *, switch: str, subnet: str) -> None:
+    def __init__(self, number: int, *, switch: str, subnet: str, temporary: Path) -> None:
         self.name = f"host{number}"
         self.ip = f"{subnet}.{10 + number}"
         self._switch = switch
+        self._temporary = temporary
         self._namespace = f"{switch}n{number}"
         self._cable = f"port{number}"
         _ip("netns", "add", self._namespace)
@@ -90,6 +92,7 @@ class Host:
             f"--net=/run/netns/{self._namespace}",
             *inside,
             self.name,
+            str(self._temporary),
         ]
         self._machine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._machine.stdout is not None
@@ -108,6 +111,7 @@ class Host:
         """Start a command on this host, what it says going to the end of `log`, or whither `how` says."""
         # Not what a Ray in this process was given, as other tests have one.
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        ours["TMPDIR"] = str(self._temporary)
         if log is None:
             return subprocess.Popen(self.command(*words), env={**ours, **environment}, text=True, **how)
         with log.open("a") as out:
@@ -171,6 +175,8 @@ class Hosts:
         self._switch = f"h{os.getpid()}"
         self._subnet = f"10.{64 + (os.getpid() >> 8) % 128}.{os.getpid() % 256}"
         self._count = count
+        # Where each keeps what is temporary, in its memory: it is gone with the host. Short enough for sockets.
+        self._temporary = Path(tempfile.mkdtemp(prefix="h", dir="/tmp"))
         self.hosts: list[Host] = []
 
     def __enter__(self) -> Self:
@@ -191,7 +197,7 @@ class Hosts:
 
     def add(self) -> Host:
         """Connect one more host."""
-        host = Host(len(self.hosts) + 1, switch=self._switch, subnet=self._subnet)
+        host = Host(len(self.hosts) + 1, switch=self._switch, subnet=self._subnet, temporary=self._temporary)
         self.hosts.append(host)
         return host
 
@@ -199,6 +205,7 @@ class Hosts:
         for host in self.hosts:
             host.crash()
         _remove(lambda pid: pid == os.getpid())
+        self._temporary.rmdir()
 
 
 def wait_for(what: Any, *, within_s: float = 60, every_s: float = 0.1) -> bool:
