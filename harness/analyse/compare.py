@@ -26,7 +26,6 @@ from harness.domain.repeats import MOST_NEEDED, TIMES
 
 ALARMS: Final = 0.02  # false alarms: two-sided level of the test
 POWER: Final = 0.95
-CONFIDENCE: Final = 1 - ALARMS  # of every interval
 
 Verdict = Literal["different: slower", "different: faster", "no difference shown", "cannot tell: too few repeats"]
 

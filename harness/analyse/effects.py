@@ -12,6 +12,7 @@ from scipy import special
 
 from harness.analyse.compare import t_quantile
 from harness.analyse.variance import Measured, Model, Term, check_confidence, measured, relative
+from harness.domain.noise_floor import CONFIDENCE
 
 NOISE: Final = "noise"
 SHARED: Final = "not separable"
@@ -33,7 +34,7 @@ def effects(
     figure: str,
     axes: Sequence[str] | Mapping[str, str],
     target: Mapping[str, Any] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return how much of the variance of a figure is due to each axis, to each pair of axes, and to neither.
 
@@ -125,7 +126,7 @@ def levels(
     figure: str,
     axes: Sequence[str] | Mapping[str, str],
     target: Mapping[str, Any] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return what each level of each axis does to a figure, against the mean of all trials.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.groups import BY, groups, in_order, median_intervals, scattered, starts
 from harness.domain.metrics import better
+from harness.domain.noise_floor import CONFIDENCE
 
 
 def gaps(
@@ -78,7 +79,7 @@ def generalisation_gap(
     *,
     metric: str = "val_accuracy",
     by: Sequence[str] = BY,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return one row a group of trials, in order of appearance: the medians of the gaps of `gaps` over its repeats.
 

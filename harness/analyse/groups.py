@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from harness.domain.noise_floor import CONFIDENCE
+
 BY: Final = ("setting_id", "arm")  # what tells groups apart, unless said otherwise
 
 _EXACT: Final = 50  # values up to which every sample is reckoned with
@@ -64,15 +66,17 @@ def scattered(values: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
     return found
 
 
-def median_intervals(values: np.ndarray, group: np.ndarray, count: int, *, confidence: float = 0.95) -> pd.DataFrame:
+def median_intervals(
+    values: np.ndarray, group: np.ndarray, count: int, *, confidence: float = CONFIDENCE
+) -> pd.DataFrame:
     """Return a row a group: ``n`` values that are not NaN, their ``median``, and its interval ``low`` to ``high``.
 
     The interval is the percentile bootstrap's (Efron, Bootstrap methods: another look at the jackknife, 1979): of the
     medians of samples drawn from the values with replacement, those that leave (1 - `confidence`) / 2 of them on either
     side, without interpolation, so that infinite values stay comparable. It is null for fewer than two values.
 
-    Few values cannot promise more than they hold: of up to 5 the 95 % interval is their range, from the least to the
-    largest, which holds the true median in 1 - 2 ** (1 - n) of all cases, not in 95 %: 50 % for n = 2, 75 % for n = 3,
+    Few values cannot promise more than they hold: of up to 5 the 98 % interval is their range, from the least to the
+    largest, which holds the true median in 1 - 2 ** (1 - n) of all cases, not in 98 %: 50 % for n = 2, 75 % for n = 3,
     94 % for n = 5. Of up to 50 values it is exact: the chance of each pair of ranks to lie in the middle of a sample
     has a closed form (binomial, as Efron gives it for odd n), so none is drawn. Of more, 10,000 such pairs are drawn
     with a fixed seed. The same values always give the same interval.

@@ -9,10 +9,11 @@ import pandas as pd
 from harness.analyse.frames import floats
 from harness.analyse.groups import BY, groups, median_intervals, medians
 from harness.analyse.throughput import steady_epochs
+from harness.domain.noise_floor import CONFIDENCE
 
 
 def epoch_seconds(
-    trials: pd.DataFrame, epochs: pd.DataFrame, *, by: Sequence[str] = BY, confidence: float = 0.95
+    trials: pd.DataFrame, epochs: pd.DataFrame, *, by: Sequence[str] = BY, confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
     """Return one row a group and kind of hardware, in order of appearance: how long an epoch takes there.
 

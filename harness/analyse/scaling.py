@@ -17,6 +17,7 @@ from harness.analyse.frames import floats, owners
 from harness.analyse.variance import check_columns, check_confidence
 from harness.domain.component import did_you_mean
 from harness.domain.errors import SuiteError
+from harness.domain.noise_floor import CONFIDENCE
 
 RESOURCES: Final = ("cpus", "gpus", "devices", "nodes")
 
@@ -35,7 +36,7 @@ def scaling(
     resource: Literal["cpus", "gpus", "devices", "nodes"] = "cpus",
     by: Sequence[str] = ("setting_id",),
     weak: bool = False,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return how throughput grows with the CPUs, GPUs, devices or nodes of a trial: one row a group and count of them.
 
@@ -115,7 +116,7 @@ def node_scaling(
     nodes: pd.DataFrame,
     *,
     runs: Iterable[Mapping[str, Any]] = (),
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return how whole runs get quicker with the number of nodes: one row a kind of work and number of nodes.
 

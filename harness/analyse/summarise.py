@@ -14,6 +14,7 @@ from harness.analyse.groups import BY, groups, medians
 from harness.analyse.target import over_repeats, time_to_target
 from harness.analyse.throughput import throughput
 from harness.domain.metrics import METRICS
+from harness.domain.noise_floor import CONFIDENCE
 
 _STATES = ("completed", "failed", "timeout", "lost")
 
@@ -27,7 +28,7 @@ def summarise(
     at_most: float | None = None,
     axes: Sequence[str] = (),
     by: Sequence[str] = BY,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return one row a group of trials, as a rule a setting and arm, ordered by the axes.
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.groups import BY, groups, in_order, median_intervals, starts
+from harness.domain.noise_floor import CONFIDENCE
 
 # Where a loss is NaN but this was measured, the loss was too: the training diverged.
 _COMPANION = {"loss": "accuracy", "val_loss": "val_accuracy"}
@@ -107,7 +108,7 @@ def time_to_accuracy(
     at_least: float | None = None,
     at_most: float | None = None,
     by: Sequence[str] = BY,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return one row a group of trials, in order of appearance: how long its repeats took to the target.
 
@@ -119,7 +120,7 @@ def time_to_accuracy(
       repeats missed; NaN where n is 0;
     - ``low_s``, ``high_s``: the percentile bootstrap interval of the median over the repeats (Efron 1979), infinite
       where misses make it so, NaN for one repeat. What few repeats can promise is little: of 3 it is their range, from
-      the quickest to the slowest, which holds the true median in 75 % of all cases, not in 95 %, see
+      the quickest to the slowest, which holds the true median in 75 % of all cases, not in 98 %, see
       `groups.median_intervals`.
 
     Every trial counts as a repeat. Of several runs with the same seeds give one, or the intervals are too narrow: what
@@ -134,7 +135,7 @@ def time_to_accuracy(
 
 
 def over_repeats(
-    trials: pd.DataFrame, times_s: np.ndarray, *, by: Sequence[str] = BY, confidence: float = 0.95
+    trials: pd.DataFrame, times_s: np.ndarray, *, by: Sequence[str] = BY, confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
     """Return what `time_to_accuracy` does, given the time of each trial as `time_to_target` has it."""
     found = groups(trials, by)

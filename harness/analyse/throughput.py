@@ -9,10 +9,11 @@ import pandas as pd
 
 from harness.analyse.frames import floats, owners
 from harness.analyse.groups import BY, Groups, groups, median_intervals, medians
+from harness.domain.noise_floor import CONFIDENCE
 
 
 def throughput(
-    trials: pd.DataFrame, epochs: pd.DataFrame, *, by: Sequence[str] = BY, confidence: float = 0.95
+    trials: pd.DataFrame, epochs: pd.DataFrame, *, by: Sequence[str] = BY, confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
     """Return one row a group of trials, in order of appearance: its samples a second and seconds an epoch.
 

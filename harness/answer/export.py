@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.answer.gather import Gathered, gather
 from harness.domain.errors import SetupError, SuiteError
 from harness.domain.naming import commonest, plural
+from harness.domain.noise_floor import CONFIDENCE
 from harness.record.schema import TABLES
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _facts(gathered: Gathered) -> list[str]:
     commits = trials[["commit", "dirty"]].dropna(subset="commit").drop_duplicates().to_dict("records")
     named = [f"{row['commit'][:12]}{' with changes' if row['dirty'] else ''}" for row in commits]
     facts += [f"at commit {', '.join(named)}"] if named else []
-    return [*facts, "medians over repeats, in brackets with their 95 % confidence intervals"]
+    return [*facts, f"medians over repeats, in brackets with their {100 * CONFIDENCE:g} % confidence intervals"]
 
 
 def _notes(gathered: Gathered) -> list[str]:

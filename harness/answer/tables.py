@@ -11,11 +11,11 @@ from harness.answer.gather import Gathered
 from harness.answer.groups import Places, brief, named, named_alone, with_shade
 from harness.answer.profiles import over_settings, over_suites
 from harness.answer.readings import readings_of
+from harness.domain.noise_floor import CONFIDENCE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIDENCE: Final = 0.98  # of all intervals: that of `conclude` and `compare`, so that one page has one level
 _MISSES: Final = 0.2  # of the completed trials; of more, what their times depend on is not told by those that are left
 _FOREMOST: Final = 3  # axes whose pairs a grid can be over
 

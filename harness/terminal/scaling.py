@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import typer
 
+from harness.domain.noise_floor import CONFIDENCE
 from harness.terminal.text import narrowed, print_table, significant
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _Resource = Literal["devices", "nodes"]
+_INTERVAL: Final = f"{100 * CONFIDENCE:g} % interval"
 _RESOURCES: Final[tuple[_Resource, ...]] = ("devices", "nodes")
 
 
@@ -34,12 +36,12 @@ class Scaling:
             rows = [row for row in self.rows if row["resource"] == resource]
             apart = len({(row["weak"], row["batch"]) for row in rows}) < len({row["group"] for row in rows})
             columns = [("batch", "left"), *([("arm", "left")] if apart else []), (resource, "right")]
-            columns += [("samples/s", "right"), ("speed-up", "right"), ("95 % interval", "right")]
+            columns += [("samples/s", "right"), ("speed-up", "right"), (_INTERVAL, "right")]
             columns += [("efficiency", "right"), ("serial", "right"), ("Amdahl", "right"), ("trials", "right")]
             arms = [set(str(row["arm"]).split(",")) for row in rows]
             shared = set.intersection(*arms)
             lines = [_line(row, arm=arm - shared if apart else None) for row, arm in zip(rows, arms, strict=True)]
-            shown, cells, _ = narrowed(columns, lines, ["trials", "95 % interval"])
+            shown, cells, _ = narrowed(columns, lines, ["trials", _INTERVAL])
             typer.echo("")
             print_table(shown, cells, title=f"scaling over {resource}  (throughput over that of the fewest)")
         if any(not row["weak"] for row in self.rows):

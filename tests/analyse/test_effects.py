@@ -72,7 +72,7 @@ def test_levels_are_told_against_the_mean_with_the_t_interval() -> None:
     assert table[["axis", "level", "n"]].values.tolist() == [["a", "-1", 2], ["a", "1", 2]]
     assert table["difference"].tolist() == pytest.approx([-2, 2])
     # The variance is 0.16 / 2; a level's mean less that of both has a quarter of it: 1/2 + 1/2 over 4.
-    reach = stats.t.ppf(0.975, 2) * math.sqrt(0.08 / 4)
+    reach = stats.t.ppf(0.99, 2) * math.sqrt(0.08 / 4)
     assert table["low"].tolist() == pytest.approx([-2 - reach, 2 - reach])
     assert table["high"].tolist() == pytest.approx([-2 + reach, 2 + reach])
 

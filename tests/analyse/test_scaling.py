@@ -95,7 +95,7 @@ def test_speed_ups_of_one_run_are_paired_by_seed() -> None:
     table = scaling(*run({1: list(drift), 2: list(1.8 * drift * noise)}))
     assert table["paired"].tolist() == [False, True]
     logs = np.log(1.8 * noise)
-    reach = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / math.sqrt(3)
+    reach = stats.t.ppf(0.99, 2) * logs.std(ddof=1) / math.sqrt(3)
     assert table["low"][1] == pytest.approx(math.exp(logs.mean() - reach))
     assert table["high"][1] == pytest.approx(math.exp(logs.mean() + reach))
     assert table["low_efficiency"][1] == pytest.approx(table["low"][1] / 2)
@@ -108,7 +108,7 @@ def test_different_seeds_are_compared_by_welchs_t() -> None:
     second[0]["seed"] += 10
     table = scaling(*together(first, second))
     assert not table["paired"].any()
-    interval = stats.ttest_ind(np.log(other), np.log(one), equal_var=False).confidence_interval(0.95)
+    interval = stats.ttest_ind(np.log(other), np.log(one), equal_var=False).confidence_interval(0.98)
     assert table["low"][1] == pytest.approx(math.exp(interval.low))
     assert table["high"][1] == pytest.approx(math.exp(interval.high))
 
@@ -127,7 +127,7 @@ def test_one_repeat_has_no_intervals() -> None:
 def test_throughput_has_the_t_interval_of_its_logs() -> None:
     table = scaling(*run({1: [10.0, 20.0, 40.0], 2: [20.0, 40.0, 80.0]}))
     assert table["samples_per_s"].tolist() == pytest.approx([20, 40])
-    reach = stats.t.ppf(0.975, 2) * math.log(2) / math.sqrt(3)
+    reach = stats.t.ppf(0.99, 2) * math.log(2) / math.sqrt(3)
     assert table["low_samples_per_s"][0] == pytest.approx(20 * math.exp(-reach))
     assert table["n"].tolist() == [3, 3]
 

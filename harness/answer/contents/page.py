@@ -24,8 +24,9 @@ from harness.answer.contents.trust import (
     unjudged,
     warned,
 )
-from harness.answer.tables import CONFIDENCE, Tables
+from harness.answer.tables import Tables
 from harness.domain.duration import seconds
+from harness.domain.noise_floor import CONFIDENCE
 from harness.record import runs
 
 if TYPE_CHECKING:
