@@ -15,7 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from harness.analyse.compare import ALARMS, Comparison, t_quantile, t_share
+from harness.analyse.compare import Comparison, t_quantile, t_share
+from harness.domain.design import ALARMS
 
 FEW: Final = 5  # repeats from which two groups show their own spread well enough
 

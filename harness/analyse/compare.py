@@ -12,7 +12,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,9 @@ import pandas as pd
 from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.tails import student, student_quantile
 from harness.analyse.target import time_to_target
+from harness.domain.design import ALARMS, POWER, SLOW_DOWN
 from harness.domain.metrics import better
-from harness.domain.noise_floor import SLOW_DOWN as SLOW_DOWN  # the ratio that is to be found with `POWER`
 from harness.domain.repeats import MOST_NEEDED, TIMES
-
-ALARMS: Final = 0.02  # false alarms: two-sided level of the test
-POWER: Final = 0.95
 
 Verdict = Literal["different: slower", "different: faster", "no difference shown", "cannot tell: too few repeats"]
 

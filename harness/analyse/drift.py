@@ -18,10 +18,10 @@ import pandas as pd
 
 from harness.analyse.compare import figures
 from harness.analyse.tails import kendall, kruskal, student, student_quantile
+from harness.domain.design import POWER
 
 LEVEL: Final = 0.01  # of each of the three tests
 LEAST_PERCENT: Final = 1.0  # a smaller change is not worth a sentence, however certain
-_POWER: Final = 0.95
 _FEWEST: Final = 5  # blocks, or trials of a worker, that a test needs
 _MOST: Final = 500  # blocks that the slope and its test are of, evenly spread: they look at every pair of them
 
@@ -123,7 +123,7 @@ def drift(trials: pd.DataFrame, epochs: pd.DataFrame, *, figure: str = "train_s"
 
 def _least(error: float, freedom: int) -> float:
     """Return the change, in percent, that a t test of this standard error finds in 95 of 100 runs."""
-    return _percent((student_quantile(LEVEL, freedom) + student_quantile(2 * (1 - _POWER), freedom)) * error)
+    return _percent((student_quantile(LEVEL, freedom) + student_quantile(2 * (1 - POWER), freedom)) * error)
 
 
 def _percent(log: float) -> float:

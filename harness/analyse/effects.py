@@ -12,7 +12,7 @@ from scipy import special
 
 from harness.analyse.compare import t_quantile
 from harness.analyse.variance import Measured, Model, Term, check_confidence, measured, relative
-from harness.domain.noise_floor import CONFIDENCE
+from harness.domain.design import CONFIDENCE
 
 NOISE: Final = "noise"
 SHARED: Final = "not separable"

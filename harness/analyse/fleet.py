@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from harness.analyse.compare import ALARMS, figures, t_quantile
+from harness.analyse.compare import figures, t_quantile
 from harness.analyse.discard import listed
+from harness.domain.design import ALARMS
 from harness.domain.naming import plural
 
 LEAST: Final = 0.03  # nodes that differ by less from the median are not named, however sure it is

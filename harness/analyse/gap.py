@@ -9,8 +9,8 @@ import pandas as pd
 
 from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.groups import BY, groups, in_order, median_intervals, scattered, starts
+from harness.domain.design import CONFIDENCE
 from harness.domain.metrics import better
-from harness.domain.noise_floor import CONFIDENCE
 
 
 def gaps(

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from harness.domain.noise_floor import CONFIDENCE
+from harness.domain.design import CONFIDENCE
 
 BY: Final = ("setting_id", "arm")  # what tells groups apart, unless said otherwise
 

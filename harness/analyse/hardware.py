@@ -9,7 +9,7 @@ import pandas as pd
 from harness.analyse.frames import floats
 from harness.analyse.groups import BY, groups, median_intervals, medians
 from harness.analyse.throughput import steady_epochs
-from harness.domain.noise_floor import CONFIDENCE
+from harness.domain.design import CONFIDENCE
 
 
 def epoch_seconds(

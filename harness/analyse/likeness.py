@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.analyse.among import common, steadied
-from harness.analyse.compare import ALARMS, POWER, Comparison, compare, t_quantile
+from harness.analyse.compare import Comparison, compare, t_quantile
+from harness.domain.design import ALARMS, POWER
 from harness.domain.repeats import MOST_NEEDED
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from harness.analyse.compare import ALARMS, compare_values, figures, pairs_of
+from harness.analyse.compare import compare_values, figures, pairs_of
 from harness.analyse.frames import floats, owners
 from harness.analyse.matched import Match, Matched, Verdict
 from harness.analyse.noise import NoiseFloor, newest
@@ -21,6 +21,7 @@ from harness.analyse.pairing import Pair, pair_up, refuse_mixing
 from harness.analyse.ranks import fisher, holm, rank_test
 from harness.analyse.target import time_to_target
 from harness.domain.component import did_you_mean
+from harness.domain.design import ALARMS
 from harness.domain.errors import ResultsError
 from harness.domain.metrics import METRICS, better
 from harness.domain.repeats import TIMES, WITHIN_METRICS

@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from harness.analyse.compare import ALARMS, POWER, SLOW_DOWN, Comparison, Pairs, t_quantile
+from harness.analyse.compare import Comparison, Pairs, t_quantile
 from harness.analyse.tails import student
+from harness.domain.design import ALARMS, POWER, SLOW_DOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from harness.analyse.compare import figures, t_quantile
 from harness.analyse.frames import floats, owners
 from harness.analyse.variance import check_columns, check_confidence
 from harness.domain.component import did_you_mean
+from harness.domain.design import CONFIDENCE
 from harness.domain.errors import SuiteError
-from harness.domain.noise_floor import CONFIDENCE
 
 RESOURCES: Final = ("cpus", "gpus", "devices", "nodes")
 

@@ -13,8 +13,8 @@ from harness.analyse.gap import gaps
 from harness.analyse.groups import BY, groups, medians
 from harness.analyse.target import over_repeats, time_to_target
 from harness.analyse.throughput import throughput
+from harness.domain.design import CONFIDENCE
 from harness.domain.metrics import METRICS
-from harness.domain.noise_floor import CONFIDENCE
 
 _STATES = ("completed", "failed", "timeout", "lost")
 

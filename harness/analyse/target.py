@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.analyse.frames import expect_recorded, floats, owners
 from harness.analyse.groups import BY, groups, in_order, median_intervals, starts
-from harness.domain.noise_floor import CONFIDENCE
+from harness.domain.design import CONFIDENCE
 
 # Where a loss is NaN but this was measured, the loss was too: the training diverged.
 _COMPANION = {"loss": "accuracy", "val_loss": "val_accuracy"}

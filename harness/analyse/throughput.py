@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.analyse.frames import floats, owners
 from harness.analyse.groups import BY, Groups, groups, median_intervals, medians
-from harness.domain.noise_floor import CONFIDENCE
+from harness.domain.design import CONFIDENCE
 
 
 def throughput(

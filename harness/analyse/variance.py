@@ -50,7 +50,7 @@ def check_confidence(confidence: float) -> None:
         SuiteError: with the value.
     """
     if not 0 < confidence < 1:
-        raise SuiteError(f"confidence must lie between 0 and 1, as 0.95, got {confidence!r}")
+        raise SuiteError(f"confidence must lie between 0 and 1, as 0.98, got {confidence!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.answer.gather import Gathered, gather
+from harness.domain.design import CONFIDENCE
 from harness.domain.errors import SetupError, SuiteError
 from harness.domain.naming import commonest, plural
-from harness.domain.noise_floor import CONFIDENCE
 from harness.record.schema import TABLES
 
 if TYPE_CHECKING:

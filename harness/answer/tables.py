@@ -11,7 +11,7 @@ from harness.answer.gather import Gathered
 from harness.answer.groups import Places, brief, named, named_alone, with_shade
 from harness.answer.profiles import over_settings, over_suites
 from harness.answer.readings import readings_of
-from harness.domain.noise_floor import CONFIDENCE
+from harness.domain.design import CONFIDENCE
 
 if TYPE_CHECKING:
     import pandas as pd

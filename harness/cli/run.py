@@ -35,9 +35,10 @@ _BEGAN = time.monotonic()
 @spread
 def run(
     suite: SuiteFile,
+    *,
     asked: Asked,
-    here: Here,
     fresh_workers: FreshWorkers = False,
+    here: Here,
     shard: Shard = None,
     expect_nodes: ExpectNodes = None,
     expect_within: ExpectWithin = "5m",
@@ -53,9 +54,10 @@ def run(
 @spread
 def aa(
     suite: SuiteFile,
+    *,
+    repeats: Annotated[int, typer.Option("--repeats", metavar="N", help="Of each setting and name, 2 or more.")] = 10,
     asked: Asked,
     here: Here,
-    repeats: Annotated[int, typer.Option("--repeats", metavar="N", help="Of each setting and name, 2 or more.")] = 10,
     as_json: Json = False,
 ) -> None:
     """Measure the noise floor: how much this node makes equal things differ.

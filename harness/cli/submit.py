@@ -13,6 +13,7 @@ import typer
 
 from harness.cli.groups import Asked, Here, spread, words
 from harness.cli.options import FreshWorkers, Json
+from harness.cli.request import make_request
 
 if TYPE_CHECKING:
     from harness.pipeline.submission import Submission
@@ -139,7 +140,6 @@ def submit(
         _again(str(again), results=results or Path("results"), retry=asked.retry, changed=allocation.given(),
                profile=profile, wait=wait, dry_run=dry_run, as_json=as_json)  # fmt: skip
         return
-    from harness.cli.request import make_request
     from harness.pipeline import submission
 
     site = with_overrides(load_profile(profile[0] if profile else None), **allocation.given())

@@ -10,6 +10,7 @@ import typer
 
 from harness.cli.executor import describe
 from harness.cli.options import Address, SkipBadNodes, Workers
+from harness.cli.request import seconds_of
 
 if TYPE_CHECKING:
     from harness.domain.trial import Trial
@@ -32,7 +33,6 @@ def up(
     `harness run` uses them when they are there, and says so. Without a suite, they are ready for TensorFlow on one core
     each; others are started by the first run that needs them, and stay.
     """
-    from harness.domain.duration import duration
     from harness.domain.errors import SuiteError
     from harness.schedule.resident import place
     from harness.schedule.resident.control import bring_up
@@ -40,10 +40,7 @@ def up(
 
     if skip_bad_nodes and address is None:
         raise SuiteError("--skip-bad-nodes goes with --address")
-    try:
-        idle_s = duration(idle)
-    except SuiteError as error:
-        raise SuiteError(f"--idle: {error}") from None
+    idle_s = seconds_of("--idle", idle)
     if (there := place.state()) is not None:
         typer.echo(f"resident workers are up already: {describe(there)}")
         return

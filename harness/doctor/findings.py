@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.doctor import clocks, cores, gpus, memory
 from harness.doctor.seen import Finding, Seen
-from harness.domain.noise_floor import SLOW_DOWN
+from harness.domain.design import SLOW_DOWN
 
 
 def findings(seen: Seen) -> tuple[Finding, ...]:

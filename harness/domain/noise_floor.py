@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
-
-SLOW_DOWN: Final = 1.10  # the ratio that comparisons are laid out to find: a floor above it hides such a one
-CONFIDENCE: Final = 0.98  # of every interval, unless said otherwise: tests are at the level of 2 %
+from typing import Any
 
 
 def newest_floor(

@@ -34,7 +34,7 @@ def shard(made: Plan, number: int, of: int) -> Plan:
             "leave them out by --where 'nodes == 1'"
         )
     if not 1 <= of <= count:
-        raise SuiteError(f"{of} shards of {plural(count, 'trial')}: each needs a trial; ask for at most {count}")
+        raise SuiteError(f"{of:,} shards of {plural(count, 'trial')}: each needs a trial; ask for at most {count:,}")
     if not 0 <= number < of:
         raise SuiteError(f"shard {number} of {of}: there are 0 to {of - 1}")
     trials_of_it = made.trials[number::of]

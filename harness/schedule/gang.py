@@ -1,4 +1,4 @@
-"""Workers on several nodes that run a trial together, and what their answers say when they are put together. Pure."""
+"""Workers on several nodes that run a trial together, and what their answers say when they are put together."""
 
 from __future__ import annotations
 

@@ -397,17 +397,15 @@ class Loop:
 
     def _judge(self, nodes: Collection[str]) -> None:
         """Set a node aside that loses trial after trial, while another does not."""
-        aside = self._staff.set_aside
         for node in nodes:
             reason = self._losses.failing(node)
             others = (other for other in self._staff.nodes if self._staff.on(other) and other not in nodes)
-            if reason is None or node in aside or not any(self._losses.sound(other) for other in others):
+            if reason is None or node in self.set_aside or not any(self._losses.sound(other) for other in others):
                 continue
-            aside[node] = reason
+            self._staff.put_aside(node, reason)
             self._executor.set_aside(node)
             self._notify(Notice(what="set aside", worker="", text=reason, values={"node": node}))
             for state in list(self._staff.on(node)):
-                state.leaving = True
                 if state.running is None:
                     self._leave(state)
 

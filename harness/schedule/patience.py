@@ -56,7 +56,7 @@ class Patience:
         """Return the names of the nodes there are now that could serve a demand.
 
         Raises:
-            SetupError: where there is none, and never was a worker.
+            SetupError: where there is none and none may come, and never was a worker.
         """
         try:
             return self._executor.node_names(demand)

@@ -1,4 +1,4 @@
-"""Why nodes of a Ray cluster cannot hold what trials need, as far as is known without asking them, in words."""
+"""Why nodes of a Ray cluster cannot hold what trials need, found out once, in words."""
 
 from __future__ import annotations
 
@@ -66,5 +66,5 @@ class Refusals:
         whys += [f"{name} is held by others" for name in self._nodes.held_by_others]
         whys = list(dict.fromkeys(whys))
         told = "; ".join(whys[:_NAMED]) + (f"; and {len(whys) - _NAMED} more" if len(whys) > _NAMED else "")
-        there = what_there_is([agent.known() for agent in left])
+        there = what_there_is([about for agent in left if (about := self._known(agent)) is not None])
         return f"no node can hold a trial that needs {demand}: {told}\nthere is:\n{there}"

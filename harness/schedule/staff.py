@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.schedule.demand import Demand
@@ -40,10 +40,10 @@ class WorkerState:
 
 
 class Staff:
-    """The workers of a run. `set_aside` holds the nodes that are used no more, each with the reason."""
+    """The workers of a run."""
 
     def __init__(self) -> None:
-        self.set_aside: dict[str, str] = {}
+        self._set_aside: dict[str, str] = {}
         self._states: dict[str, WorkerState] = {}
         self._serving: dict[Demand, dict[str, WorkerState]] = {}  # of every demand opened so far
         self._on: dict[str, dict[str, WorkerState]] = {}  # by node
@@ -86,6 +86,11 @@ class Staff:
         return (other for node in state.worker.nodes for other in self._on[node].values())
 
     @property
+    def set_aside(self) -> Mapping[str, str]:
+        """The nodes that are used no more, each with the reason."""
+        return self._set_aside
+
+    @property
     def busy(self) -> bool:
         """Whether any trial runs."""
         return bool(self._busy)
@@ -109,6 +114,12 @@ class Staff:
         del self._states[worker.name], self._serving[worker.demand][worker.name]
         for node in worker.nodes:
             del self._on[node][worker.name]
+
+    def put_aside(self, node: str, reason: str) -> None:
+        """Note that a node is used no more: what its workers run is their last."""
+        self._set_aside[node] = reason
+        for state in self._on[node].values():
+            state.leaving = True
 
     def begin(self, state: WorkerState, running: Running) -> None:
         """Note that a worker runs a trial from now on, beside those that run on its nodes."""

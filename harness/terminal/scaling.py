@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import typer
 
-from harness.domain.noise_floor import CONFIDENCE
+from harness.domain.design import CONFIDENCE
 from harness.terminal.text import narrowed, print_table, significant
 
 if TYPE_CHECKING:

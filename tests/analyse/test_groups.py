@@ -16,7 +16,7 @@ from harness.analyse.groups import groups, median_intervals, medians
 VALUES = st.one_of(st.floats(-1e3, 1e3), st.just(math.inf), st.just(math.nan))
 
 
-def interval(values: list[float], confidence: float = 0.95) -> tuple[float, float, float]:
+def interval(values: list[float], confidence: float = 0.98) -> tuple[float, float, float]:
     group = np.zeros(len(values), dtype=np.int64)
     found = median_intervals(np.array(values, dtype=float), group, 1, confidence=confidence).iloc[0]
     return found["low"], found["median"], found["high"]
@@ -47,8 +47,8 @@ def test_the_interval_of_up_to_five_values_is_their_range() -> None:
 def test_many_values_have_a_narrow_interval() -> None:
     low, median, high = interval([float(value) for value in range(1001)])
     assert median == 500
-    assert low == pytest.approx(500 - 1.96 * math.sqrt(1001) / 2, abs=3)
-    assert high == pytest.approx(500 + 1.96 * math.sqrt(1001) / 2, abs=3)
+    assert low == pytest.approx(500 - 2.326 * math.sqrt(1001) / 2, abs=3)
+    assert high == pytest.approx(500 + 2.326 * math.sqrt(1001) / 2, abs=3)
     assert interval([float(value) for value in range(100_000)])[1] == 49_999.5
 
 

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 
 from harness import load
-from harness.analyse.compare import SLOW_DOWN, Comparison, Spread, compare, figures, half_width
+from harness.analyse.compare import Comparison, Spread, compare, figures, half_width
+from harness.domain.design import SLOW_DOWN
 from harness.domain.repeats import Auto
 
 SUITE = Path(__file__).with_name("one_setting.py")

@@ -271,6 +271,8 @@ def test_times_that_the_program_states_are_recorded_as_told(paced: Callable[...,
 def test_a_line_that_is_read_late_does_not_have_the_epoch_after_it_refused(paced: Callable[..., Outcome]) -> None:
     outcome = paced((1.0, READY), (0.125, '{"epoch": 1, "train_s": 0.5}'))  # ready 0.375 s late
     assert (outcome.error, outcome.epochs[0].train_s) == (None, 0.5)
+    watches = outcome.watches
+    assert (watches.build_s, watches.train_s, watches.unattributed_s) == (0.625, 0.5, 0.0)
 
 
 def test_a_program_cannot_state_a_little_too_much_for_every_epoch(paced: Callable[..., Outcome]) -> None:

@@ -17,9 +17,10 @@ from typing import Any, Final
 import numpy as np
 
 from harness.analyse.among import common, steadied
-from harness.analyse.compare import ALARMS, Comparison, Spread, compare, compare_values
+from harness.analyse.compare import Comparison, Spread, compare, compare_values
 from harness.analyse.conclude.conclusion import Verdict
 from harness.analyse.conclude.variants import Variant
+from harness.domain.design import ALARMS
 from harness.domain.repeats import WITHIN_METRICS
 
 _NEAREST: Final = 20  # variants next to the first that are compared with it, besides the last

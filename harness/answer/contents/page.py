@@ -25,8 +25,8 @@ from harness.answer.contents.trust import (
     warned,
 )
 from harness.answer.tables import Tables
+from harness.domain.design import CONFIDENCE
 from harness.domain.duration import seconds
-from harness.domain.noise_floor import CONFIDENCE
 from harness.record import runs
 
 if TYPE_CHECKING:

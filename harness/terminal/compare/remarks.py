@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from harness.terminal.compare.table import LEVEL
+from harness.domain.design import ALARMS
 from harness.terminal.text import plural
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _about_figure(found: Compared, one: Match) -> Iterator[str]:
             f"{name}* {', '.join(alone[:_NAMED])}{more}: different if looked at alone, but of {len(one.rows)} settings "
             "some are by chance (Holm's correction)"
         )
-    small = [row for row in compared if row.ranks is not None and row.ranks.least >= LEVEL]
+    small = [row for row in compared if row.ranks is not None and row.ranks.least >= ALARMS]
     if small:
         least = min(row.ranks.least for row in small if row.ranks is not None)
         yield f"{name}too few repeats for ranks: however far apart, p is at least {least:.2g} in {_of(small, compared)}"
@@ -66,10 +66,10 @@ def _about_figure(found: Compared, one: Match) -> Iterator[str]:
         row
         for row in compared
         if row.ranks is not None
-        and row.ranks.least < LEVEL
+        and row.ranks.least < ALARMS
         and row.comparison is not None
         and row.comparison.p is not None
-        and (row.comparison.p < LEVEL) != (row.ranks.p < LEVEL)
+        and (row.comparison.p < ALARMS) != (row.ranks.p < ALARMS)
     ]
     if split:
         yield f"{name}t and ranks disagree at 2 % in {_of(split, compared)}: outliers, or a difference at the edge"

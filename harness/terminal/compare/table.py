@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from harness.domain.design import ALARMS
 from harness.domain.repeats import MOST_NEEDED
 from harness.terminal.compare.sentence import effect_text, overall_verdict
 from harness.terminal.text import significant
@@ -13,8 +14,6 @@ from harness.terminal.text import significant
 if TYPE_CHECKING:
     from harness.analyse.matched import Match, Matched
     from harness.answer.compare import Compared
-
-LEVEL: Final = 0.02  # at which something is called different
 
 
 def title(found: Compared, one: Match) -> str:
@@ -64,7 +63,7 @@ def _cells(found: Compared, one: Match, row: Matched) -> list[str]:
         "–" if compared is None else _interval(one, compared.low, compared.high),
         _or(None if compared is None else compared.floor, _floor),
         _or(row.p_holm, _p),
-        "–" if ranks is None else "too few" if ranks.least >= LEVEL else _p(ranks.p),
+        "–" if ranks is None else "too few" if ranks.least >= ALARMS else _p(ranks.p),
         _or(None if ranks is None else ranks.superiority, lambda share: f"{100 * share:.0f} %"),
         _repeats(row),
         _or(None if compared is None else compared.needed, _needed),

@@ -26,8 +26,8 @@ class Clock:
         self._train = self._eval = Span()
         self._started_at = self._watch.unix_s()
         self._spare_s = 0.0  # passed, and stated by no epoch: the time of lines that the program holds back for a while
-        self._late_s = _LATE_S  # left of what lines may have been read late
         self._spare_built_s = 0.0  # that part of it which counts as building until then
+        self._late_s = _LATE_S  # left of what lines may have been read late
 
     def ready(self) -> None:
         """What has been was building, and evaluating the untrained state."""
@@ -62,6 +62,8 @@ class Clock:
         back = Span(min(max(0.0, told_s - passed_s), self._spare_built_s))
         self._watch.transfer(back, "build", "program")
         self._spare_built_s -= back.wall_s
+        late = Span(min(max(0.0, told_s - there_s), self._watch["build"].wall_s))
+        self._watch.transfer(late, "build", "program")  # the line that was read late was the one that ended it
         train = self._train if train_s is None else replace(self._train, wall_s=train_s)
         evaluated = self._eval if eval_s is None else replace(self._eval, wall_s=eval_s)
         self._watch.transfer(train, "program", "train")

@@ -23,7 +23,7 @@ from harness.domain.errors import SetupError
 
 Tensor = Any  # a jax.Array
 
-# What `harness.schedule.launch` sets for a process with more than one device, or that is one of several.
+# Set for a process with more than one device (`harness.schedule.launch`), or that is one of several (`…child`).
 DEVICES: Final = "HARNESS_DEVICES"  # how many of this process
 GROUP: Final = "HARNESS_GROUP"  # rank, number of processes, address of the first one (IP:PORT), own IP
 
