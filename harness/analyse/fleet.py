@@ -46,13 +46,37 @@ class OfNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """Two nodes: the slower over the quicker. `low` to `high` holds the true ratio with 98 % confidence; None: no noise is known."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+
+    def sentence(self, slow: str, quick: str) -> str:
+        """Return whether they differ, and by how much."""
+        if self.low is None or self.high is None:
+            return (
+                f"{slow} is {_percent(self.ratio)} slower than {quick}, of one trial each in a setting; say repeats=3"
+            )
+        if self.low <= 1:
+            ends = f"98 % interval {self.low:.3g} to {self.high:.3g}"
+            return f"{slow} and {quick} cannot be told apart: the one takes {self.ratio:.3g} times as long ({ends})"
+        ends = f"98 % interval {100 * (self.low - 1):.0f} to {100 * (self.high - 1):.0f}"
+        return (
+            f"{slow} is {_percent(self.ratio)} slower than {quick} ({ends}); "
+            f"with two nodes there is no telling which of them is out of line: it takes {FEWEST}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """The nodes, the slowest first and those without a figure last."""
 
     nodes: Sequence[OfNode]
     settings: int  # settings and arms that at least two nodes have
     spread: float | None  # of the nodes' logs, as a standard deviation, robustly; None of a single node
-    difference: float | None  # of two nodes, the slower over the quicker
+    apart: Apart | None  # of two nodes
 
     def records(self) -> list[dict[str, Any]]:
         """Return the nodes as plain JSON."""
@@ -66,12 +90,9 @@ class Fleet:
             if one.ratio is not None and one.verdict in ("slower", "quicker")
         ]
         measured = [one for one in self.nodes if one.ratio is not None]
-        if len(measured) == 2 and self.difference is not None:
+        if len(measured) == 2 and self.apart is not None:
             slow, quick = measured
-            told.append(
-                f"{slow.node} is {_percent(self.difference)} slower than {quick.node}; "
-                f"with two nodes there is no telling which of them is out of line: it takes {FEWEST}"
-            )
+            told.append(self.apart.sentence(slow.node, quick.node))
         elif len(measured) >= FEWEST and any(one.verdict == "cannot tell" for one in measured):
             told.append("whether a node is out of line cannot be told: nothing was repeated; say repeats=3")
         elif len(measured) >= FEWEST and not told:
@@ -136,7 +157,8 @@ def fleet(trials: pd.DataFrame, epochs: pd.DataFrame, *, known: Collection[str] 
     off = cells["median"] - cells.groupby("group")["median"].transform("median")
     cells = cells.assign(off=off)
     effects = cells.groupby("node")["off"].mean()
-    reach = _reach(values, cells, effects)
+    squares, freedom = _errors(values, cells, effects)
+    reach = _reach(squares, freedom)
     extremes = cells.groupby("node")["off"].agg(["min", "max"])
     found = []
     for name in names:
@@ -162,7 +184,7 @@ def fleet(trials: pd.DataFrame, epochs: pd.DataFrame, *, known: Collection[str] 
         nodes=found,
         settings=int(cells["group"].nunique()),
         spread=_sigma(effects.to_numpy() - effects.median()) if len(effects) > 1 else None,
-        difference=math.exp(effects.max() - effects.min()) if len(effects) == 2 else None,
+        apart=_apart(effects, squares, freedom) if len(effects) == 2 else None,
     )
 
 
@@ -181,22 +203,37 @@ def _without_node(arm: str) -> str:
     return ",".join(part for part in str(arm).split(",") if not part.startswith("node=")) or "default"
 
 
-def _reach(values: pd.DataFrame, cells: pd.DataFrame, effects: pd.Series[float]) -> dict[str, float]:
-    """Return half the width of each node's interval, in logs; nothing where no noise is known."""
-    if effects.empty:
-        return {}
+def _errors(values: pd.DataFrame, cells: pd.DataFrame, effects: pd.Series[float]) -> tuple[dict[str, float], int]:
+    """Return the squared standard error of each node's effect, in logs, and the degrees of freedom; nothing where no
+    noise is known."""
     variance, freedom = _noise(values)
     if freedom > 0:
         errors = variance / cells["size"] * np.where(cells["size"] > 2, _MEDIANS, 1.0)
         squares = errors.groupby(cells["node"]).sum() / cells.groupby("node").size() ** 2
-    elif len(effects) >= FEWEST_ALONE:
-        freedom = len(effects) - 1
-        squares = pd.Series(_sigma(effects.to_numpy() - effects.median()) ** 2, index=effects.index)
-    else:
+        return {str(node): float(square) for node, square in squares.items()}, freedom
+    if len(effects) >= FEWEST_ALONE:
+        square = _sigma(effects.to_numpy() - effects.median()) ** 2
+        return dict.fromkeys(map(str, effects.index), square), len(effects) - 1
+    return {}, 0
+
+
+def _reach(squares: Mapping[str, float], freedom: int) -> dict[str, float]:
+    """Return half the width of each node's interval against the median of all, in logs."""
+    if not squares:
         return {}
-    quantile = t_quantile(1 - ALARMS / 2 / len(effects), freedom)
-    centre = _MEDIANS * float(squares.mean()) / len(effects)
-    return {str(node): quantile * math.sqrt(square + centre) for node, square in squares.items()}
+    quantile = t_quantile(1 - ALARMS / 2 / len(squares), freedom)
+    centre = _MEDIANS * sum(squares.values()) / len(squares) ** 2
+    return {node: quantile * math.sqrt(square + centre) for node, square in squares.items()}
+
+
+def _apart(effects: pd.Series[float], squares: Mapping[str, float], freedom: int) -> Apart:
+    effect = float(effects.max() - effects.min())
+    wide = t_quantile(1 - ALARMS / 2, freedom) * math.sqrt(sum(squares.values())) if squares else None
+    return Apart(
+        ratio=math.exp(effect),
+        low=None if wide is None else math.exp(effect - wide),
+        high=None if wide is None else math.exp(effect + wide),
+    )
 
 
 def _noise(values: pd.DataFrame) -> tuple[float, int]:

@@ -81,8 +81,22 @@ def test_of_two_nodes_none_is_out_of_line() -> None:
     found = run(2, slow={"n1": 0.2}, noise=0.001)
     assert verdicts(found) == {"n0": "cannot tell", "n1": "cannot tell"}
     assert found.sentences() == [
-        "n1 is 20 % slower than n0; with two nodes there is no telling which of them is out of line: it takes 3"
+        "n1 is 20 % slower than n0 (98 % interval 20 to 20); "
+        "with two nodes there is no telling which of them is out of line: it takes 3"
     ]
+
+
+def test_two_nodes_differ_only_where_their_repeats_say_so() -> None:
+    assert re.fullmatch(
+        r"n1 and n0 cannot be told apart: the one takes 1\.\d+ times as long \(98 % interval 0\.\d+ to 1\.\d+\)",
+        *run(2, slow={"n1": 0.05}, noise=0.1, seed=1).sentences(),
+    )
+    told = "n1 is 19 % slower than n0, of one trial each in a setting; say repeats=3"
+    assert run(2, slow={"n1": 0.2}, repeats=1).sentences() == [told]
+
+
+def test_equal_nodes_of_two_are_seldom_told_apart() -> None:
+    assert sum("slower" in run(2, noise=0.03, seed=seed).sentences()[0] for seed in range(100)) <= 5  # 2, by design
 
 
 @pytest.mark.parametrize(("nodes", "named"), [(4, False), (20, True)])
