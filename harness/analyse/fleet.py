@@ -47,7 +47,10 @@ class OfNode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """Two nodes: the slower over the quicker. `low` to `high` holds the true ratio with 98 % confidence; None: no noise is known."""
+    """Two nodes: `ratio` is the epoch time of the slower over that of the quicker.
+
+    `low` to `high` holds the true ratio with 98 % confidence; None: no noise is known.
+    """
 
     ratio: float
     low: float | None
