@@ -74,7 +74,24 @@ def test_a_trial_that_went_wrong_neither_makes_a_slow_node_nor_hides_one() -> No
 def test_a_difference_that_is_sure_but_slight_is_not_named() -> None:
     found = run(4, slow={"n1": 0.02}, noise=0.0001)
     assert verdicts(found) == {}
-    assert found.sentences() == ["no node is out of line by 3 % or more"]
+    assert found.sentences() == ["no node stands out; one that is 3 % slower would"]
+
+
+def test_a_node_is_called_as_the_others_only_where_a_slow_one_would_have_been_found() -> None:
+    found = run(8, noise=0.02)
+    assert verdicts(found) == {}
+    (told,) = found.sentences()
+    assert re.fullmatch(r"no node stands out; one that is [4-9] % slower would", told)
+    blind = run(8, noise=0.3)
+    assert set(verdicts(blind).values()) == {"cannot tell"}
+    assert re.fullmatch(r"no node stands out; one that is \d\d+ % slower would", *blind.sentences())
+
+
+def test_what_is_said_to_stand_out_does() -> None:
+    least = run(8, noise=0.03).found
+    assert least is not None
+    named = sum("n3" in verdicts(run(8, slow={"n3": least - 1}, noise=0.03, seed=seed)) for seed in range(60))
+    assert named >= 45  # 81 to 95 of 100: the slow one moves the median too
 
 
 def test_of_two_nodes_none_is_out_of_line() -> None:
