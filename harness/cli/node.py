@@ -82,6 +82,8 @@ def node(
         num_gpus=num_gpus, temp_dir=temp_dir, ports=ports,
     )  # fmt: skip
     _expect_own("--ip", ip)
+    if head:
+        _expect_free(port or _PORT)
     if temp_dir is not None:
         _expect_writable(temp_dir)
     _prepare()
@@ -181,7 +183,9 @@ def _expect_free(port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has ended does not count
             probe.bind(("", port))
     except OSError as error:
-        raise SetupError(f"port {port}, where the others would join, cannot be had ({error.strerror})") from None
+        raise SetupError(
+            f"port {port}, where the others would join, cannot be had ({error.strerror}); name another with --port"
+        ) from None
 
 
 def _expect_writable(folder: Path) -> None:

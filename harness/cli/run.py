@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.schedule.expected import Expected
 
 _BEGAN = time.monotonic()
+_WITHIN: Final = "5m"
 
 
 @spread
@@ -41,7 +42,7 @@ def run(
     here: Here,
     shard: Shard = None,
     expect_nodes: ExpectNodes = None,
-    expect_within: ExpectWithin = "5m",
+    expect_within: ExpectWithin = _WITHIN,
     nodes_log: NodesLog = None,
     check: Check = False,
     as_json: Json = False,
@@ -134,7 +135,10 @@ def _go(
 
 
 def _expected(nodes: int | None, within: str, log: Path | None) -> Expected | None:
+    from harness.domain.errors import SuiteError
     from harness.schedule.expected import Expected
 
     within_s = seconds_of("--expect-within", within)
+    if nodes is None and within != _WITHIN:
+        raise SuiteError("--expect-within goes with --expect-nodes")
     return None if nodes is None else Expected(nodes=nodes, within_s=within_s, log=log)

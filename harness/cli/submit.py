@@ -128,7 +128,9 @@ def submit(
             "other with `harness compare`"
         )
     if (suite is None) == (again is None):
-        raise SuiteError("name a suite, or the run to go on with: --again RUN")
+        raise SuiteError(f"name {'either ' if again else ''}a suite, or the run to go on with: --again RUN")
+    if name is not None and not name.strip():
+        raise SuiteError(f"--job-name {name!r} is no name; left out, it is the suite's")
     given = asked.given() | ({"--fresh-workers": []} if fresh_workers else {})
     if suite is None:
         idle = [option for option in given if option != "--retry"]

@@ -147,3 +147,11 @@ def test_a_step_that_cannot_start_its_node_names_it(monkeypatch: pytest.MonkeyPa
 def test_a_node_that_cannot_be_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(SetupError, match=told):
         node_command(**({"ip": "10.0.0.1", "head": True, "labels": []} | options))
+
+
+def test_a_head_whose_port_somebody_has_is_refused_before_ray_starts() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(SetupError, match=r"port \d+, where the others would join, cannot be had .* name another with"),
+    ):
+        node(ip="127.0.0.1", head=True, port=server.getsockname()[1])

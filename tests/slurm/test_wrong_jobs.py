@@ -119,7 +119,8 @@ def test_an_account_and_a_quality_of_service_that_do_not_exist_are_said_with_how
         (["--set", "cpus=3", "--cpus-per-node", "2"], ["cpus=3", "--cpus-per-node 3"]),
         (["--profile", "a", "--profile", "b"], ["--profile a and b", "submit the suite once for each"]),
         (["--profile", "a"], ["there is no profile 'a'", "looked in slurm"]),
-        (["--again", "r"], ["name a suite, or the run to go on with"]),
+        (["--again", "r"], ["name either a suite, or the run to go on with"]),
+        (["--job-name", " "], ["--job-name ' ' is no name; left out, it is the suite's"]),
     ],
 )
 def test_what_cannot_be_asked_for_is_said_before_slurm_is_asked(say: Say, words: list[str], parts: list[str]) -> None:

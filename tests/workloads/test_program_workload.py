@@ -299,7 +299,9 @@ def test_the_processors_of_the_whole_tree_are_counted_and_so_is_its_memory() -> 
         report(loss=1.0)
     """)
     (epoch,) = outcome.epochs
-    assert epoch.user_cpu_s + epoch.system_cpu_s >= 0.78
+    assert (
+        epoch.user_cpu_s + epoch.system_cpu_s >= 0.4
+    )  # what it used before its first line was read is not in the epoch
     assert (outcome.facts.user_cpu_s or 0) + (outcome.facts.system_cpu_s or 0) >= 0.8
     assert 50_000_000 < (outcome.facts.peak_rss_bytes or 0) < 150_000_000
 
@@ -317,10 +319,10 @@ def test_what_a_program_used_is_counted_also_if_its_last_line_is_read_after_its_
     monkeypatch.setattr(Run, "_take", take_late)
     (epoch,) = python("""
         import time
-        while time.process_time() < 0.2: pass
+        while time.process_time() < 0.6: pass
         print('{"epoch": 1}')
     """).epochs
-    assert epoch.user_cpu_s + epoch.system_cpu_s >= 0.18
+    assert epoch.user_cpu_s + epoch.system_cpu_s >= 0.3  # what it used before the clock began is not in the epoch
 
 
 def test_what_else_a_program_prints_is_its_log() -> None:
@@ -376,7 +378,8 @@ def test_early_stopping_ends_a_program_that_would_go_on() -> None:
         ("true", "or use harness.progress; it printed nothing"),
         ("echo garbage; echo", "its last line was: garbage"),
         ("printf '\\377\\000\\033[31mx'", "its last line was: "),
-        ("exit 3", "sh: exit code 3: it printed nothing to its standard error"),
+        ("exit 3", "sh: exit code 3: it printed nothing"),
+        ("echo out of luck; exit 3", "sh: exit code 3: its last line was: out of luck"),
         ("kill -SEGV $$", "sh: killed by SIGSEGV: it printed nothing"),
         ("kill -9 $$", "sh: killed by SIGKILL (the kernel does this when memory runs out): "),
     ],
@@ -433,7 +436,7 @@ def test_a_gigabyte_of_output_costs_no_memory_and_the_trial_goes_on() -> None:
     before = int(Path("/proc/self/statm").read_text().split()[1])
     outcome = shell(f"{WELL} head -c 1000000000 /dev/zero; echo; yes | head -c 100000000; echo end; exit 2")
     grown_pages = int(Path("/proc/self/statm").read_text().split()[1]) - before
-    assert outcome.error == "sh: exit code 2: it printed nothing to its standard error"
+    assert outcome.error == "sh: exit code 2: its last line was: end"
     assert len(outcome.epochs) == 1
     assert str(outcome.error_detail).endswith("y\nend\n")
     assert len(str(outcome.error_detail)) <= 4000

@@ -245,7 +245,9 @@ class Run:
         """Raise unless the program has ended well, and has reported something."""
         assert self._process is not None
         code = self._process.wait()
-        last = self._output.last_error() or "it printed nothing to its standard error"
+        printed = self._output.last_line()
+        said = f"its last line was: {printed}" if printed else "it printed nothing"
+        last = self._output.last_error() or said
         if code > 0:
             raise ProgramError(f"{self._command[0]}: exit code {code}: {last}{_elsewhere()}")
         if code < 0:
@@ -253,8 +255,6 @@ class Run:
             hint = " (the kernel does this when memory runs out)" if name == "SIGKILL" else ""
             raise ProgramError(f"{self._command[0]}: killed by {name}{hint}: {last}")
         if count == 0:
-            printed = self._output.last_line()
-            said = f"its last line was: {printed}" if printed else "it printed nothing"
             raise ProgramError(
                 f"{self._command[0]}: reported no epoch; print one JSON object a line, "
                 f'such as {{"epoch": 1, "loss": 0.3}}, or use harness.progress; {said}'
