@@ -102,7 +102,7 @@ def test_trials_beside_a_foreign_load_carry_the_warning_and_those_with_little_of
     contended = trials["warnings"].map(lambda names: "contended" in list(names))
     assert (beside > 0.9).sum() >= 2
     assert contended[beside > 0.9].all()
-    assert (trials.loc[beside > 0.9, "foreign_percent"] > 20).all()
+    assert (trials.loc[beside > 0.9, "foreign_percent"] > 10).all()  # a lower bound; 50 where nothing else runs
     over_it = trials["foreign_percent"] > DOUBTS["contended"].threshold  # others may load this machine meanwhile
     assert contended.eq(over_it).all()
 
