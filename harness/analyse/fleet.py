@@ -74,13 +74,14 @@ class Apart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The nodes, the slowest first and those without a figure last."""
+    """The nodes, the slowest first and those without a figure last.
+
+    A node that is slower by `found` would be named (in 81 to 95 of 100 simulated runs); None: no noise is known.
+    """
 
     nodes: Sequence[OfNode]
     settings: int  # settings and arms that at least two nodes have
-    found: (
-        float | None
-    )  # a node slower by so much would be named (in 81 to 95 of 100 simulated runs); None: no noise is known
+    found: float | None  # a ratio, as 1.06 for 6 % slower
     spread: float | None  # of the nodes' logs, as a standard deviation, robustly; None of a single node
     apart: Apart | None  # of two nodes
 
@@ -99,10 +100,12 @@ class Fleet:
         if len(measured) == 2 and self.apart is not None:
             slow, quick = measured
             told.append(self.apart.sentence(slow.node, quick.node))
-        elif len(measured) >= FEWEST and self.found is None:
-            told.append("whether a node is out of line cannot be told: nothing was repeated; say repeats=3")
-        elif len(measured) >= FEWEST and not told and self.found is not None:
-            told.append(f"no node stands out; one that is {100 * (self.found - 1):.0f} % slower would")
+        elif len(measured) >= FEWEST and not told:
+            told.append(
+                "whether a node is out of line cannot be told: nothing was repeated; say repeats=3"
+                if self.found is None
+                else f"no node stands out; one that is {_percent(self.found)} slower would"
+            )
         without = [one.node for one in self.nodes if one.verdict == "no result"]
         if without:
             told.append(f"without a result: {', '.join(without)}")
@@ -176,7 +179,6 @@ def fleet(trials: pd.DataFrame, epochs: pd.DataFrame, *, known: Collection[str] 
         effect = float(effects[name]) if name in effects.index else None
         error = errors.get(name)
         wide = None if error is None else sure * error
-        least = None if error is None else (sure + power) * error
         found.append(
             OfNode(
                 node=name,
@@ -189,7 +191,12 @@ def fleet(trials: pd.DataFrame, epochs: pd.DataFrame, *, known: Collection[str] 
                 least=None if effect is None else math.exp(extremes.loc[name, "min"]),
                 most=None if effect is None else math.exp(extremes.loc[name, "max"]),
                 verdict=_verdict(
-                    effect, wide, least, nodes=len(effects), any_figure=bool((values["node"] == name).any())
+                    effect,
+                    error,
+                    sure=sure,
+                    power=power,
+                    nodes=len(effects),
+                    any_figure=bool((values["node"] == name).any()),
                 ),
             )
         )
@@ -270,16 +277,16 @@ def _sigma(residuals: np.ndarray) -> float:
 
 
 def _verdict(
-    effect: float | None, reach: float | None, least: float | None, *, nodes: int, any_figure: bool
+    effect: float | None, error: float | None, *, sure: float, power: float, nodes: int, any_figure: bool
 ) -> Verdict:
-    """Return what is told of a node whose interval reaches so far, and that would be named if it were `least` slow."""
+    """Return what is told of a node: `sure` errors are half its interval, and one `power` errors more off is named."""
     if effect is None:
         return "cannot tell" if any_figure else "no result"
-    if reach is None or least is None or nodes < FEWEST:
+    if error is None or nodes < FEWEST:
         return "cannot tell"
-    if abs(effect) > reach and abs(effect) >= math.log(1 + LEAST):
+    if abs(effect) > sure * error and abs(effect) >= math.log(1 + LEAST):
         return "slower" if effect > 0 else "quicker"
-    return "as the others" if least <= math.log(SLOW_DOWN) else "cannot tell"
+    return "as the others" if (sure + power) * error <= math.log(SLOW_DOWN) else "cannot tell"
 
 
 def _percent(ratio: float | None) -> str:
